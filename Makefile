@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+
+.PHONY: test lint typecheck bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -e '.[cpu,dev]'
+	touch $@
+
+test: lint typecheck
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+
+# mypy follows real directories only, so it reads a copy that is laid out as the package installs.
+typecheck: $(VENV)/.installed
+	rm -rf build/typecheck && mkdir -p build/typecheck
+	cp -r fastdens build/typecheck/fastdens && cp -r kernels build/typecheck/fastdens/kernels
+	cd build/typecheck && ../../$(VENV)/bin/mypy --config-file ../../pyproject.toml -p fastdens
+
+$(BENCH_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet -e '.[cpu,bench]'
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps gmm-gpu==0.2.8 tgmm==0.4.3
+	touch $@
+
+bench: $(BENCH_VENV)/.installed
+	$(BENCH_VENV)/bin/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info

@@ -1,0 +1,62 @@
+"""Low-level batched density operations on plain tensors: Triton on a GPU, numba on a CPU, a float64 reference.
+
+Each operation is one module of the same name. Modules load on first use, so that importing this package imports
+neither triton nor numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastdens.kernels.em_statistics import EMStatistics, em_statistics
+    from fastdens.kernels.gaussian_log_prob import gaussian_log_prob
+    from fastdens.kernels.mixture_log_prob import mixture_log_prob
+    from fastdens.kernels.precision_cholesky import precision_cholesky
+    from fastdens.kernels.responsibilities import Responsibilities, responsibilities
+    from fastdens.kernels.seeding import kmeans_plusplus, random_rows
+    from fastdens.kernels.sufficient_statistics import SufficientStatistics, sufficient_statistics
+
+_MODULE_OF = {
+    "EMStatistics": "em_statistics",
+    "Responsibilities": "responsibilities",
+    "SufficientStatistics": "sufficient_statistics",
+    "em_statistics": "em_statistics",
+    "gaussian_log_prob": "gaussian_log_prob",
+    "kmeans_plusplus": "seeding",
+    "mixture_log_prob": "mixture_log_prob",
+    "precision_cholesky": "precision_cholesky",
+    "random_rows": "seeding",
+    "responsibilities": "responsibilities",
+    "sufficient_statistics": "sufficient_statistics",
+}
+
+__all__ = [
+    "EMStatistics",
+    "Responsibilities",
+    "SufficientStatistics",
+    "em_statistics",
+    "gaussian_log_prob",
+    "kmeans_plusplus",
+    "mixture_log_prob",
+    "precision_cholesky",
+    "random_rows",
+    "responsibilities",
+    "sufficient_statistics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
+    # Importing a submodule binds the module under its own name; the operation of that name must win.
+    for exported, home in _MODULE_OF.items():
+        if home == _MODULE_OF[name]:
+            globals()[exported] = getattr(module, exported)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,172 @@
+"""The inner loops of the CPU kernels, on tiles that stay in the first two levels of cache.
+
+A tile is stored with the dimension first, [D, B], so that the innermost loop always runs over points and
+vectorises for every D. Elements are addressed as ``tile[d, b]``: a row taken as an array of its own would cost two
+atomic reference counts. D is padded with zeros to a multiple of four, and loops over dimensions are unrolled
+four by four: sixteen multiply-adds for eight loads and four stores, which is what keeps the arithmetic units busy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdens.kernels.cpu._numba import kernel
+
+
+@kernel
+def padded(n_features):
+    """D rounded up to a multiple of four."""
+    return (n_features + 3) // 4 * 4
+
+
+@kernel
+def tile_width(n_features):
+    """Points in a tile: as many as keep the tile within the second level of cache."""
+    if n_features <= 128:
+        return 256
+    return 128 if n_features <= 256 else 64
+
+
+@kernel
+def new_tile(n_features, size, like):
+    """A zeroed tile. Rows are kept 64 bytes apart from a power of two, which would put them all in a few cache sets."""
+    return np.zeros((padded(n_features), size + 16), like.dtype)
+
+
+@kernel
+def _whole_vectors(width):
+    """Width rounded up to whole vectors: columns past the end cost less than a scalar remainder loop."""
+    return (width + 31) // 32 * 32
+
+
+@kernel
+def load_tile(points, start, width, tile):
+    """Transpose ``points[start:start+width]`` into ``tile`` [D padded, B]."""
+    n_features = points.shape[1]
+    for b in range(width):
+        for d in range(n_features):
+            tile[d, b] = points[start + b, d]
+
+
+@kernel
+def _triangular_form(tile, width, mean, factor, upper, centred, y, form):
+    n_features = mean.shape[0]
+    n_padded = tile.shape[0]
+    width = _whole_vectors(width)
+    for d in range(n_features):
+        mu = mean[d]
+        for e in range(d, n_features):
+            upper[d, e] = factor[d, e]
+        for b in range(width):
+            centred[d, b] = tile[d, b] - mu
+    for b in range(width):
+        form[b] = 0
+    for j in range(0, n_padded, 4):
+        for b in range(width):
+            y[0, b] = 0
+            y[1, b] = 0
+            y[2, b] = 0
+            y[3, b] = 0
+        for i in range(0, j + 4, 4):
+            u00, u01, u02, u03 = upper[i, j], upper[i, j + 1], upper[i, j + 2], upper[i, j + 3]
+            u10, u11, u12, u13 = upper[i + 1, j], upper[i + 1, j + 1], upper[i + 1, j + 2], upper[i + 1, j + 3]
+            u20, u21, u22, u23 = upper[i + 2, j], upper[i + 2, j + 1], upper[i + 2, j + 2], upper[i + 2, j + 3]
+            u30, u31, u32, u33 = upper[i + 3, j], upper[i + 3, j + 1], upper[i + 3, j + 2], upper[i + 3, j + 3]
+            for b in range(width):
+                a0, a1, a2, a3 = centred[i, b], centred[i + 1, b], centred[i + 2, b], centred[i + 3, b]
+                y[0, b] += u00 * a0 + u10 * a1 + u20 * a2 + u30 * a3
+                y[1, b] += u01 * a0 + u11 * a1 + u21 * a2 + u31 * a3
+                y[2, b] += u02 * a0 + u12 * a1 + u22 * a2 + u32 * a3
+                y[3, b] += u03 * a0 + u13 * a1 + u23 * a2 + u33 * a3
+        for b in range(width):
+            form[b] += y[0, b] * y[0, b] + y[1, b] * y[1, b] + y[2, b] * y[2, b] + y[3, b] * y[3, b]
+
+
+@kernel
+def _diagonal_form(tile, width, mean, factor, form):
+    width = _whole_vectors(width)
+    for b in range(width):
+        form[b] = 0
+    for d in range(mean.shape[0]):
+        mu, u = mean[d], factor[d]
+        for b in range(width):
+            z = (tile[d, b] - mu) * u
+            form[b] += z * z
+
+
+@kernel
+def quadratic_form(tile, width, mean, factor, upper, centred, y, form):
+    """Squared Mahalanobis distances ``|(x - mean) U|^2`` of a tile into ``form`` [B].
+
+    ``factor`` is U, upper triangular [D, D], or its diagonal [D]; ``upper``, ``centred`` and ``y`` are scratch, of
+    which the padding must be zero on entry and stays so.
+    """
+    if factor.ndim == 2:
+        _triangular_form(tile, width, mean, factor, upper, centred, y, form)
+    else:
+        _diagonal_form(tile, width, mean, factor, form)
+
+
+@kernel
+def add_scatter(centred, width, scatter):
+    """Add ``Z Z'`` of a tile Z [D padded, B] to the blocks on and above the diagonal of ``scatter``."""
+    n_padded, zero = centred.shape[0], centred.dtype.type(0)
+    filled, width = width, _whole_vectors(width)
+    for d in range(n_padded):
+        for n in range(filled, width):
+            centred[d, n] = 0
+    for i in range(0, n_padded, 4):
+        for j in range(i, n_padded, 4):
+            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
+            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
+            for n in range(width):
+                p0, p1, p2, p3 = centred[i, n], centred[i + 1, n], centred[i + 2, n], centred[i + 3, n]
+                q0, q1, q2, q3 = centred[j, n], centred[j + 1, n], centred[j + 2, n], centred[j + 3, n]
+                s00 += p0 * q0
+                s01 += p0 * q1
+                s02 += p0 * q2
+                s03 += p0 * q3
+                s10 += p1 * q0
+                s11 += p1 * q1
+                s12 += p1 * q2
+                s13 += p1 * q3
+                s20 += p2 * q0
+                s21 += p2 * q1
+                s22 += p2 * q2
+                s23 += p2 * q3
+                s30 += p3 * q0
+                s31 += p3 * q1
+                s32 += p3 * q2
+                s33 += p3 * q3
+            scatter[i, j] += s00
+            scatter[i, j + 1] += s01
+            scatter[i, j + 2] += s02
+            scatter[i, j + 3] += s03
+            scatter[i + 1, j] += s10
+            scatter[i + 1, j + 1] += s11
+            scatter[i + 1, j + 2] += s12
+            scatter[i + 1, j + 3] += s13
+            scatter[i + 2, j] += s20
+            scatter[i + 2, j + 1] += s21
+            scatter[i + 2, j + 2] += s22
+            scatter[i + 2, j + 3] += s23
+            scatter[i + 3, j] += s30
+            scatter[i + 3, j + 1] += s31
+            scatter[i + 3, j + 2] += s32
+            scatter[i + 3, j + 3] += s33
+
+
+@kernel
+def log_sum_exp(joint, n_components, b):
+    """``log sum_k exp joint[k, b]``; minus infinity where all are, NaN where any is."""
+    top = joint[0, b]
+    for k in range(1, n_components):
+        value = joint[k, b]
+        if value > top or value != value:
+            top = value
+    if top == -np.inf or top != top:
+        return top
+    total = top * 0
+    for k in range(n_components):
+        total += np.exp(joint[k, b] - top)
+    return top + np.log(total)

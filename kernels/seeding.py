@@ -1,0 +1,154 @@
+"""Starting points for many mixtures at once: k-means++ and random rows, on any device, from counter-based numbers.
+
+k-means++ is the greedy variant of Arthur & Vassilvitskii (2007), as in scikit-learn: each new centre is the best of
+``2 + log K`` candidates drawn with probability proportional to the squared distance to the nearest centre so far.
+A draw with probabilities p_n is the largest of ``log p_n + Gumbel_n`` (Gumbel-max), so that all models draw at once
+without a running sum across models. Random numbers are a hash of (seed, draw, row within the model): a model starts
+alike whatever else is in the batch, on whatever device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_MAX_ELEMENTS = 1 << 24
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's finaliser (Steele, Lea & Flood 2014); int64 arithmetic wraps as uint64 does."""
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+
+
+def hashed_uniform(seed: int, draw: int, counter: Tensor) -> Tensor:
+    """Uniform numbers in (0, 1), float64, one for each element of ``counter`` (int64)."""
+    key = torch.tensor([seed & 0x7FFFFFFFFFFFFFFF, draw], dtype=torch.int64, device=counter.device)
+    key = _mix(_mix(key[0] + 0x1E3779B97F4A7C15) + key[1])
+    bits = _mix(_mix(counter * -0x61C8864680B583EB + key) + key)
+    return (((bits >> 11) & 0x1FFFFFFFFFFFFF).double() + 0.5) / (1 << 53)
+
+
+def _argmax_per_model(score: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:
+    """Row (within the batch) of the largest score of each model; the first one of equals."""
+    top = score.new_full((n_models,), -math.inf).scatter_reduce_(0, model, score, "amax")
+    candidate = torch.where(score == top[model], row, torch.iinfo(torch.int64).max)
+    best = torch.full((n_models,), torch.iinfo(torch.int64).max, device=score.device)
+    return best.scatter_reduce_(0, model, candidate, "amin")
+
+
+def _gumbel(seed: int, draw: int, position: Tensor) -> Tensor:
+    return -torch.log(-torch.log(hashed_uniform(seed, draw, position)))
+
+
+def _blocks(ranges: Tensor, width: int) -> list[tuple[int, int]]:
+    """Runs of consecutive models whose points, ``width`` numbers each, stay within a bound on memory."""
+    limit = max(1, _MAX_ELEMENTS // width)
+    sizes = (ranges[:, 1] - ranges[:, 0]).tolist()
+    blocks, begin, total = [], 0, 0
+    for m, size in enumerate(sizes):
+        if m > begin and total + size > limit:
+            blocks.append((begin, m))
+            begin, total = m, 0
+        total += size
+    blocks.append((begin, len(sizes)))
+    return blocks
+
+
+class _Rows:
+    """The rows of a run of models, gathered: row in the batch, model, position within the model."""
+
+    def __init__(self, ranges: Tensor) -> None:
+        sizes = ranges[:, 1] - ranges[:, 0]
+        self.n_models = len(sizes)
+        self.model = torch.repeat_interleave(torch.arange(self.n_models, device=ranges.device), sizes)
+        first = sizes.cumsum(0) - sizes
+        self.position = torch.arange(len(self.model), device=ranges.device) - first[self.model]
+        self.row = ranges[self.model, 0] + self.position
+        self.offsets = torch.cat([first, sizes.sum()[None]])
+
+
+def random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
+    """Draw ``n_rows`` different rows of every model.
+
+    Parameters
+    ----------
+    ranges : Tensor
+        int64 [M, 2], first row and one past the last row of each model, of at least ``n_rows`` rows.
+    n_rows, seed : int
+
+    Returns
+    -------
+    Tensor
+        int64 [M, n_rows], rows of the batch.
+    """
+    chosen = []
+    for begin, end in _blocks(ranges, 8):
+        rows = _Rows(ranges[begin:end])
+        score = _gumbel(seed, 0, rows.position)
+        local = torch.arange(len(rows.row), device=ranges.device)
+        picks = []
+        for _ in range(n_rows):
+            pick = _argmax_per_model(score, rows.model, rows.n_models, local)
+            picks.append(rows.row[pick])
+            score[pick] = -math.inf
+        chosen.append(torch.stack(picks, 1))
+    return torch.cat(chosen)
+
+
+def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int) -> Tensor:
+    """Greedy k-means++ in every model at once.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], float32 or float64, finite.
+    ranges : Tensor
+        int64 [M, 2], first row and one past the last row of each model, of at least ``n_clusters`` rows.
+    n_clusters, seed : int
+
+    Returns
+    -------
+    Tensor
+        int64 [M, n_clusters], rows of ``points``. Where a model has fewer different points than clusters, the
+        remaining rows are drawn among those not yet chosen.
+
+    References
+    ----------
+    Arthur & Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
+    """
+    n_trials = 2 + int(math.log(n_clusters))
+    chosen = []
+    for begin, end in _blocks(ranges, points.shape[1] + 8):
+        rows = _Rows(ranges[begin:end])
+        x = points[rows.row]
+        local = torch.arange(len(rows.row), device=points.device)
+        pick = _argmax_per_model(_gumbel(seed, 0, rows.position), rows.model, rows.n_models, local)
+        taken = torch.zeros(len(local), dtype=torch.bool, device=points.device)
+        taken[pick] = True
+        picks = [rows.row[pick]]
+        nearest = (x - x[pick][rows.model]).square_().sum(1).double()
+        for k in range(1, n_clusters):
+            # A potential of zero leaves nothing to be proportional to: then any row not yet taken is as good.
+            spread = nearest.new_zeros(rows.n_models).scatter_reduce_(0, rows.model, nearest, "amax") > 0
+            weight = torch.where(spread[rows.model], nearest, (~taken).double()).log()
+            best_sum = nearest.new_full((rows.n_models,), math.inf)
+            best_pick, best_nearest = pick, nearest
+            for trial in range(n_trials):
+                score = weight + _gumbel(seed, k * n_trials + trial, rows.position)
+                candidate = _argmax_per_model(score, rows.model, rows.n_models, local)
+                distance = (x - x[candidate][rows.model]).square_().sum(1).double()
+                distance = torch.minimum(distance, nearest)
+                potential = torch.segment_reduce(distance, "sum", offsets=rows.offsets)
+                better = potential < best_sum
+                best_sum = torch.where(better, potential, best_sum)
+                best_pick = torch.where(better, candidate, best_pick)
+                best_nearest = torch.where(better[rows.model], distance, best_nearest)
+            nearest, pick = best_nearest, best_pick
+            taken[pick] = True
+            picks.append(rows.row[pick])
+        chosen.append(torch.stack(picks, 1))
+    return torch.cat(chosen)
