@@ -7,6 +7,8 @@ neither triton nor numba.
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,15 +49,28 @@ __all__ = [
 ]
 
 
+class _Operations(ModuleType):
+    """A package in which the name of an operation is the operation.
+
+    Python binds a submodule in its package under its own name when it is first imported, by whomever; where that
+    name is an operation's, the operation is bound instead.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in __all__:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Operations
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
-    # Importing a submodule binds the module under its own name; the operation of that name must win.
-    for exported, home in _MODULE_OF.items():
-        if home == _MODULE_OF[name]:
-            globals()[exported] = getattr(module, exported)
-    return globals()[name]
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
