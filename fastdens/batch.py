@@ -27,7 +27,8 @@ def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
         raise TypeError(f"{name} holds complex numbers, but a density needs real ones: pass its real part.")
     if tensor.ndim != 2:
         raise ValueError(
-            f"{name} has shape {tuple(tensor.shape)}, but points are [N, D]: reshape it, e.g. x[:, None] for one feature."
+            f"{name} has shape {tuple(tensor.shape)}, but points are [N, D]: reshape it, "
+            "e.g. x[:, None] for one feature."
         )
     if tensor.shape[1] == 0:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but points need at least one feature.")

@@ -63,10 +63,13 @@ class GaussianMixtureDensity:
         points = x if isinstance(x, Tensor) and x.requires_grad else as_points(x)
         n_features = self.means.shape[-1]
         if points.ndim != 2 or points.shape[1] != n_features:
-            raise ValueError(f"x has shape {tuple(points.shape)}, but the models have D = {n_features}: pass [N, {n_features}].")
+            raise ValueError(
+                f"x has shape {tuple(points.shape)}, but the models have D = {n_features}: pass [N, {n_features}]."
+            )
         if points.device != self.means.device:
             raise ValueError(
-                f"x is on {points.device} and the models are on {self.means.device}: move x with x.to({str(self.means.device)!r})."
+                f"x is on {points.device} and the models are on {self.means.device}: move x with "
+                f"x.to({str(self.means.device)!r})."
             )
         return kernels.mixture_log_prob(
             points.to(self.means.dtype),

@@ -50,7 +50,9 @@ class KernelOptions:
     precision: str
 
 
-def covariances_from_scatter(scatter: Tensor, nk: Tensor, n_features: int, reg_covar: float, covariance_type: str) -> Tensor:
+def covariances_from_scatter(
+    scatter: Tensor, nk: Tensor, n_features: int, reg_covar: float, covariance_type: str
+) -> Tensor:
     """Covariances in place of their scatter: divided by the counts, ``reg_covar`` added to the variances."""
     if covariance_type == "full":
         scatter /= nk[..., None, None]
@@ -193,7 +195,5 @@ def _in_order(parts: list[tuple[Tensor, MixtureParameters]]) -> MixtureParameter
     if len(parts) == 1:
         return parts[0][1]
     order = torch.argsort(torch.cat([models for models, _ in parts]))
-    columns = zip(
-        *((p.weights, p.means, p.covariances, p.precisions_cholesky, p.bad) for _, p in parts), strict=True
-    )
+    columns = zip(*((p.weights, p.means, p.covariances, p.precisions_cholesky, p.bad) for _, p in parts), strict=True)
     return MixtureParameters(*(torch.cat(column)[order] for column in columns))

@@ -283,6 +283,7 @@ class GaussianMixtures:
     def _initial_parameters(
         self, points: Tensor, ranges: Tensor, given: dict[str, Tensor], start: int, options: KernelOptions
     ) -> MixtureParameters:
+        weights = means = covariances = factors = bad = torch.empty(0)
         if len(given) < 3:
             # Starts of one seed use seeds far apart, so that random_state and random_state + 1 share none.
             seed = self.random_state + (start << 32)
@@ -290,8 +291,8 @@ class GaussianMixtures:
             estimated = maximize(points, ranges, resp, centres, self.reg_covar, options)
             weights, means = estimated.weights, estimated.means
             covariances, factors, bad = estimated.covariances, estimated.precisions_cholesky, estimated.bad
-        weights = given["weights_init"] if "weights_init" in given else weights
-        means = given["means_init"] if "means_init" in given else means
+        weights = given.get("weights_init", weights)
+        means = given.get("means_init", means)
         if "precisions_init" in given:
             covariances, factors = factors_of_precisions(given["precisions_init"], self.covariance_type)
             bad = torch.zeros(len(ranges), dtype=torch.bool, device=points.device)
@@ -309,7 +310,7 @@ class GaussianMixtures:
             out = torch.full((n_models, *shape), missing, dtype=dtype, device=batch.points.device)
             if values is not None:
                 out[models] = values.to(dtype)
-            out[list(failures)] = missing  # type: ignore[assignment]
+            out[list(failures)] = missing
             return out
 
         dtype, nan = batch.points.dtype, float("nan")

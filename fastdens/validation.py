@@ -79,9 +79,7 @@ def bad_models(batch: RaggedBatch, min_points: int) -> dict[int, str]:
     bad_rows = bad_rows[~torch.isfinite(batch.points[bad_rows]).all(1)]
     models = torch.searchsorted(batch.offsets, bad_rows, right=True) - 1
     for m, row in zip(models.tolist(), bad_rows.tolist(), strict=True):
-        failed.setdefault(
-            m, f"has NaN or infinity, first in row {int(batch.index[row])}: remove or impute those rows"
-        )
+        failed.setdefault(m, f"has NaN or infinity, first in row {int(batch.index[row])}: remove or impute those rows")
     return failed
 
 

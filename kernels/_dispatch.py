@@ -102,5 +102,5 @@ def row_ranges(offsets: Tensor, n_models: int, n_points: int) -> Tensor:
     inside = (offsets[:, 0] >= 0) & (offsets[:, 0] <= offsets[:, 1]) & (offsets[:, 1] <= n_points)
     if not bool(inside.all()):
         m = int((~inside).nonzero()[0])
-        raise ValueError(f"the rows of model {m} are {offsets[m].tolist()}, which is no range within {n_points} points.")
+        raise ValueError(f"the rows of model {m} are {offsets[m].tolist()}, no range of {n_points} points.")
     return offsets

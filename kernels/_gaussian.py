@@ -11,9 +11,8 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-
 from fastdens.kernels._optional import tl, triton
+from torch import Tensor
 
 
 @triton.jit

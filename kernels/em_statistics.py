@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-
 from fastdens.kernels._dispatch import row_ranges
 from fastdens.kernels.responsibilities import responsibilities
 from fastdens.kernels.sufficient_statistics import sufficient_statistics
+from torch import Tensor
 
 
 class EMStatistics(NamedTuple):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from fastdens.kernels import reference
 from fastdens.kernels._dispatch import check_gaussians, resolve_backend
 from fastdens.kernels._gaussian import config, flat_factors, quadratic_form
 from fastdens.kernels._optional import tl, triton
+from torch import Tensor
 
 
 @triton.jit
@@ -41,9 +40,7 @@ def _gaussian_log_prob_kernel(
     tl.store(out + rows * n_gaussians + g, tl.load(log_norm + g) - 0.5 * form, mask=mask)
 
 
-def _launch(
-    points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, precision: str
-) -> Tensor:
+def _launch(points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, precision: str) -> Tensor:
     n_points, n_features = points.shape
     # To the kernel, G Gaussians are one mixture of G components.
     flat = flat_factors(means[None], precisions_cholesky[None], covariance_type)
@@ -94,9 +91,7 @@ def _(
     return points.new_empty(points.shape[0], means.shape[0])
 
 
-def precision_times_centred(
-    points: Tensor, mean: Tensor, factor: Tensor, covariance_type: str
-) -> Tensor:
+def precision_times_centred(points: Tensor, mean: Tensor, factor: Tensor, covariance_type: str) -> Tensor:
     """``U U' (x - mu)`` of one Gaussian, [N, D]: minus the gradient of its log-density."""
     centred = points - mean
     if covariance_type in ("full", "tied"):

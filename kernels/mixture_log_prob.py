@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from fastdens.kernels import reference
 from fastdens.kernels._dispatch import check_alike, check_gaussians, resolve_backend
 from fastdens.kernels._gaussian import config, flat_factors, quadratic_form
 from fastdens.kernels._optional import tl, triton
 from fastdens.kernels.gaussian_log_prob import precision_times_centred, refuse_parameter_gradients
+from torch import Tensor
 
 
 @triton.jit
@@ -110,9 +109,9 @@ def _mixture_log_prob(
         from fastdens.kernels.cpu.mixture_log_prob import mixture_log_prob as on_cpu
 
         return on_cpu(points, weights, means, precisions_cholesky, covariance_type=covariance_type)
-    return reference.mixture_log_prob(
-        points, weights, means, precisions_cholesky, covariance_type=covariance_type
-    ).to(points.dtype)
+    return reference.mixture_log_prob(points, weights, means, precisions_cholesky, covariance_type=covariance_type).to(
+        points.dtype
+    )
 
 
 @_mixture_log_prob.register_fake
@@ -139,9 +138,7 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[T
     covariance_type, backend, precision = ctx.options  # type: ignore[attr-defined]
     out = torch.zeros_like(points)
     for m in range(means.shape[0]):
-        joint = torch.ops.fastdens.gaussian_log_prob(
-            points, means[m], factors[m], covariance_type, backend, precision
-        )
+        joint = torch.ops.fastdens.gaussian_log_prob(points, means[m], factors[m], covariance_type, backend, precision)
         resp = torch.exp(joint + weights[m].log() - log_prob[:, m, None])
         for k in range(means.shape[1]):
             factor = factors[m] if covariance_type == "tied" else factors[m, k]

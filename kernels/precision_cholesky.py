@@ -8,9 +8,8 @@ and a covariance that is singular to float32 often is not to float64.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from fastdens.kernels import reference
+from torch import Tensor
 
 
 def precision_cholesky(

@@ -67,9 +67,7 @@ def responsibilities(
     resp = points.new_zeros(points.shape[0], means.shape[1], dtype=torch.float64)
     log_prob_norm = points.new_zeros(points.shape[0], dtype=torch.float64)
     for m, (start, stop) in enumerate(ranges.tolist()):
-        joint = gaussian_log_prob(
-            points[start:stop], means[m], precisions_cholesky[m], covariance_type=covariance_type
-        )
+        joint = gaussian_log_prob(points[start:stop], means[m], precisions_cholesky[m], covariance_type=covariance_type)
         joint = joint + weights[m].double().log()
         log_prob_norm[start:stop] = torch.logsumexp(joint, 1)
         resp[start:stop] = torch.exp(joint - log_prob_norm[start:stop, None])

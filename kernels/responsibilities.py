@@ -1,16 +1,18 @@
-"""The E step: ``r_nk = pi_k N(x_n | k) / sum_j pi_j N(x_n | j)`` of each point under its own model (Bishop 2006, 9.23)."""
+"""The E step: ``r_nk = pi_k N(x_n | k) / sum_j pi_j N(x_n | j)``, each point under its own model.
+
+Bishop, Pattern Recognition and Machine Learning, 2006, eq. 9.23.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-
 from fastdens.kernels import reference
 from fastdens.kernels._dispatch import check_alike, check_gaussians, resolve_backend, row_ranges
 from fastdens.kernels._gaussian import config, flat_factors, quadratic_form, tiles
 from fastdens.kernels._optional import tl, triton
+from torch import Tensor
 
 
 class Responsibilities(NamedTuple):

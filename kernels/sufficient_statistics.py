@@ -1,7 +1,8 @@
 """The sums of the M step, centred before they are squared (Bishop 2006, eqs. 9.24 to 9.27).
 
-``nk = sum_n r_nk``, ``mean_k = c_k + sum_n r_nk (x_n - c_k) / nk`` and ``S_k = sum_n r_nk (x_n - mean_k)(x_n - mean_k)'``,
-in two passes over the points: the second needs the means of the first. Sums run over chunks of a model's rows in a
+``nk = sum_n r_nk``, ``mean_k = c_k + sum_n r_nk (x_n - c_k) / nk`` and
+``S_k = sum_n r_nk (x_n - mean_k)(x_n - mean_k)'``, in two passes
+over the points: the second needs the means of the first. Sums run over chunks of a model's rows in a
 first stage and over its chunks, in order, in a second: no atomics, the same bits every time.
 """
 
@@ -10,19 +11,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-
 from fastdens.kernels import reference
 from fastdens.kernels._dispatch import COVARIANCE_TYPES, check_alike, resolve_backend, row_ranges
 from fastdens.kernels._gaussian import config, load_centred, tiles
 from fastdens.kernels._optional import tl, triton
+from torch import Tensor
 
 _MIN_CHUNK_ROWS = 1024
 _REDUCE_BLOCK = 256
 
 
 class SufficientStatistics(NamedTuple):
-    """Counts [M, K], means [M, K, D] and scatter: full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K]."""
+    """Counts [M, K], means [M, K, D], scatter: full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K]."""
 
     nk: Tensor
     means: Tensor
@@ -172,7 +172,7 @@ def _add_chunks(partial: Tensor, first: Tensor) -> Tensor:
 def _launch(
     points: Tensor, ranges: Tensor, resp: Tensor, centres: Tensor, covariance_type: str, precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n_models, k, d = centres.shape
+    _, k, d = centres.shape
     points, resp, centres = points.contiguous(), resp.contiguous(), centres.contiguous()
     blocks = config(d, points.dtype)
     # A chunk of K * D rows or more has partial sums no larger than its points.
@@ -247,7 +247,7 @@ def sufficient_statistics(
     """
     if covariance_type not in COVARIANCE_TYPES:
         raise ValueError(f"covariance_type is {covariance_type!r}, but it must be one of {COVARIANCE_TYPES}.")
-    if points.ndim != 2 or tuple(resp.shape) != (points.shape[0], centres.shape[1]) or centres.shape[2] != points.shape[1]:
+    if tuple(points.shape) != (resp.shape[0], centres.shape[-1]) or resp.shape[1:] != centres.shape[1:2]:
         raise ValueError(
             f"points {tuple(points.shape)}, resp {tuple(resp.shape)} and centres {tuple(centres.shape)} must be "
             "[N, D], [N, K] and [M, K, D]."

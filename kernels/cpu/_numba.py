@@ -8,9 +8,7 @@ from typing import Any
 try:
     import numba
 except ImportError as error:
-    raise ImportError(
-        "The CPU backend needs numba, which is not installed: pip install 'fastdens[cpu]'."
-    ) from error
+    raise ImportError("The CPU backend needs numba, which is not installed: pip install 'fastdens[cpu]'.") from error
 
 # Sums may be reordered so that loops vectorise; NaN and infinity keep their meaning.
 _FASTMATH = {"contract", "reassoc", "nsz"}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,8 +62,6 @@ def parallel_for(kernel: Callable[..., Any], n_items: int, *arguments: Any) -> N
     bounds = np.linspace(0, n_items, n_slices + 1).astype(np.int64).tolist()
     # The pool of a parent process has no threads in a forked child, hence the process id in the key.
     pool = _pool(os.getpid(), n_threads)
-    futures = [
-        pool.submit(kernel, begin, end, *arguments) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    futures = [pool.submit(kernel, begin, end, *arguments) for begin, end in pairwise(bounds)]
     for future in futures:
         future.result()

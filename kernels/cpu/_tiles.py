@@ -9,7 +9,6 @@ four by four: sixteen multiply-adds for eight loads and four stores, which is wh
 from __future__ import annotations
 
 import numpy as np
-
 from fastdens.kernels.cpu._numba import kernel
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from fastdens.kernels.cpu._gaussian import factors_and_log_norm
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import parallel_for
 from fastdens.kernels.cpu._tiles import load_tile, log_sum_exp, new_tile, padded, quadratic_form, tile_width
+from torch import Tensor
 
 
 @kernel

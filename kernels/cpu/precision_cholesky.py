@@ -6,11 +6,9 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import parallel_for
-
+from torch import Tensor
 
 # Rows are updated in runs of eight, a constant that the compiler turns into whole vectors; a run may begin left of
 # the diagonal, where it changes entries that nothing reads.
@@ -108,7 +106,7 @@ def _factor_all(begin, end, covariances, out, bad):
 
 
 def precision_cholesky(covariances: Tensor, *, covariance_type: str = "full") -> tuple[Tensor, Tensor]:
-    """Upper-triangular U with ``U U' = covariance^-1``, factored in float64, and a bool per model: True if impossible."""
+    """Upper-triangular U with ``U U' = covariance^-1``, by way of float64, True for a model without."""
     n_models = covariances.shape[0]
     if covariance_type in ("diag", "spherical"):
         positive = (covariances > 0) & torch.isfinite(covariances)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import chunk_rows, parallel_for
 from fastdens.kernels.cpu._tiles import add_scatter, load_tile, new_tile, padded, tile_width
+from torch import Tensor
 
 
 @kernel
