@@ -1,0 +1,216 @@
+"""Every operation on every backend against the float64 reference, and the reference against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from fastdens import kernels
+from fastdens.kernels import reference
+from tests.problems import mixture_problem, ranges_of, relative_error
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+CPU = pytest.param("cpu", "cpu", id="cpu")
+INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
+GPU = pytest.param("triton", "cuda", id="triton-gpu", marks=pytest.mark.gpu)
+
+# Ragged sizes with models of one point, tails of tiles and whole tiles; D and K of every kind.
+SHAPES = [
+    ([1], 1, 1),
+    ([1, 5, 64], 2, 3),
+    ([33, 1, 65], 3, 6),
+    ([40, 7], 16, 2),
+    ([70, 3, 1], 17, 3),
+    ([66, 20], 65, 2),
+    ([30], 100, 1),
+]
+LARGE_SHAPES = [([600, 1, 513, 1100], 64, 6), ([2500, 40], 5, 3), ([300], 300, 2), ([90, 400], 3, 256), ([80], 2048, 2)]
+
+
+def check_all(problem, covariance_type, backend, dtype, precision="ieee", tolerance=None):
+    x, offsets, weights, means, factor = problem
+    options = {"covariance_type": covariance_type, "backend": backend, "precision": precision}
+    tolerance = tolerance or TOLERANCE[dtype]
+    ranges = ranges_of(offsets)
+    e_step = kernels.responsibilities(x, offsets, weights, means, factor, **options)
+    expected = reference.responsibilities(x, ranges, weights, means, factor, covariance_type=covariance_type)
+    for name, value, want in zip(e_step._fields, e_step, expected, strict=True):
+        assert value.dtype == dtype
+        assert relative_error(value, want) < tolerance, name
+    sums = kernels.sufficient_statistics(x, offsets, e_step.resp, means, **options)
+    expected = reference.sufficient_statistics(x, ranges, e_step.resp, means, covariance_type=covariance_type)
+    for name, value, want in zip(sums._fields, sums, expected, strict=True):
+        assert relative_error(value, want) < tolerance, name
+    joint = kernels.em_statistics(x, offsets, weights, means, factor, **options)
+    assert relative_error(joint.scatter, sums.scatter) == 0
+    total = [float(e_step.log_prob_norm[a:b].double().sum()) for a, b in ranges.tolist()]
+    assert joint.log_likelihood.tolist() == pytest.approx(total, rel=1e-12)
+    log_prob = kernels.mixture_log_prob(x, weights, means, factor, **options)
+    want = reference.mixture_log_prob(x, weights, means, factor, covariance_type=covariance_type)
+    assert relative_error(log_prob, want) < tolerance
+    log_prob = kernels.gaussian_log_prob(x, means[-1], factor[-1], **options)
+    want = reference.gaussian_log_prob(x, means[-1], factor[-1], covariance_type=covariance_type)
+    assert relative_error(log_prob, want) < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("sizes", "n_features", "n_components"), SHAPES)
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_agrees_with_reference(rng, backend, device, sizes, n_features, n_components, covariance_type, dtype):
+    problem = mixture_problem(rng, sizes, n_features, n_components, covariance_type, dtype, device=device)
+    check_all(problem, covariance_type, backend, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("sizes", "n_features", "n_components"), LARGE_SHAPES)
+@pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+def test_agrees_with_reference_on_large_shapes(
+    rng, backend, device, sizes, n_features, n_components, covariance_type, dtype
+):
+    problem = mixture_problem(rng, sizes, n_features, n_components, covariance_type, dtype, device=device)
+    check_all(problem, covariance_type, backend, dtype)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_features", "n_components"), [([20, 9], 3, 256), ([10], 300, 2), ([1100, 3], 2, 2)]
+)
+def test_interpreter_on_many_components_dimensions_and_chunks(rng, sizes, n_features, n_components):
+    problem = mixture_problem(rng, sizes, n_features, n_components, "full", torch.float32)
+    check_all(problem, "full", "triton", torch.float32)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32x3", 1e-4), ("tf32", 2e-2)])
+@pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
+def test_precisions(rng, backend, device, precision, tolerance):
+    problem = mixture_problem(rng, [70, 3], 33, 2, "full", torch.float32, device=device)
+    check_all(problem, "full", backend, torch.float32, precision, tolerance)
+
+
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_precision_cholesky(rng, backend, device):
+    for d in (1, 2, 5, 8, 17, 64):
+        root = torch.from_numpy(rng.normal(size=(3, 2, d, d + 3))).to(device)
+        covariance = root @ root.mT
+        factor, bad = kernels.precision_cholesky(covariance, backend=backend)
+        assert not bad.any()
+        assert torch.equal(factor, factor.triu())
+        identity = torch.eye(d, dtype=torch.float64, device=device)
+        assert relative_error(factor @ factor.mT @ covariance, identity.expand(3, 2, d, d)) < 1e-8
+        covariance[1, 1, 0, 0] = -1
+        assert kernels.precision_cholesky(covariance, backend=backend)[1].tolist() == [False, True, False]
+        covariance[1, 1, 0, 0] = float("nan")
+        assert kernels.precision_cholesky(covariance, backend=backend)[1].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_zero_weight_and_far_points(rng, backend, device):
+    x, offsets, weights, means, factor = mixture_problem(rng, [9, 4], 3, 3, "full", torch.float32, device=device)
+    weights[:, 0] = 0
+    x[0] = 1e4
+    got = kernels.responsibilities(x, offsets, weights, means, factor, backend=backend)
+    want = reference.responsibilities(x, ranges_of(offsets), weights, means, factor)
+    assert (got.resp[:, 0] == 0).all()
+    assert relative_error(got.log_prob_norm, want[1]) < 1e-4
+    log_prob = kernels.mixture_log_prob(x, weights, means, factor, backend=backend)
+    assert relative_error(log_prob, reference.mixture_log_prob(x, weights, means, factor)) < 1e-4
+    weights[:] = 0
+    assert (kernels.mixture_log_prob(x, weights, means, factor, backend=backend) == -torch.inf).all()
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_shifted_float32_data(rng, backend, device, covariance_type):
+    problem = mixture_problem(rng, [80, 30], 5, 2, covariance_type, torch.float32, shift=1e4, device=device)
+    check_all(problem, covariance_type, backend, torch.float32)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_same_bits_again_and_in_other_company(rng, backend, device, covariance_type):
+    x, offsets, weights, means, factor = mixture_problem(
+        rng, [50, 1030, 7], 4, 3, covariance_type, torch.float32, device=device
+    )
+    options = {"covariance_type": covariance_type, "backend": backend}
+    first = kernels.em_statistics(x, offsets, weights, means, factor, **options)
+    again = kernels.em_statistics(x, offsets, weights, means, factor, **options)
+    alone = kernels.em_statistics(x, ranges_of(offsets)[1:2], weights[1:2], means[1:2], factor[1:2], **options)
+    for a, b, c in zip(first, again, alone, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a[1:2], c)
+
+
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_a_poisoned_model_leaves_its_neighbours_alone(rng, backend, device):
+    x, offsets, weights, means, factor = mixture_problem(rng, [50, 70, 7], 4, 3, "full", torch.float32, device=device)
+    clean = kernels.em_statistics(x, offsets, weights, means, factor, backend=backend)
+    x[60] = float("nan")
+    x[61] = float("inf")
+    poisoned = kernels.em_statistics(x, offsets, weights, means, factor, backend=backend)
+    for a, b in zip(clean, poisoned, strict=True):
+        assert torch.equal(a[[0, 2]], b[[0, 2]])
+    assert poisoned.log_likelihood[1].isnan()
+
+
+def test_reference_agrees_with_scipy(rng):
+    x, _, weights, means, factor = mixture_problem(rng, [12], 3, 2, "full")
+    covariance = torch.linalg.inv(factor @ factor.mT)
+    density = sum(
+        float(weights[0, k]) * scipy.stats.multivariate_normal(means[0, k], covariance[0, k]).pdf(x.numpy())
+        for k in range(2)
+    )
+    np.testing.assert_allclose(reference.mixture_log_prob(x, weights, means, factor)[:, 0], np.log(density), rtol=1e-10)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_gradients_in_the_points(rng, backend, device, covariance_type):
+    x, _, weights, means, factor = mixture_problem(rng, [5], 3, 2, covariance_type, device=device)
+    x.requires_grad_()
+    options = {"covariance_type": covariance_type, "backend": backend}
+    assert torch.autograd.gradcheck(lambda p: kernels.mixture_log_prob(p, weights, means, factor, **options), x)
+    assert torch.autograd.gradcheck(lambda p: kernels.gaussian_log_prob(p, means[0], factor[0], **options), x)
+    with pytest.raises(NotImplementedError, match="means requires a gradient"):
+        kernels.mixture_log_prob(x, weights, means.requires_grad_(), factor, **options)
+
+
+def test_operators_are_registered_as_torch_library_wants(rng):
+    x, _, weights, means, factor = mixture_problem(rng, [6], 3, 2, "full")
+    x.requires_grad_()
+    kernels.mixture_log_prob(x, weights, means, factor)
+    torch.library.opcheck(torch.ops.fastdens.mixture_log_prob, (x, weights, means, factor, "full", "cpu", "ieee"))
+    torch.library.opcheck(torch.ops.fastdens.gaussian_log_prob, (x, means[0], factor[0], "full", "cpu", "ieee"))
+
+
+def test_torch_compile_traces_them(rng):
+    x, _, weights, means, factor = mixture_problem(rng, [6], 3, 2, "full")
+    compiled = torch.compile(
+        lambda p: kernels.mixture_log_prob(p, weights, means, factor).sum(), fullgraph=True, backend="aot_eager"
+    )
+    x.requires_grad_()
+    compiled(x).backward()
+    got, x.grad = x.grad, None
+    kernels.mixture_log_prob(x, weights, means, factor).sum().backward()
+    assert torch.equal(got, x.grad)
+
+
+def test_errors_are_one_sentence(rng, monkeypatch):
+    x, offsets, weights, means, factor = mixture_problem(rng, [6], 3, 2, "full")
+    with pytest.raises(ValueError, match="did you mean 'triton'"):
+        kernels.mixture_log_prob(x, weights, means, factor, backend="tritn")
+    with pytest.raises(ValueError, match="covariance_type 'diag'.*needs"):
+        kernels.mixture_log_prob(x, weights, means, factor, covariance_type="diag")
+    with pytest.raises(TypeError, match="means is torch.float32"):
+        kernels.mixture_log_prob(x, weights, means.float(), factor)
+    with pytest.raises(ValueError, match="D = 3 and points D = 2"):
+        kernels.mixture_log_prob(x[:, :2], weights, means, factor)
+    with pytest.raises(ValueError, match="no range of 6 points"):
+        kernels.responsibilities(x, offsets + 1, weights, means, factor)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
+        kernels.mixture_log_prob(x, weights, means, factor, backend="triton")

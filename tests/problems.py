@@ -1,0 +1,63 @@
+"""Random problems for the tests: ragged batches and well-conditioned mixtures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastdens.kernels import reference
+
+
+class Problem(NamedTuple):
+    points: Tensor
+    offsets: Tensor
+    weights: Tensor
+    means: Tensor
+    precisions_cholesky: Tensor
+
+
+def mixture_problem(
+    rng: np.random.Generator,
+    sizes: list[int],
+    n_features: int,
+    n_components: int,
+    covariance_type: str,
+    dtype: torch.dtype = torch.float64,
+    shift: float = 0.0,
+    device: str = "cpu",
+) -> Problem:
+    """Points and unrelated mixtures whose components overlap, so that responsibilities are neither 0 nor 1."""
+    m, k, d = len(sizes), n_components, n_features
+    x = torch.from_numpy(rng.normal(size=(sum(sizes), d)) + shift)
+    root = torch.from_numpy(rng.normal(size=(m, k, d, 2 * d + 1)) / np.sqrt(2 * d + 1))
+    covariance = root @ root.mT
+    covariance = {
+        "full": covariance,
+        "tied": covariance[:, 0],
+        "diag": covariance.diagonal(dim1=-2, dim2=-1),
+        "spherical": covariance[..., 0, 0],
+    }[covariance_type]
+    factor, _ = reference.precision_cholesky(covariance, covariance_type=covariance_type)
+    means = torch.from_numpy(0.3 * rng.normal(size=(m, k, d)) + shift)
+    weights = torch.from_numpy(rng.dirichlet(np.ones(k), size=m))
+    offsets = torch.tensor([0, *sizes]).cumsum(0).to(device)
+    return Problem(x.to(device, dtype), offsets, *(t.to(device, dtype).contiguous() for t in (weights, means, factor)))
+
+
+def ranges_of(offsets: Tensor) -> Tensor:
+    return torch.stack([offsets[:-1], offsets[1:]], 1)
+
+
+def relative_error(value: Tensor, expected: Tensor, floor: float = 1.0) -> float:
+    """Largest difference, relative to the largest expected magnitude; NaN never passes a comparison.
+
+    Problems have unit variance: a magnitude under ``floor``, as the scatter of a single point, is one of rounding.
+    """
+    value, expected = value.detach().double().cpu(), expected.detach().double().cpu()
+    assert value.shape == expected.shape
+    if value.numel() == 0:
+        return 0.0
+    return float((value - expected).abs().max() / expected.abs().max().clamp_min(floor))

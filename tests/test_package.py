@@ -1,0 +1,82 @@
+"""The package as it installs, what importing it imports, and the direction of imports inside it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code: str, *flags: str, cwd: Path | None = None) -> str:
+    done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_needs_torch_and_numpy_only():
+    optional = "('triton', 'numba', 'sklearn', 'faiss', 'torchvision', 'matplotlib', 'rich')"
+    run(f"import sys\nfor name in {optional}: sys.modules[name] = None\nimport fastdens")
+
+
+def test_import_loads_neither_triton_nor_numba():
+    loaded = run(
+        "import sys, torch\nbefore = set(sys.modules)\nimport fastdens\nprint(*(set(sys.modules) - before), sep='\\n')"
+    ).split()
+    assert not {"triton", "numba"} & {name.split(".")[0] for name in loaded}
+
+
+def test_missing_extras_are_named():
+    code = (
+        "import sys; sys.modules['numba'] = None\nimport torch, fastdens as fd\n"
+        "try: fd.GaussianMixtures(1).fit(fd.RaggedBatch.from_list([torch.randn(9, 2)]))\n"
+        "except ImportError as error: print(error)"
+    )
+    assert "fastdens[cpu]" in run(code)
+    code = (
+        "import os, sys; os.environ['TRITON_INTERPRET'] = '1'; sys.modules['triton'] = None\n"
+        "import torch, fastdens as fd\n"
+        "try: fd.GaussianMixtures(1, backend='triton').fit(fd.RaggedBatch.from_list([torch.randn(9, 2)]))\n"
+        "except ImportError as error: print(error)"
+    )
+    assert "fastdens[gpu]" in run(code)
+
+
+def test_the_wheel_installs_kernels_inside_fastdens_only(tmp_path):
+    build = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("fastdens-*.whl")
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "--quiet", "install", "--no-deps", str(wheel)], check=True)
+    (site,) = (environment / "lib").glob("python*/site-packages")
+    assert (site / "fastdens" / "kernels" / "cpu" / "_tiles.py").exists()
+    assert (site / "fastdens" / "py.typed").exists()
+    assert not (site / "kernels").exists()
+    find = "import importlib.util; print(importlib.util.find_spec('kernels'))"
+    assert subprocess.run([python, "-c", find], capture_output=True, text=True, cwd=tmp_path).stdout.strip() == "None"
+
+
+def imported_modules(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("folder", ["kernels", "fastdens"])
+def test_imports_point_one_way(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        own = {name for name in imported_modules(path) if name.split(".")[0] == "fastdens"}
+        if folder == "kernels":
+            assert all(name.startswith("fastdens.kernels") for name in own), path
+        elif "analysis" not in path.parts:
+            assert not any(name.startswith("fastdens.analysis") for name in own), path
