@@ -264,13 +264,22 @@ class GaussianMixtures:
         ranges = batch.ranges if everything else batch.ranges[models]
         if not everything:
             given = {name: value[models] for name, value in given.items()}
+        # Each model is fitted in coordinates of its own, about its first point, so that data far from the origin
+        # lose nothing to the rounding of means. One buffer holds the origins first, the centred points after.
+        origin = batch.points[ranges[:, 0]]
+        points = torch.repeat_interleave(
+            batch.points[batch.offsets[:-1].clamp_max(len(batch.points) - 1)], batch.sizes, 0
+        )
+        torch.sub(batch.points, points, out=points)
+        if "means_init" in given:
+            given["means_init"] = given["means_init"] - origin[:, None]
         best: FitResult | None = None
         # With all parameters given every start is the same.
         for start in range(1 if len(given) == 3 else self.n_init):
             result = expectation_maximization(
-                batch.points,
+                points,
                 ranges,
-                self._initial_parameters(batch.points, ranges, given, start, options),
+                self._initial_parameters(points, ranges, given, start, options),
                 tol=self.tol,
                 max_iter=self.max_iter,
                 reg_covar=self.reg_covar,
@@ -278,6 +287,7 @@ class GaussianMixtures:
             )
             best = result if best is None else _better_of(best, result)
         assert best is not None
+        best.parameters.means.add_(origin[:, None])
         return best
 
     def _initial_parameters(

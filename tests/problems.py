@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from fastdens.kernels import reference
+from torch import Tensor
 
 
 class Problem(NamedTuple):

@@ -142,9 +142,9 @@ def test_shifted_float32_data_gets_the_same_fit(rng, covariance_type):
     start = {"init_params": "kmeans++", "max_iter": 10, "tol": 0, "covariance_type": covariance_type}
     plain = fit(fd.RaggedBatch.from_labels(x.astype(np.float32), y), 2, **start)
     shifted = fit(fd.RaggedBatch.from_labels((x + 1e4).astype(np.float32), y), 2, **start)
-    np.testing.assert_allclose(shifted.means_ - 1e4, plain.means_, atol=5e-3)
-    np.testing.assert_allclose(shifted.covariances_, plain.covariances_, rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(shifted.lower_bound_, plain.lower_bound_, atol=2e-3)
+    np.testing.assert_allclose(shifted.means_ - 1e4, plain.means_, atol=1e-3)
+    np.testing.assert_allclose(shifted.covariances_, plain.covariances_, rtol=1e-5)
+    np.testing.assert_allclose(shifted.lower_bound_, plain.lower_bound_, rtol=1e-6)
 
 
 def test_duplicated_points_and_constant_feature(rng):
@@ -223,8 +223,8 @@ def test_lost_positive_definiteness_is_reported(rng):
     x[:, 1] = x[:, 0]
     batch = fd.RaggedBatch.from_list([rng.normal(size=(30, 2)), x])
     with pytest.raises(fd.ModelError, match=r"model 1 \(class 1\) lost a positive definite"):
-        fit(batch, 1, reg_covar=0.0)
-    gm = fit(batch, 1, reg_covar=0.0, on_error="skip")
+        fit(batch, 1, reg_covar=0.0, init_params="random")
+    gm = fit(batch, 1, reg_covar=0.0, init_params="random", on_error="skip")
     assert gm.failed_.tolist() == [False, True] and gm.means_[0].isfinite().all()
 
 
@@ -327,7 +327,7 @@ def test_parameter_errors(rng, options, message):
 def test_usage_errors(rng):
     x = rng.normal(size=(10, 2))
     gm = fd.GaussianMixtures(1)
-    with pytest.raises(TypeError, match="make one with fd.RaggedBatch"):
+    with pytest.raises(TypeError, match="make one with"):
         gm.fit(x)
     with pytest.raises(AttributeError, match=r"call fit\(batch\) first"):
         gm.log_prob(x)
