@@ -1,0 +1,1 @@
+"""Benchmarks of fastdens beside its peers and the floor that matrix products set."""
