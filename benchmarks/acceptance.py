@@ -33,7 +33,7 @@ def seconds(run: Callable[[], object]) -> float:
 def memory_ratio() -> float:
     """Peak memory of the fit above that of the process with its data, in units of points plus parameters."""
     for d in (TINY.n_features, PAPER.n_features):
-        warm = Shape("warm", 2, 40, d, PAPER.n_components, 2, 2)
+        warm = Shape("warm", 2, 500, d, PAPER.n_components, 2, 2)
         fastdens_fit(clustered_points(warm), warm.n_components, 2, "full")()
     points = clustered_points(PAPER)
     run = fastdens_fit(points, PAPER.n_components, 3, "full")

@@ -68,16 +68,18 @@ class Config(NamedTuple):
     block_d: int
     num_d_blocks: int
     num_warps: int
+    num_stages: int
 
 
 def config(n_features: int, dtype: torch.dtype) -> Config:
     """Block sizes by D and dtype: the largest whose tiles stay in registers and in 99 KiB of shared memory.
 
-    Exact float32 products run outside the matrix units, where blocks of 64 dimensions spill.
+    Exact float32 products run outside the matrix units, where blocks of 64 dimensions, or the buffers of a software
+    pipeline, spill.
     """
     block_d = min(32, max(16, 1 << (n_features - 1).bit_length()))
     block_n = 64 if dtype == torch.float32 else 32
-    return Config(block_n, block_d, -(-n_features // block_d), 4)
+    return Config(block_n, block_d, -(-n_features // block_d), 4, 1)
 
 
 class Tiles(NamedTuple):

@@ -64,6 +64,7 @@ def _launch(points: Tensor, means: Tensor, precisions_cholesky: Tensor, covarian
             NUM_D_BLOCKS=blocks.num_d_blocks,
             PRECISION=precision,
             num_warps=blocks.num_warps,
+            num_stages=blocks.num_stages,
         )
     return out
 

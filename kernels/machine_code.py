@@ -141,7 +141,9 @@ def compile_report(
             source = ASTSource(kernel, ordered, constexprs=constants, attrs=aligned)
             for target in targets:
                 compiled = triton.compile(
-                    source, target=GPUTarget("cuda", target, 32), options={"num_warps": blocks.num_warps}
+                    source,
+                    target=GPUTarget("cuda", target, 32),
+                    options={"num_warps": blocks.num_warps, "num_stages": blocks.num_stages},
                 )
                 registers, spills = _resources(compiled.asm["ptx"], target)
                 kind = ""

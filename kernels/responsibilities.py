@@ -111,6 +111,7 @@ def _launch(
             NUM_D_BLOCKS=blocks.num_d_blocks,
             PRECISION=precision,
             num_warps=blocks.num_warps,
+            num_stages=blocks.num_stages,
         )
     return resp, log_prob_norm
 

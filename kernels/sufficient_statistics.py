@@ -179,7 +179,12 @@ def _launch(
     chunks = tiles(ranges, max(_MIN_CHUNK_ROWS, k * d))
     n_chunks = len(chunks.model)
     table = (points, chunks.model, chunks.start, chunks.stop, resp)
-    tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "num_warps": blocks.num_warps}
+    tile = {
+        "BLOCK_N": blocks.block_n,
+        "BLOCK_D": blocks.block_d,
+        "num_warps": blocks.num_warps,
+        "num_stages": blocks.num_stages,
+    }
 
     def empty(*shape: int, dtype: torch.dtype = points.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=points.device)

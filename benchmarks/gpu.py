@@ -1,0 +1,149 @@
+"""A GPU's first minutes: run the ``gpu`` tests, measure the device, time the grid, write ``results/<device>.json``.
+
+``python -m benchmarks.gpu [--minutes 8] [--output PATH]``; ``--interpret --output PATH`` tries the script itself on
+a tiny grid in Triton's interpreter, with no GPU. The package is imported from the source tree if it is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def make_importable() -> None:
+    """Lay the source tree out as the package installs, where it is not installed, for this process and its tests."""
+    layout = Path(tempfile.mkdtemp()) / "fastdens"
+    layout.mkdir()
+    for entry in (ROOT / "fastdens").iterdir():
+        (layout / entry.name).symlink_to(entry)
+    (layout / "kernels").symlink_to(ROOT / "kernels")
+    sys.path.insert(0, str(layout.parent))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(layout.parent), os.environ.get("PYTHONPATH", "")])
+
+
+def run_tests(limit: float) -> dict[str, Any]:
+    """The ``gpu`` tests in a process of their own: exit code and the last line that pytest prints."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x", str(ROOT / "tests")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, cwd=ROOT)
+    except subprocess.TimeoutExpired:
+        return {"exit_code": None, "summary": f"stopped after {limit:.0f} s"}
+    print(done.stdout[-3000:])
+    return {"exit_code": done.returncode, "summary": done.stdout.strip().splitlines()[-1]}
+
+
+def event_time(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median seconds of a call, by CUDA events; by the clock where there is no GPU."""
+    import torch
+
+    run()
+    times = []
+    for _ in range(repeats):
+        if torch.cuda.is_available():
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            run()
+            end.record()
+            end.synchronize()
+            times.append(begin.elapsed_time(end) / 1e3)
+        else:
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def measure_device(device: str, size: int) -> dict[str, float]:
+    """Copy bandwidth in bytes per second, and rates of float32 matrix products in operations per second."""
+    import torch
+
+    a, b = (torch.randn(size, size, device=device) for _ in range(2))
+    rates = {"bytes_per_s": 8 * a.numel() / event_time(lambda: b.copy_(a))}
+    for name, allowed in (("ieee", False), ("tf32", True)):
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        rates[f"{name}_flop_per_s"] = 2 * size**3 / event_time(lambda: a @ b)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return rates
+
+
+def main() -> None:
+    """Measure until the time is used up, keeping what there is after every row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--interpret", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.interpret:
+        if arguments.output is None:
+            parser.error("--interpret needs --output: its times are no results.")
+        os.environ["TRITON_INTERPRET"] = "1"
+    deadline = time.monotonic() + 60 * arguments.minutes
+    make_importable()
+
+    import torch
+
+    from benchmarks.floors import em_floor
+    from benchmarks.peers import fastdens_fit
+    from benchmarks.problems import SHAPES, TINY, clustered_points
+
+    if not arguments.interpret and not torch.cuda.is_available():
+        parser.error("there is no CUDA device: --interpret tries the script without one.")
+    device = "cpu" if arguments.interpret else "cuda"
+    name = "interpreter" if arguments.interpret else torch.cuda.get_device_name()
+    output = arguments.output or ROOT / "benchmarks" / "results" / f"{name.replace(' ', '-')}.json"
+    report: dict[str, Any] = {"device": name, "torch": torch.__version__, "rows": []}
+    if not arguments.interpret:
+        report["tests"] = run_tests(60 * arguments.minutes / 2)
+    report["measured"] = rates = measure_device(device, 64 if arguments.interpret else 8192)
+
+    def keep(**row: Any) -> None:
+        report["rows"].append(row)
+        output.write_text(json.dumps(report, indent=1) + "\n")
+        print(row, flush=True)
+
+    for shape in (TINY,) if arguments.interpret else SHAPES:
+        points = clustered_points(shape, seed=time.time_ns() % 2**31, device=device)
+        n, d, k = shape.n_models * shape.n_points, shape.n_features, shape.n_components
+        for covariance_type in ("full", "diag", "tied", "spherical"):
+            for precision in ("ieee", "tf32x3", "tf32") if covariance_type == "full" else ("ieee",):
+                if time.monotonic() > deadline:
+                    keep(shape=shape.name, skipped="out of time")
+                    return
+                options = {"backend": "triton", "precision": precision, "on_error": "skip"}
+                one, many = (
+                    event_time(fastdens_fit(points, k, i, covariance_type, **options), 3) for i in (1, 1 + shape.n_iter)
+                )
+                row = {"operation": "EM iteration", "shape": shape.name, "covariance_type": covariance_type}
+                row |= {"precision": precision, "seconds": (many - one) / shape.n_iter}
+                if covariance_type == "full":
+                    row["products_seconds"] = event_time(em_floor(points, k, 1), 3)
+                    rate = rates["ieee_flop_per_s" if precision == "ieee" else "tf32_flop_per_s"]
+                    # Points are read twice; a triangular and a symmetric product need half the operations each.
+                    row["roofline_seconds"] = max(2 * n * k * d * d / rate, 8 * n * d / rates["bytes_per_s"])
+                keep(**row)
+        start = fastdens_fit(points, k, 0, "diag", backend="triton", init_params="kmeans++")
+        keep(operation="start k-means++", shape=shape.name, seconds=event_time(start, 3))
+        models = fastdens_fit(points, k, 1, "full", backend="triton", on_error="skip")()
+        x = points.reshape(n, d)[:10_000].contiguous()
+        keep(
+            operation="log_prob of 10,000 under all",
+            shape=shape.name,
+            seconds=event_time(lambda: models.log_prob(x), 3),
+        )
+        del points, models, start
+    print(f"written: {output}")
+
+
+if __name__ == "__main__":
+    main()
