@@ -8,86 +8,79 @@ import numpy as np
 import torch
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import parallel_for
+from fastdens.kernels.cpu._tiles import padded
 from torch import Tensor
 
-# Rows are updated in runs of eight, a constant that the compiler turns into whole vectors; a run may begin left of
-# the diagonal, where it changes entries that nothing reads.
-_RUN = 8
+
+@kernel
+def _subtract_block(x, i, first, s, y, k):
+    """``x[i:i+4, first:] -= s' y[k:k+4, first:]``: sixteen multiply-adds for eight loads and four stores."""
+    s00, s01, s02, s03 = s[0, 0], s[0, 1], s[0, 2], s[0, 3]
+    s10, s11, s12, s13 = s[1, 0], s[1, 1], s[1, 2], s[1, 3]
+    s20, s21, s22, s23 = s[2, 0], s[2, 1], s[2, 2], s[2, 3]
+    s30, s31, s32, s33 = s[3, 0], s[3, 1], s[3, 2], s[3, 3]
+    for j in range(first, x.shape[1]):
+        y0, y1, y2, y3 = y[k, j], y[k + 1, j], y[k + 2, j], y[k + 3, j]
+        x[i, j] -= s00 * y0 + s10 * y1 + s20 * y2 + s30 * y3
+        x[i + 1, j] -= s01 * y0 + s11 * y1 + s21 * y2 + s31 * y3
+        x[i + 2, j] -= s02 * y0 + s12 * y1 + s22 * y2 + s32 * y3
+        x[i + 3, j] -= s03 * y0 + s13 * y1 + s23 * y2 + s33 * y3
 
 
 @kernel
-def _subtract_rows(x, i, first, s0, s1, s2, s3, y, k):
-    """``x[i, first:] -= s0 y[k, first:] + ... + s3 y[k + 3, first:]``, from the run that ``first`` is in.
-
-    All loads of a run stand before its stores: only so may the compiler use vectors, since to it the rows may overlap.
-    """
-    for j in range(first // _RUN * _RUN, x.shape[1], _RUN):
-        v0 = x[i, j] - (s0 * y[k, j] + s1 * y[k + 1, j] + s2 * y[k + 2, j] + s3 * y[k + 3, j])
-        v1 = x[i, j + 1] - (s0 * y[k, j + 1] + s1 * y[k + 1, j + 1] + s2 * y[k + 2, j + 1] + s3 * y[k + 3, j + 1])
-        v2 = x[i, j + 2] - (s0 * y[k, j + 2] + s1 * y[k + 1, j + 2] + s2 * y[k + 2, j + 2] + s3 * y[k + 3, j + 2])
-        v3 = x[i, j + 3] - (s0 * y[k, j + 3] + s1 * y[k + 1, j + 3] + s2 * y[k + 2, j + 3] + s3 * y[k + 3, j + 3])
-        v4 = x[i, j + 4] - (s0 * y[k, j + 4] + s1 * y[k + 1, j + 4] + s2 * y[k + 2, j + 4] + s3 * y[k + 3, j + 4])
-        v5 = x[i, j + 5] - (s0 * y[k, j + 5] + s1 * y[k + 1, j + 5] + s2 * y[k + 2, j + 5] + s3 * y[k + 3, j + 5])
-        v6 = x[i, j + 6] - (s0 * y[k, j + 6] + s1 * y[k + 1, j + 6] + s2 * y[k + 2, j + 6] + s3 * y[k + 3, j + 6])
-        v7 = x[i, j + 7] - (s0 * y[k, j + 7] + s1 * y[k + 1, j + 7] + s2 * y[k + 2, j + 7] + s3 * y[k + 3, j + 7])
-        x[i, j] = v0
-        x[i, j + 1] = v1
-        x[i, j + 2] = v2
-        x[i, j + 3] = v3
-        x[i, j + 4] = v4
-        x[i, j + 5] = v5
-        x[i, j + 6] = v6
-        x[i, j + 7] = v7
-
-
-@kernel
-def _factor(a):
-    """Upper R with ``A = R' R``, in place, four rows at a time; False where A is not positive definite."""
+def _factor(a, s):
+    """Upper R with ``A = R' R``, in place, by blocks of four rows; False where A is not positive definite."""
     n = a.shape[0]
     for panel in range(0, n, 4):
         for p in range(panel, panel + 4):
             for q in range(panel, p):
-                s = a[q, p]
+                c = a[q, p]
                 for j in range(p, n):
-                    a[p, j] -= s * a[q, j]
+                    a[p, j] -= c * a[q, j]
             if not (a[p, p] > 0 and a[p, p] < np.inf):
                 return False
-            scale = 1 / math.sqrt(a[p, p])
+            c = 1 / math.sqrt(a[p, p])
             for j in range(p, n):
-                a[p, j] *= scale
-        for i in range(panel + 4, n):
-            _subtract_rows(a, i, i, a[panel, i], a[panel + 1, i], a[panel + 2, i], a[panel + 3, i], a, panel)
+                a[p, j] *= c
+        for i in range(panel + 4, n, 4):
+            for t in range(4):
+                for u in range(4):
+                    s[t, u] = a[panel + t, i + u]
+            _subtract_block(a, i, i, s, a, panel)
     return True
 
 
 @kernel
-def _invert(r, x):
-    """``X = R^-1`` of an upper-triangular R, by back substitution over rows, four at a time."""
+def _invert(r, x, s):
+    """``X = R^-1`` of an upper-triangular R, by back substitution over blocks of four rows."""
     n = r.shape[0]
-    for i in range(n - 1, -1, -1):
-        for j in range(n):
-            x[i, j] = 0
-        x[i, i] = 1
-        t = i + 1
-        while t % 4 != 0:
-            s = r[i, t]
-            for j in range(t, n):
-                x[i, j] -= s * x[t, j]
-            t += 1
-        while t < n:
-            _subtract_rows(x, i, t, r[i, t], r[i, t + 1], r[i, t + 2], r[i, t + 3], x, t)
-            t += 4
-        scale = 1 / r[i, i]
-        for j in range(i, n):
-            x[i, j] *= scale
+    for i in range(n - 4, -1, -4):
+        for p in range(i, i + 4):
+            for j in range(n):
+                x[p, j] = 0
+            x[p, p] = 1
+        for k in range(i + 4, n, 4):
+            for t in range(4):
+                for u in range(4):
+                    s[t, u] = r[i + u, k + t]
+            _subtract_block(x, i, k, s, x, k)
+        for p in range(i + 3, i - 1, -1):
+            for q in range(p + 1, i + 4):
+                c = r[p, q]
+                for j in range(q, n):
+                    x[p, j] -= c * x[q, j]
+            c = 1 / r[p, p]
+            for j in range(p, n):
+                x[p, j] *= c
 
 
 @kernel
 def _factor_all(begin, end, covariances, out, bad):
     n_features = covariances.shape[1]
-    n_padded = (n_features + _RUN - 1) // _RUN * _RUN
+    n_padded = padded(n_features)
     a = np.empty((n_padded, n_padded))
     x = np.empty((n_padded, n_padded))
+    s = np.empty((4, 4))
     for g in range(begin, end):
         a[:] = 0
         for i in range(n_features):
@@ -95,11 +88,11 @@ def _factor_all(begin, end, covariances, out, bad):
                 a[i, j] = covariances[g, i, j]
         for i in range(n_features, n_padded):
             a[i, i] = 1
-        bad[g] = not _factor(a)
+        bad[g] = not _factor(a, s)
         if bad[g]:
             out[g] = np.nan
             continue
-        _invert(a, x)
+        _invert(a, x, s)
         for i in range(n_features):
             for j in range(n_features):
                 out[g, i, j] = x[i, j]
