@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdens import kernels
-from fastdens.kernels.seeding import hashed_uniform
+from fastdens.kernels.seeding import random_responsibilities
 
 Ranges = Tensor
 
@@ -90,28 +90,21 @@ def maximize(
 
 
 def initial_responsibilities(
-    points: Tensor, ranges: Ranges, n_components: int, init_params: str, seed: int
+    points: Tensor, ranges: Ranges, n_components: int, init_params: str, seed: int, backend: str
 ) -> tuple[Tensor, Tensor]:
     """Responsibilities [N, K] to start from, with scikit-learn's meanings, and centres [M, K, D] near them.
 
     "random" draws them uniform and normalised; "random_from_data" and "kmeans++" give each component the one point
     that was chosen for it.
     """
-    resp = points.new_zeros(len(points), n_components)
     if init_params == "random":
-        sizes = ranges[:, 1] - ranges[:, 0]
-        model = torch.repeat_interleave(torch.arange(len(ranges), device=points.device), sizes)
-        position = torch.arange(len(model), device=points.device) - (sizes.cumsum(0) - sizes)[model]
-        rows = ranges[model, 0] + position
-        for k in range(n_components):
-            resp[rows, k] = hashed_uniform(seed, k, position).to(points.dtype)
-        resp /= resp.sum(1, keepdim=True).clamp_min(torch.finfo(points.dtype).tiny)
-        centres = points[ranges[:, 0]][:, None].expand(-1, n_components, -1)
-        return resp, centres
+        resp = random_responsibilities(ranges, len(points), n_components, seed, points.dtype)
+        return resp, points[ranges[:, 0]][:, None].expand(-1, n_components, -1)
     if init_params == "random_from_data":
         chosen = kernels.random_rows(ranges, n_components, seed)
     else:
-        chosen = kernels.kmeans_plusplus(points, ranges, n_components, seed)
+        chosen = kernels.kmeans_plusplus(points, ranges, n_components, seed, backend=backend)
+    resp = points.new_zeros(len(points), n_components)
     resp[chosen, torch.arange(n_components, device=points.device)] = 1
     return resp, points[chosen]
 
@@ -149,21 +142,24 @@ def expectation_maximization(
     active = torch.arange(n_models, device=device)
     finished: list[tuple[Tensor, MixtureParameters]] = []
     parameters = start
+    # What the next step does not read is freed before new parameters are made, here and below.
+    del start
     sizes = (ranges[:, 1] - ranges[:, 0]).double()
     for iteration in range(1, max_iter + 1):
+        weights, means, factors = parameters.weights, parameters.means, parameters.precisions_cholesky
+        del parameters
         e_step = kernels.em_statistics(
             points,
             ranges,
-            parameters.weights,
-            parameters.means,
-            parameters.precisions_cholesky,
+            weights,
+            means,
+            factors,
             covariance_type=options.covariance_type,
             backend=options.backend,
             precision=options.precision,
         )
         bound = e_step.log_likelihood / sizes
-        # The old covariances and factors are no longer needed: freed before new ones are made.
-        del parameters
+        del factors
         covariances = covariances_from_scatter(
             e_step.scatter, e_step.nk, points.shape[1], reg_covar, options.covariance_type
         )

@@ -21,20 +21,17 @@ from fastdens.expectation_maximization import (
     initial_responsibilities,
     maximize,
 )
+from fastdens.kernels._dispatch import BACKENDS, COVARIANCE_TYPES, PRECISIONS, check_choice
 from fastdens.validation import (
     ConvergenceWarning,
     bad_models,
     check_batch,
-    check_choice,
     check_integer,
     check_non_negative,
     raise_failed,
 )
 
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 INIT_PARAMS = ("kmeans++", "k-means++", "random_from_data", "random")
-BACKENDS = ("auto", "triton", "cpu", "reference")
-PRECISIONS = ("ieee", "tf32x3", "tf32")
 
 _NOT_POSITIVE_DEFINITE = (
     "lost a positive definite covariance in EM: lower n_components, raise reg_covar, or compute in dtype=torch.float64"
@@ -297,7 +294,9 @@ class GaussianMixtures:
         if len(given) < 3:
             # Starts of one seed use seeds far apart, so that random_state and random_state + 1 share none.
             seed = self.random_state + (start << 32)
-            resp, centres = initial_responsibilities(points, ranges, self.n_components, self.init_params, seed)
+            resp, centres = initial_responsibilities(
+                points, ranges, self.n_components, self.init_params, seed, options.backend
+            )
             estimated = maximize(points, ranges, resp, centres, self.reg_covar, options)
             weights, means = estimated.weights, estimated.means
             covariances, factors, bad = estimated.covariances, estimated.precisions_cholesky, estimated.bad

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-
 import torch
 
 from fastdens.batch import RaggedBatch
@@ -26,15 +23,6 @@ class ModelError(ValueError):
 
 class ConvergenceWarning(UserWarning):
     """Some models stopped at ``max_iter`` before they converged."""
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """``value`` if it is one of ``choices``, else a ValueError that lists them and the nearest."""
-    if isinstance(value, str) and value in choices:
-        return value
-    near = difflib.get_close_matches(str(value), choices, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}{hint}.")
 
 
 def check_integer(name: str, value: object, minimum: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,11 +14,13 @@ COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}{hint}.")
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """``value`` if it is one of ``choices``, else a ValueError that lists them and the nearest."""
+    if isinstance(value, str) and value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), choices, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}{hint}.")
 
 
 def resolve_backend(backend: str, points: Tensor) -> str:
@@ -30,7 +33,7 @@ def resolve_backend(backend: str, points: Tensor) -> str:
     RuntimeError
         If "triton" is asked for on a CPU tensor outside the interpreter.
     """
-    _check_choice("backend", backend, BACKENDS)
+    check_choice("backend", backend, BACKENDS)
     if backend == "auto":
         return "triton" if points.is_cuda else "cpu"
     if backend == "cpu" and points.is_cuda:
@@ -55,8 +58,8 @@ def check_gaussians(
     ValueError
         If a shape, a device or an option is wrong.
     """
-    _check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
-    _check_choice("precision", precision, PRECISIONS)
+    check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
+    check_choice("precision", precision, PRECISIONS)
     if points.ndim != 2 or points.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"points are {points.dtype} of shape {tuple(points.shape)}, but must be float32 or float64 [N, D]."

@@ -2,7 +2,7 @@
 
 k-means++ is the greedy variant of Arthur & Vassilvitskii (2007), as in scikit-learn: each new centre is the best of
 ``2 + log K`` candidates drawn with probability proportional to the squared distance to the nearest centre so far.
-A draw with probabilities p_n is the largest of ``log p_n + Gumbel_n`` (Gumbel-max), so that all models draw at once
+A draw with probabilities p_n is the first to arrive of exponential clocks of rates p_n, so that all models draw at once
 without a running sum across models. Random numbers are a hash of (seed, draw, row within the model): a model starts
 alike whatever else is in the batch, on whatever device.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 
 import torch
+from fastdens.kernels._dispatch import resolve_backend
 from torch import Tensor
 
-_MAX_ELEMENTS = 1 << 24
+_MAX_ELEMENTS = 1 << 23
 
 
 def _mix(z: Tensor) -> Tensor:
@@ -32,16 +33,16 @@ def hashed_uniform(seed: int, draw: int, counter: Tensor) -> Tensor:
     return (((bits >> 11) & 0x1FFFFFFFFFFFFF).double() + 0.5) / (1 << 53)
 
 
-def _argmax_per_model(score: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:
-    """Row (within the batch) of the largest score of each model; the first one of equals."""
-    top = score.new_full((n_models,), -math.inf).scatter_reduce_(0, model, score, "amax")
-    candidate = torch.where(score == top[model], row, torch.iinfo(torch.int64).max)
-    best = torch.full((n_models,), torch.iinfo(torch.int64).max, device=score.device)
+def _first_of_models(clock: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:
+    """Row (within the batch) of the smallest clock of each model; the first one of equals."""
+    soonest = clock.new_full((n_models,), math.inf).scatter_reduce_(0, model, clock, "amin")
+    candidate = torch.where(clock == soonest[model], row, torch.iinfo(torch.int64).max)
+    best = torch.full((n_models,), torch.iinfo(torch.int64).max, device=clock.device)
     return best.scatter_reduce_(0, model, candidate, "amin")
 
 
-def _gumbel(seed: int, draw: int, position: Tensor) -> Tensor:
-    return -torch.log(-torch.log(hashed_uniform(seed, draw, position)))
+def _exponential(seed: int, draw: int, position: Tensor) -> Tensor:
+    return -torch.log(hashed_uniform(seed, draw, position))
 
 
 def _blocks(ranges: Tensor, width: int) -> list[tuple[int, int]]:
@@ -71,6 +72,24 @@ class _Rows:
         self.offsets = torch.cat([first, sizes.sum()[None]])
 
 
+def random_responsibilities(ranges: Tensor, n_points: int, n_components: int, seed: int, dtype: torch.dtype) -> Tensor:
+    """Uniform random responsibilities [N, K], normalised; zero for rows that no model owns.
+
+    Parameters
+    ----------
+    ranges : Tensor
+        int64 [M, 2], first row and one past the last row of each model.
+    n_points, n_components, seed : int
+    dtype : torch.dtype
+    """
+    resp = torch.zeros(n_points, n_components, dtype=dtype, device=ranges.device)
+    for begin, end in _blocks(ranges, n_components + 16):
+        rows = _Rows(ranges[begin:end])
+        own = torch.stack([hashed_uniform(seed, k, rows.position).to(dtype) for k in range(n_components)], 1)
+        resp[rows.row] = own / own.sum(1, keepdim=True)
+    return resp
+
+
 def random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
     """Draw ``n_rows`` different rows of every model.
 
@@ -86,20 +105,20 @@ def random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
         int64 [M, n_rows], rows of the batch.
     """
     chosen = []
-    for begin, end in _blocks(ranges, 8):
+    for begin, end in _blocks(ranges, 16):
         rows = _Rows(ranges[begin:end])
-        score = _gumbel(seed, 0, rows.position)
+        clock = _exponential(seed, 0, rows.position)
         local = torch.arange(len(rows.row), device=ranges.device)
         picks = []
         for _ in range(n_rows):
-            pick = _argmax_per_model(score, rows.model, rows.n_models, local)
+            pick = _first_of_models(clock, rows.model, rows.n_models, local)
             picks.append(rows.row[pick])
-            score[pick] = -math.inf
+            clock[pick] = math.inf
         chosen.append(torch.stack(picks, 1))
     return torch.cat(chosen)
 
 
-def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int) -> Tensor:
+def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, *, backend: str = "auto") -> Tensor:
     """Greedy k-means++ in every model at once.
 
     Parameters
@@ -109,6 +128,8 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int) 
     ranges : Tensor
         int64 [M, 2], first row and one past the last row of each model, of at least ``n_clusters`` rows.
     n_clusters, seed : int
+    backend : {"auto", "triton", "cpu", "reference"}
+        "triton" and "reference" are torch operations, on the device of the points.
 
     Returns
     -------
@@ -121,12 +142,16 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int) 
     Arthur & Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
     """
     n_trials = 2 + int(math.log(n_clusters))
+    if resolve_backend(backend, points) == "cpu":
+        from fastdens.kernels.cpu.seeding import kmeans_plusplus as on_cpu
+
+        return on_cpu(points, ranges, n_clusters, seed, n_trials)
     chosen = []
     for begin, end in _blocks(ranges, points.shape[1] + 8):
         rows = _Rows(ranges[begin:end])
         x = points[rows.row]
         local = torch.arange(len(rows.row), device=points.device)
-        pick = _argmax_per_model(_gumbel(seed, 0, rows.position), rows.model, rows.n_models, local)
+        pick = _first_of_models(_exponential(seed, 0, rows.position), rows.model, rows.n_models, local)
         taken = torch.zeros(len(local), dtype=torch.bool, device=points.device)
         taken[pick] = True
         picks = [rows.row[pick]]
@@ -134,12 +159,12 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int) 
         for k in range(1, n_clusters):
             # A potential of zero leaves nothing to be proportional to: then any row not yet taken is as good.
             spread = nearest.new_zeros(rows.n_models).scatter_reduce_(0, rows.model, nearest, "amax") > 0
-            weight = torch.where(spread[rows.model], nearest, (~taken).double()).log()
+            rate = torch.where(spread[rows.model], nearest, (~taken).double())
             best_sum = nearest.new_full((rows.n_models,), math.inf)
             best_pick, best_nearest = pick, nearest
             for trial in range(n_trials):
-                score = weight + _gumbel(seed, k * n_trials + trial, rows.position)
-                candidate = _argmax_per_model(score, rows.model, rows.n_models, local)
+                clock = _exponential(seed, k * n_trials + trial, rows.position) / rate
+                candidate = _first_of_models(clock, rows.model, rows.n_models, local)
                 distance = (x - x[candidate][rows.model]).square_().sum(1).double()
                 distance = torch.minimum(distance, nearest)
                 potential = torch.segment_reduce(distance, "sum", offsets=rows.offsets)

@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels._dispatch import COVARIANCE_TYPES, check_alike, resolve_backend, row_ranges
+from fastdens.kernels._dispatch import (
+    COVARIANCE_TYPES,
+    PRECISIONS,
+    check_alike,
+    check_choice,
+    resolve_backend,
+    row_ranges,
+)
 from fastdens.kernels._gaussian import config, load_centred, tiles
 from fastdens.kernels._optional import tl, triton
 from torch import Tensor
@@ -250,8 +257,8 @@ def sufficient_statistics(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    if covariance_type not in COVARIANCE_TYPES:
-        raise ValueError(f"covariance_type is {covariance_type!r}, but it must be one of {COVARIANCE_TYPES}.")
+    check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
+    check_choice("precision", precision, PRECISIONS)
     if tuple(points.shape) != (resp.shape[0], centres.shape[-1]) or resp.shape[1:] != centres.shape[1:2]:
         raise ValueError(
             f"points {tuple(points.shape)}, resp {tuple(resp.shape)} and centres {tuple(centres.shape)} must be "

@@ -1,0 +1,121 @@
+"""CPU twin of k-means++ in :mod:`fastdens.kernels.seeding`: two passes over the points for each new centre.
+
+The first pass moves every point's nearest centre on to the last one chosen and draws the candidates; the second adds
+up what each candidate would leave. Chunks of rows are the unit of work, so that one large model uses all threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._parallel import chunk_rows, parallel_for
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@kernel
+def _mix(z):
+    """SplitMix64's finaliser, as in :mod:`fastdens.kernels.seeding`."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@kernel
+def _exponential(seed, draw, counter):
+    """Minus the logarithm of the uniform number that ``hashed_uniform(seed, draw, counter)`` gives."""
+    key = _mix(_mix(np.uint64(seed) + np.uint64(0x1E3779B97F4A7C15)) + np.uint64(draw))
+    bits = _mix(_mix(np.uint64(counter) * np.uint64(0x9E3779B97F4A7C15) + key) + key)
+    return -math.log((np.float64(bits >> np.uint64(11)) + 0.5) / 9007199254740992.0)
+
+
+@kernel
+def _squared_distance(points, a, b):
+    total = points.dtype.type(0)
+    for d in range(points.shape[1]):
+        z = points[a, d] - points[b, d]
+        total += z * z
+    return total
+
+
+@kernel
+def _draw(begin, end, model, first_row, last_row, ranges, points, centre, seed, draw, nearest, taken, race, row):
+    """Candidates of each chunk: ``row[c, t]`` with the smallest ``race[c, t]``, exponential over weight.
+
+    Column T holds the draw among the rows not taken, for models in which no distance is left.
+    """
+    n_trials = row.shape[1] - 1
+    for c in range(begin, end):
+        m = model[c]
+        for t in range(n_trials + 1):
+            race[c, t] = np.inf
+            row[c, t] = -1
+        for n in range(first_row[c], last_row[c]):
+            if draw > 0:
+                nearest[n] = min(nearest[n], _squared_distance(points, n, centre[m]))
+                if n == centre[m]:
+                    taken[n] = True
+            clock = _exponential(seed, draw, n - ranges[m, 0])
+            if not taken[n] and clock < race[c, n_trials]:
+                race[c, n_trials] = clock
+                row[c, n_trials] = n
+            for t in range(n_trials):
+                if t > 0:
+                    clock = _exponential(seed, draw + t, n - ranges[m, 0])
+                if nearest[n] > 0 and clock / nearest[n] < race[c, t]:
+                    race[c, t] = clock / nearest[n]
+                    row[c, t] = n
+
+
+@kernel
+def _add_potentials(begin, end, model, first_row, last_row, points, candidate, nearest, potential):
+    """``sum_n min(nearest_n, |x_n - candidate|^2)`` of each chunk and candidate."""
+    n_trials = potential.shape[1]
+    for c in range(begin, end):
+        m = model[c]
+        for t in range(n_trials):
+            total = 0.0
+            for n in range(first_row[c], last_row[c]):
+                total += min(nearest[n], _squared_distance(points, n, candidate[m, t]))
+            potential[c, t] = total
+
+
+def _first_of_models(race: NDArray[Any], row: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row that wins in each model, [M, T], from the winners of its chunks."""
+    best = np.minimum.reduceat(race, first[:-1])
+    wins = np.where(race == np.repeat(best, np.diff(first), 0), row, np.iinfo(np.int64).max)
+    return np.minimum.reduceat(wins, first[:-1])
+
+
+def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, n_trials: int) -> Tensor:
+    """Rows of ``points`` that greedy k-means++ chooses in every model, int64 [M, K]."""
+    row_ranges = ranges.numpy()
+    chunks = chunk_rows(row_ranges, n_clusters, points.shape[1])
+    n_chunks, first = len(chunks.model), chunks.first
+    work = (chunks.model, chunks.start, chunks.stop)
+    array = points.contiguous().numpy()
+    nearest = np.full(len(array), np.inf, array.dtype)
+    taken = np.zeros(len(array), np.bool_)
+    chosen = np.empty((len(row_ranges), n_clusters), np.int64)
+    for k in range(n_clusters):
+        # Nothing is chosen before the first draw, in which every row is as likely as any other.
+        tries = n_trials if k else 0
+        race, row = np.empty((n_chunks, tries + 1)), np.empty((n_chunks, tries + 1), np.int64)
+        centre = chosen[:, k - 1] if k else np.zeros(len(row_ranges), np.int64)
+        draw = k * n_trials
+        arguments = (row_ranges, array, centre, seed, draw, nearest, taken, race, row)
+        parallel_for(_draw, n_chunks, *work, *arguments)
+        winner = _first_of_models(race, row, first)
+        if not k:
+            chosen[:, 0] = winner[:, 0]
+            continue
+        candidate = np.where(winner[:, :tries] < 0, winner[:, tries:], winner[:, :tries])
+        potential = np.empty((n_chunks, tries))
+        parallel_for(_add_potentials, n_chunks, *work, array, candidate, nearest, potential)
+        best = np.add.reduceat(potential, first[:-1]).argmin(1)
+        chosen[:, k] = candidate[np.arange(len(candidate)), best]
+    return torch.from_numpy(chosen)
