@@ -66,7 +66,8 @@ def tgmm_fit(points: Tensor, k: int, n_iter: int, covariance_type: str) -> Timed
                     n_features=x.shape[1],
                     covariance_type=covariance_type,
                     max_iter=n_iter,
-                    tol=0,
+                    # It takes no tolerance of zero; this one stops it at no change whatever.
+                    tol=1e-300,
                     init_means="random",
                     random_state=0,
                 ).fit(x)
