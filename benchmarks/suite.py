@@ -60,7 +60,10 @@ def test_em(benchmark, shape, covariance_type, who):
         timed(benchmark, gmm_gpu_fit(part, k, n_iter), row, who, len(points) / len(part))
     else:
         run = {"scikit-learn": sklearn_fit, "tgmm": tgmm_fit}[who](part, k, n_iter, covariance_type)
-        timed(benchmark, run, row, who, len(points) / len(part))
+        try:
+            timed(benchmark, run, row, who, len(points) / len(part))
+        except ValueError as error:
+            pytest.skip(f"{who} gave up: {error}")
 
 
 @shapes
