@@ -142,10 +142,12 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, 
     Arthur & Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
     """
     n_trials = 2 + int(math.log(n_clusters))
+    # Two points that are each other's nearest leave the same potential, up to rounding: the earlier draw then stands.
+    tie = 1e3 * torch.finfo(points.dtype).eps
     if resolve_backend(backend, points) == "cpu":
         from fastdens.kernels.cpu.seeding import kmeans_plusplus as on_cpu
 
-        return on_cpu(points, ranges, n_clusters, seed, n_trials)
+        return on_cpu(points, ranges, n_clusters, seed, n_trials, tie)
     chosen = []
     for begin, end in _blocks(ranges, points.shape[1] + 8):
         rows = _Rows(ranges[begin:end])
@@ -168,7 +170,7 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, 
                 distance = (x - x[candidate][rows.model]).square_().sum(1).double()
                 distance = torch.minimum(distance, nearest)
                 potential = torch.segment_reduce(distance, "sum", offsets=rows.offsets)
-                better = potential < best_sum
+                better = potential < best_sum * (1 - tie)
                 best_sum = torch.where(better, potential, best_sum)
                 best_pick = torch.where(better, candidate, best_pick)
                 best_nearest = torch.where(better[rows.model], distance, best_nearest)

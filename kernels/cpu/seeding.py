@@ -91,8 +91,13 @@ def _first_of_models(race: NDArray[Any], row: NDArray[np.int64], first: NDArray[
     return np.minimum.reduceat(wins, first[:-1])
 
 
-def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, n_trials: int) -> Tensor:
-    """Rows of ``points`` that greedy k-means++ chooses in every model, int64 [M, K]."""
+def kmeans_plusplus(
+    points: Tensor, ranges: Tensor, n_clusters: int, seed: int, n_trials: int, tie: float
+) -> Tensor:
+    """Rows of ``points`` that greedy k-means++ chooses in every model, int64 [M, K].
+
+    A candidate replaces an earlier one if it leaves less by more than the fraction ``tie``.
+    """
     row_ranges = ranges.numpy()
     chunks = chunk_rows(row_ranges, n_clusters, points.shape[1])
     n_chunks, first = len(chunks.model), chunks.first
@@ -116,6 +121,10 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, 
         candidate = np.where(winner[:, :tries] < 0, winner[:, tries:], winner[:, :tries])
         potential = np.empty((n_chunks, tries))
         parallel_for(_add_potentials, n_chunks, *work, array, candidate, nearest, potential)
-        best = np.add.reduceat(potential, first[:-1]).argmin(1)
-        chosen[:, k] = candidate[np.arange(len(candidate)), best]
+        left = np.add.reduceat(potential, first[:-1])
+        best, smallest = candidate[:, 0], left[:, 0]
+        for t in range(1, tries):
+            better = left[:, t] < smallest * (1 - tie)
+            best, smallest = np.where(better, candidate[:, t], best), np.where(better, left[:, t], smallest)
+        chosen[:, k] = best
     return torch.from_numpy(chosen)
