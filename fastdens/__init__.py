@@ -1,5 +1,6 @@
 """fastdens: thousands of small density models at once, on a GPU and on a CPU."""
 
+from fastdens import activations, reduction
 from fastdens.batch import RaggedBatch
 from fastdens.class_layer import ClassLayerModels
 from fastdens.densities import EntropyEstimate, GaussianMixtureDensity
@@ -16,4 +17,6 @@ __all__ = [
     "GaussianMixtures",
     "ModelError",
     "RaggedBatch",
+    "activations",
+    "reduction",
 ]

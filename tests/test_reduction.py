@@ -1,0 +1,62 @@
+"""UncentredSVD against numpy's SVD, on tall, wide and ill-conditioned matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import subspace_angles
+
+import fastdens as fd
+
+
+def decaying(rng, n, d, ratio):
+    """A matrix whose singular values fall by a constant ratio, down to the rounding of float64."""
+    k = min(n, d)
+    u, v = np.linalg.qr(rng.normal(size=(n, k)))[0], np.linalg.qr(rng.normal(size=(d, k)))[0]
+    return 100 * (u * ratio ** np.arange(k)) @ v.T
+
+
+@pytest.mark.parametrize("shape", [(2000, 30), (30, 2000), (64, 64), (1, 5), (5, 1), (70_001, 65)])
+@pytest.mark.parametrize("kind", ["offset", "decaying"])
+def test_subspace_is_that_of_numpy(rng, shape, kind):
+    n, d = shape
+    x = rng.normal(size=shape) @ np.diag(np.linspace(3, 1, d)) + 2 if kind == "offset" else decaying(rng, n, d, 0.5)
+    k = min(n, d, 20)
+    svd = fd.reduction.UncentredSVD(k).fit(x)
+    _, values, vectors = np.linalg.svd(x, full_matrices=False)
+    assert subspace_angles(svd.components_.numpy().T, vectors[:k].T).max() < 1e-5
+    np.testing.assert_allclose(svd.singular_values_, values[:k], rtol=1e-6, atol=1e-12 * values[0])
+    np.testing.assert_allclose(svd.explained_, values[:k] ** 2 / (values**2).sum(), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(svd.components_ @ svd.components_.T, np.eye(k), atol=1e-10)
+    np.testing.assert_allclose(svd.transform(x), x @ svd.components_.numpy().T, atol=1e-9 * values[0])
+
+
+def test_float32_is_the_subspace_of_the_same_numbers(rng):
+    x = (np.maximum(rng.normal(size=(3000, 128)), 0) @ rng.normal(size=(128, 128))).astype(np.float32)
+    svd = fd.reduction.UncentredSVD(16).fit(x)
+    vectors = np.linalg.svd(x.astype(np.float64), full_matrices=False)[2]
+    assert svd.components_.dtype == torch.float32
+    assert subspace_angles(svd.components_.double().numpy().T, vectors[:16].T).max() < 1e-5
+
+
+def test_all_zero_and_rank_deficient(rng):
+    zero = fd.reduction.UncentredSVD(2).fit(np.zeros((9, 4)))
+    assert float(zero.explained_.sum()) == 0
+    rank_one = np.outer(rng.normal(size=50), [3.0, 4.0])
+    svd = fd.reduction.UncentredSVD(2).fit(rank_one)
+    np.testing.assert_allclose(svd.components_[0], [0.6, 0.8], atol=1e-12)
+    np.testing.assert_allclose(svd.explained_, [1, 0], atol=1e-12)
+
+
+def test_errors_say_what_to_do(rng):
+    x = rng.normal(size=(10, 4))
+    with pytest.raises(ValueError, match="at most 4"):
+        fd.reduction.UncentredSVD(5).fit(x)
+    with pytest.raises(ValueError, match="not fitted"):
+        fd.reduction.UncentredSVD(2).transform(x)
+    with pytest.raises(ValueError, match="the fit had 4"):
+        fd.reduction.UncentredSVD(2).fit(x).transform(x[:, :3])
+    x[7, 2] = np.nan
+    with pytest.raises(ValueError, match="row 7"):
+        fd.reduction.UncentredSVD(2).fit(x)
