@@ -2,12 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
 
-.PHONY: test lint typecheck bench clean
+.PHONY: example test lint typecheck bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -e '.[cpu,dev]'
+	$(VENV)/bin/python -m pip install --quiet -e '.[cpu,examples,dev]'
 	touch $@
+
+example: $(VENV)/.installed
+	$(VENV)/bin/python examples/resnet_analysis.py --output report --overwrite
 
 test: lint typecheck
 	$(VENV)/bin/python -m pytest

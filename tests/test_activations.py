@@ -108,7 +108,8 @@ def test_on_disk_equals_in_memory(tmp_path, name):
     assert os.listdir(tmp_path / "new") == [name]
     with pytest.raises(FileExistsError, match="overwrite=True"):
         extract(model, batches(x, y), layers, path=tmp_path / "new" / name, progress=False)
-    again = extract(model, batches(x[:3], y[:3]), ["head"], path=tmp_path / "new" / name, overwrite=True, progress=False)
+    shorter = batches(x[:3], y[:3])
+    again = extract(model, shorter, ["head"], path=tmp_path / "new" / name, overwrite=True, progress=False)
     assert again.features["head"].shape == (3, 4) and os.listdir(tmp_path / "new") == [name]
 
 
@@ -146,7 +147,8 @@ def test_memory_stays_bounded_while_images_stream(tmp_path):
         "import sys, torch; from fastdens.activations import extract\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024\n"
         "model = torch.nn.Sequential(torch.nn.Linear(8, 4096))\n"
-        "run = lambda n, path: extract(model, (torch.randn(100, 8) for _ in range(n)), ['0'], path=path, progress=False)\n"
+        "batches = lambda n: (torch.randn(100, 8) for _ in range(n))\n"
+        "run = lambda n, path: extract(model, batches(n), ['0'], path=path, progress=False)\n"
         "run(2, sys.argv[1] + '.first'); before = peak()\n"
         "found = run(500, sys.argv[1]); print(peak() - before, *found.features['0'].shape)"
     )
@@ -183,7 +185,7 @@ def test_errors_say_what_to_do(tmp_path):
 
 
 def test_load_names_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match="one .npy file a layer"):
+    with pytest.raises(FileNotFoundError, match=r"one \.npy file a layer"):
         load(tmp_path / "missing")
     extract(Small(), [torch.randn(4, 3, 8, 8)], ["head"], path=tmp_path / "a.safetensors", progress=False)
     whole = (tmp_path / "a.safetensors").read_bytes()

@@ -1,0 +1,15 @@
+"""Modes of class fitting in a ResNet trained before your eyes, on scikit-learn's digits.
+
+    python examples/resnet_analysis.py [--width 16] [--epochs 60] [--flip 0.1] [--output report] ...
+
+is the command ``fastdens analyze``; without arguments it asks for nothing that is not installed. The steps are those of
+``fastdens/cli/analyze.py``: train, ``fd.activations.extract``, ``fd.reduction.UncentredSVD``,
+``fd.RaggedBatch.from_labels``, ``fd.GaussianMixtures``, and the functions of ``fastdens.analysis``.
+"""
+
+import sys
+
+from fastdens.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["analyze", *sys.argv[1:]]))

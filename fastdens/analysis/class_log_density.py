@@ -1,0 +1,60 @@
+"""How densely each class is fitted: mean and spread of the log-density of its examples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fastdens.analysis._arrays import as_labels, as_numpy
+
+
+class ClassLogDensity(NamedTuple):
+    """Of each class, [M]: mean log-density (nats), standard deviation over its examples, number of examples."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    size: NDArray[np.int64]
+
+
+def class_log_density(log_prob: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> ClassLogDensity:
+    """Mean and standard deviation over each class of ``log p(x_i | its class)``.
+
+    Parameters
+    ----------
+    log_prob : array or Tensor
+        [N], log-density of each example under its own class, or [N, M], under every class.
+    labels : array or Tensor
+        [N] integers from 0.
+
+    Returns
+    -------
+    ClassLogDensity
+        The standard deviation is that of the sample (one degree of freedom taken off); NaN where a class has too few
+        examples for a value.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+
+    References
+    ----------
+    Jamroz & Kurdziel, Neural Representations Reveal Distinct Modes of Class Fitting in Residual Convolutional
+    Networks, AAAI 2023.
+    """
+    values = as_numpy(log_prob).astype(np.float64)
+    if values.ndim not in (1, 2):
+        raise ValueError(f"log_prob has shape {values.shape}, but it must be [N] or [N, M].")
+    labels = as_labels(labels, len(values), values.shape[1] if values.ndim == 2 else None)
+    n_classes = values.shape[1] if values.ndim == 2 else int(labels.max(initial=-1)) + 1
+    if values.ndim == 2:
+        values = values[np.arange(len(values)), labels]
+    size = np.bincount(labels, minlength=n_classes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(labels, values, n_classes) / size
+        squares = np.bincount(labels, (values - mean[labels]) ** 2, n_classes)
+        std = np.sqrt(squares / np.maximum(size - 1, 0))
+    return ClassLogDensity(mean, std, size)
