@@ -1,6 +1,6 @@
 """Modes of class fitting in a ResNet trained before your eyes, on scikit-learn's digits.
 
-    python examples/resnet_analysis.py [--width 16] [--epochs 60] [--flip 0.1] [--output report] ...
+    python examples/resnet_analysis.py [--width 16] [--epochs 20] [--flip 0.1] [--output report] ...
 
 is the command ``fastdens analyze``; without arguments it asks for nothing that is not installed. The steps are those of
 ``fastdens/cli/analyze.py``: train, ``fd.activations.extract``, ``fd.reduction.UncentredSVD``,

@@ -28,9 +28,9 @@ def plot_class_log_density(axes: Axes, density: ClassLogDensity, modes: Modes, c
         axes.errorbar(at, density.mean[c], density.std[c], fmt="o", color=colour, ms=5, capsize=2.5, lw=1.2)
     if modes.n_groups == 2:
         axes.axhline(modes.line, color="black", ls="--", lw=1, label=f"line at {modes.line:.4g}")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="upper left")
     else:
-        axes.text(0.97, 0.05, "one group", transform=axes.transAxes, ha="right", va="bottom", color=GREY)
+        axes.text(0.03, 0.95, "one group", transform=axes.transAxes, ha="left", va="top", color=GREY)
     # Names stay readable up to a few dozen classes; beyond that the rank says enough.
     if len(order) <= 30:
         names = [class_names[c] for c in order]
@@ -47,7 +47,7 @@ def plot_flipped(axes: Axes, log_density: ArrayLike, flipped: ArrayLike) -> Axes
     values, flips = as_numpy(log_density), as_numpy(flipped).astype(bool)
     # A few examples far out would squeeze all others into one bin: they are counted in the outermost bins.
     low, high = np.quantile(values, [0.005, 1])
-    bins = np.linspace(low, high, 31)
+    bins = np.linspace(low, high, 31).tolist()
     for mask, colour, name in ((~flips, BLUE, "label kept"), (flips, ORANGE, "label flipped")):
         if mask.any():
             weights = np.full(mask.sum(), 1 / mask.sum())
@@ -61,10 +61,10 @@ def plot_flipped(axes: Axes, log_density: ArrayLike, flipped: ArrayLike) -> Axes
 def plot_scores(axes: Axes, layers: Sequence[str], scores: Sequence[float], reference: float) -> Axes:
     """Held-out score of the generative classification at each layer, beside that of the network."""
     bars = axes.bar(range(len(layers)), scores, color=BLUE, width=0.6)
-    axes.bar_label(bars, fmt="%.3f", padding=2)
+    axes.bar_label(bars, fmt="%.3f", label_type="center", color="white")
     axes.axhline(reference, color="black", ls="--", lw=1, label=f"the network: {reference:.3f}")
     axes.set_xticks(range(len(layers)), list(layers))
-    axes.set_ylim(0, 1.12)
+    axes.set_ylim(0, 1)
     axes.set_ylabel("held-out accuracy")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return axes

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", type=_positive, help="resize images to this height and width (default: 16 for digits)")
     add("--network", default="resnet18", help="resnet18 or resnet50, with the stem for small images")
     add("--width", type=_positive, default=16, help="channels of the first stage; 64 is the full network")
-    add("--epochs", type=_positive, default=60, help="passes over the training images")
+    add("--epochs", type=_positive, default=20, help="passes over the training images")
     add("--flip", type=_share, default=0.1, help="share of the training labels to flip at random")
     add(
         "--dimensions",

@@ -41,7 +41,7 @@ class AnalyzeOptions:
     image_size: int | None = None
     network: str = "resnet18"
     width: int = 16
-    epochs: int = 60
+    epochs: int = 20
     flip: float = 0.1
     dimensions: list[int] | None = None
     components: int | None = None
