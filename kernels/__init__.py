@@ -14,37 +14,50 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastdens.kernels.em_statistics import EMStatistics, em_statistics
     from fastdens.kernels.gaussian_log_prob import gaussian_log_prob
+    from fastdens.kernels.gibbs_sweep import GibbsSweeps, gibbs_sweep
     from fastdens.kernels.mixture_log_prob import mixture_log_prob
+    from fastdens.kernels.niw_posterior import NIWPosterior, niw_posterior
     from fastdens.kernels.precision_cholesky import precision_cholesky
     from fastdens.kernels.responsibilities import Responsibilities, responsibilities
     from fastdens.kernels.seeding import kmeans_plusplus, random_rows
+    from fastdens.kernels.student_t_log_prob import student_t_log_prob
     from fastdens.kernels.sufficient_statistics import SufficientStatistics, sufficient_statistics
 
 _MODULE_OF = {
     "EMStatistics": "em_statistics",
+    "GibbsSweeps": "gibbs_sweep",
+    "NIWPosterior": "niw_posterior",
     "Responsibilities": "responsibilities",
     "SufficientStatistics": "sufficient_statistics",
     "em_statistics": "em_statistics",
     "gaussian_log_prob": "gaussian_log_prob",
+    "gibbs_sweep": "gibbs_sweep",
     "kmeans_plusplus": "seeding",
     "mixture_log_prob": "mixture_log_prob",
+    "niw_posterior": "niw_posterior",
     "precision_cholesky": "precision_cholesky",
     "random_rows": "seeding",
     "responsibilities": "responsibilities",
+    "student_t_log_prob": "student_t_log_prob",
     "sufficient_statistics": "sufficient_statistics",
 }
 
 __all__ = [
     "EMStatistics",
+    "GibbsSweeps",
+    "NIWPosterior",
     "Responsibilities",
     "SufficientStatistics",
     "em_statistics",
     "gaussian_log_prob",
+    "gibbs_sweep",
     "kmeans_plusplus",
     "mixture_log_prob",
+    "niw_posterior",
     "precision_cholesky",
     "random_rows",
     "responsibilities",
+    "student_t_log_prob",
     "sufficient_statistics",
 ]
 

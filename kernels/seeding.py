@@ -13,24 +13,10 @@ import math
 
 import torch
 from fastdens.kernels._dispatch import resolve_backend
+from fastdens.kernels._random import hashed_uniform
 from torch import Tensor
 
 _MAX_ELEMENTS = 1 << 23
-
-
-def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's finaliser (Steele, Lea & Flood 2014); int64 arithmetic wraps as uint64 does."""
-    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return z ^ ((z >> 31) & 0x1FFFFFFFF)
-
-
-def hashed_uniform(seed: int, draw: int, counter: Tensor) -> Tensor:
-    """Uniform numbers in (0, 1), float64, one for each element of ``counter`` (int64)."""
-    key = torch.tensor([seed & 0x7FFFFFFFFFFFFFFF, draw], dtype=torch.int64, device=counter.device)
-    key = _mix(_mix(key[0] + 0x1E3779B97F4A7C15) + key[1])
-    bits = _mix(_mix(counter * -0x61C8864680B583EB + key) + key)
-    return (((bits >> 11) & 0x1FFFFFFFFFFFFF).double() + 0.5) / (1 << 53)
 
 
 def _first_of_models(clock: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:

@@ -6,31 +6,15 @@ up what each candidate would leave. Chunks of rows are the unit of work, so that
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import chunk_rows, parallel_for
+from fastdens.kernels.cpu._random import exponential, stream_of
 from numpy.typing import NDArray
 from torch import Tensor
-
-
-@kernel
-def _mix(z):
-    """SplitMix64's finaliser, as in :mod:`fastdens.kernels.seeding`."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@kernel
-def _exponential(seed, draw, counter):
-    """Minus the logarithm of the uniform number that ``hashed_uniform(seed, draw, counter)`` gives."""
-    key = _mix(_mix(np.uint64(seed) + np.uint64(0x1E3779B97F4A7C15)) + np.uint64(draw))
-    bits = _mix(_mix(np.uint64(counter) * np.uint64(0x9E3779B97F4A7C15) + key) + key)
-    return -math.log((np.float64(bits >> np.uint64(11)) + 0.5) / 9007199254740992.0)
 
 
 @kernel
@@ -49,6 +33,7 @@ def _draw(begin, end, model, first_row, last_row, ranges, points, centre, seed, 
     Column T holds the draw among the rows not taken, for models in which no distance is left.
     """
     n_trials = row.shape[1] - 1
+    first_stream = stream_of(seed, draw)
     for c in range(begin, end):
         m = model[c]
         for t in range(n_trials + 1):
@@ -59,13 +44,13 @@ def _draw(begin, end, model, first_row, last_row, ranges, points, centre, seed, 
                 nearest[n] = min(nearest[n], _squared_distance(points, n, centre[m]))
                 if n == centre[m]:
                     taken[n] = True
-            clock = _exponential(seed, draw, n - ranges[m, 0])
+            clock = exponential(first_stream, n - ranges[m, 0])
             if not taken[n] and clock < race[c, n_trials]:
                 race[c, n_trials] = clock
                 row[c, n_trials] = n
             for t in range(n_trials):
                 if t > 0:
-                    clock = _exponential(seed, draw + t, n - ranges[m, 0])
+                    clock = exponential(stream_of(seed, draw + t), n - ranges[m, 0])
                 if nearest[n] > 0 and clock / nearest[n] < race[c, t]:
                     race[c, t] = clock / nearest[n]
                     row[c, t] = n

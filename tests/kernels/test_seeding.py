@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fastdens.kernels.seeding import hashed_uniform, random_responsibilities
+from fastdens.kernels._random import hashed_uniform
+from fastdens.kernels.seeding import random_responsibilities
 
 from fastdens import kernels
 from tests.problems import ranges_of
