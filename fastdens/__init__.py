@@ -3,8 +3,11 @@
 from fastdens import activations, reduction
 from fastdens.batch import RaggedBatch
 from fastdens.class_layer import ClassLayerModels
-from fastdens.densities import EntropyEstimate, GaussianMixtureDensity
+from fastdens.densities import GaussianMixtureDensity
+from fastdens.dirichlet_process_mixtures import DirichletProcessMixtures, load
+from fastdens.divergences import MonteCarloEstimate
 from fastdens.gaussian_mixtures import GaussianMixtures
+from fastdens.student_t_density import StudentTMixtureDensity
 from fastdens.validation import ConvergenceWarning, ModelError
 
 __version__ = "0.1.0"
@@ -12,11 +15,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ClassLayerModels",
     "ConvergenceWarning",
-    "EntropyEstimate",
+    "DirichletProcessMixtures",
     "GaussianMixtureDensity",
     "GaussianMixtures",
     "ModelError",
+    "MonteCarloEstimate",
     "RaggedBatch",
+    "StudentTMixtureDensity",
     "activations",
+    "load",
     "reduction",
 ]

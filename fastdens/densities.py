@@ -2,27 +2,115 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastdens import kernels
+from fastdens import divergences, kernels
 from fastdens.batch import RaggedBatch, as_points
+from fastdens.divergences import MonteCarloEstimate
 
-_MAX_DRAWN_ELEMENTS = 1 << 24
 
+class BatchedDensity(ABC):
+    """What densities of M models in D dimensions share: checks of arguments, and estimates by Monte Carlo."""
 
-class EntropyEstimate(NamedTuple):
-    """A Monte Carlo estimate for each model, in nats, and its standard error; both float64 [M]."""
+    @property
+    @abstractmethod
+    def n_models(self) -> int:
+        """Number of models M."""
 
-    value: Tensor
-    standard_error: Tensor
+    @property
+    @abstractmethod
+    def n_features(self) -> int:
+        """Number of dimensions D."""
+
+    @property
+    @abstractmethod
+    def _centres(self) -> Tensor:
+        """Locations of components [..., D]: points are computed in their dtype, on their device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters, hence of points and draws."""
+        return self._centres.device
+
+    @abstractmethod
+    def _log_prob(self, points: Tensor) -> Tensor:
+        """``log_prob`` of points that are known to fit."""
+
+    @abstractmethod
+    def _own_log_prob(self, batch: RaggedBatch) -> Tensor:
+        """Log-density of each row of a batch that is known to fit under its own model, [N]."""
+
+    @abstractmethod
+    def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n]."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each point under every model, [N, M]; differentiable in ``x``.
+
+        Parameters
+        ----------
+        x : array or Tensor
+            [N, D], on the device of the models.
+
+        Raises
+        ------
+        ValueError
+            If D or the device differ.
+        """
+        points = x if isinstance(x, Tensor) and x.requires_grad else as_points(x)
+        n_features = self.n_features
+        if points.ndim != 2 or points.shape[1] != n_features:
+            raise ValueError(
+                f"x has shape {tuple(points.shape)}, but the models have D = {n_features}: pass [N, {n_features}]."
+            )
+        if points.device != self.device:
+            raise ValueError(
+                f"x is on {points.device} and the models are on {self.device}: move x with x.to({str(self.device)!r})."
+            )
+        return self._log_prob(points.to(self._centres.dtype))
+
+    def score_samples(self, batch: RaggedBatch) -> Tensor:
+        """Log-density of each point under its own model, [N], in the caller's row order.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no batch, or M, D or the device differ.
+        """
+        checked = divergences.batch_of_models(batch, self)
+        return checked.in_caller_order(self._own_log_prob(checked.to(dtype=self._centres.dtype)))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n points from every model, [n, M, D] (sample shape first, as in torch.distributions)."""
+        return self.sample_components(n, generator)[0].transpose(0, 1)
+
+    def entropy(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> MonteCarloEstimate:
+        """Differential entropy of every model, [M]: :func:`fastdens.divergences.entropy`."""
+        return divergences.entropy(self, n_samples, generator)
+
+    def relative_entropy(
+        self, batch: RaggedBatch, n_samples: int = 100_000, generator: torch.Generator | None = None
+    ) -> MonteCarloEstimate:
+        """KL from every model to the Gaussian of its points' means and variances, [M]:
+        :func:`fastdens.divergences.relative_entropy`."""
+        return divergences.relative_entropy(self, batch, n_samples, generator)
+
+    def kl_matrix(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> MonteCarloEstimate:
+        """``KL(p_i || p_j)`` of all pairs, [M, M]: :func:`fastdens.divergences.kl_matrix`."""
+        return divergences.kl_matrix(self, n_samples, generator)
 
 
 @dataclass(frozen=True)
-class GaussianMixtureDensity:
+class GaussianMixtureDensity(BatchedDensity):
     """M mixtures of K Gaussians in D dimensions.
 
     Attributes
@@ -47,32 +135,23 @@ class GaussianMixtureDensity:
     backend: str = "auto"
     precision: str = "ieee"
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each point under every model, [N, M]; differentiable in ``x``.
+    @property
+    def n_models(self) -> int:
+        """Number of models M."""
+        return self.means.shape[0]
 
-        Parameters
-        ----------
-        x : array or Tensor
-            [N, D], on the device of the models.
+    @property
+    def n_features(self) -> int:
+        """Number of dimensions D."""
+        return self.means.shape[-1]
 
-        Raises
-        ------
-        ValueError
-            If D or the device differ.
-        """
-        points = x if isinstance(x, Tensor) and x.requires_grad else as_points(x)
-        n_features = self.means.shape[-1]
-        if points.ndim != 2 or points.shape[1] != n_features:
-            raise ValueError(
-                f"x has shape {tuple(points.shape)}, but the models have D = {n_features}: pass [N, {n_features}]."
-            )
-        if points.device != self.means.device:
-            raise ValueError(
-                f"x is on {points.device} and the models are on {self.means.device}: move x with "
-                f"x.to({str(self.means.device)!r})."
-            )
+    @property
+    def _centres(self) -> Tensor:
+        return self.means
+
+    def _log_prob(self, points: Tensor) -> Tensor:
         return kernels.mixture_log_prob(
-            points.to(self.means.dtype),
+            points,
             self.weights,
             self.means,
             self.precisions_cholesky,
@@ -80,6 +159,18 @@ class GaussianMixtureDensity:
             backend=self.backend,
             precision=self.precision,
         )
+
+    def _own_log_prob(self, batch: RaggedBatch) -> Tensor:
+        return kernels.responsibilities(
+            batch.points,
+            batch.offsets,
+            self.weights,
+            self.means,
+            self.precisions_cholesky,
+            covariance_type=self.covariance_type,
+            backend=self.backend,
+            precision=self.precision,
+        ).log_prob_norm
 
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n].
@@ -109,29 +200,3 @@ class GaussianMixtureDensity:
                 offset = spread if self.covariance_type == "tied" else torch.where(chosen, spread, offset)
         points = self.means[model, component] + offset
         return points, torch.where(valid[:, None], component, -1)
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n points from every model, [n, M, D] (sample shape first, as in torch.distributions)."""
-        return self.sample_components(n, generator)[0].transpose(0, 1)
-
-    def entropy(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> EntropyEstimate:
-        """Differential entropy of every model by Monte Carlo: ``-mean log p(x)``, x drawn from p."""
-        n_models, _, n_features = self.means.shape
-        step = max(1, _MAX_DRAWN_ELEMENTS // (n_models * n_features))
-        values = []
-        for begin in range(0, n_samples, step):
-            drawn, _ = self.sample_components(min(step, n_samples - begin), generator)
-            batch = RaggedBatch.from_list(list(drawn))
-            own = kernels.responsibilities(
-                batch.points,
-                batch.offsets,
-                self.weights,
-                self.means,
-                self.precisions_cholesky,
-                covariance_type=self.covariance_type,
-                backend=self.backend,
-                precision=self.precision,
-            ).log_prob_norm
-            values.append(own.reshape(n_models, -1).double())
-        log_prob = torch.cat(values, 1)
-        return EntropyEstimate(-log_prob.mean(1), log_prob.std(1) / n_samples**0.5)

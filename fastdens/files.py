@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -14,7 +17,7 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     """A path beside ``path`` to write a file or a folder to; it takes the final name when the block ends.
 
     If the block raises, also by Ctrl-C, what it wrote is removed; if the process is killed, it stays under a name that
-    begins with a dot and ends in ``.partial``.
+    begins with a dot and ends in ``.partial``, until the next write to the same final name from the same machine.
 
     Parameters
     ----------
@@ -36,21 +39,60 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     if final.exists() and not overwrite:
         raise FileExistsError(f"{final} exists already: choose another path or pass overwrite=True.")
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    partial = _hidden(final, "partial")
     _remove(partial)
+    _remove_leftovers(final, "partial")
     try:
         yield partial
         _flush(partial)
         if partial.is_dir() and final.exists():
             # A folder cannot be renamed over another: the old one steps aside first.
-            old = final.with_name(f".{final.name}.{os.getpid()}.replaced")
+            old = _hidden(final, "replaced")
+            _remove(old)
             os.replace(final, old)
             os.replace(partial, final)
             _remove(old)
         else:
             os.replace(partial, final)
+        # Only now: until here what a killed process moved aside may be all there is.
+        _remove_leftovers(final, "replaced")
     finally:
         _remove(partial)
+
+
+def _machine() -> str:
+    """The name of the machine, in eight characters; processes of another have numbers that say nothing here."""
+    return hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+
+
+def _hidden(final: Path, suffix: str) -> Path:
+    """The name beside ``final`` that this process alone uses."""
+    return final.with_name(f".{final.name}.{_machine()}-{os.getpid()}.{suffix}")
+
+
+def _remove_leftovers(final: Path, suffix: str) -> None:
+    """Remove what processes of this machine that no longer exist have left beside ``final``, and for no other name."""
+    name = re.compile(rf"\.{re.escape(final.name)}\.{_machine()}-([1-9][0-9]*)\.{suffix}")
+    for entry in os.listdir(final.parent):
+        match = name.fullmatch(entry)
+        if match and not _exists(int(match[1])):
+            # Another process may be removing it too, or it may belong to another user: it is in nobody's way.
+            with suppress(OSError):
+                _remove(final.with_name(entry))
+
+
+def _exists(process: int) -> bool:
+    """Whether a process of this number runs, or may run."""
+    if os.name != "posix":
+        # Elsewhere signal 0 does not ask, it interrupts.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,6 @@ Flood, Fast splittable pseudorandom number generators, OOPSLA 2014), applied twi
 from __future__ import annotations
 
 import torch
-from fastdens.kernels._optional import tl, triton
 from torch import Tensor
 
 
@@ -35,24 +34,3 @@ def hashed_uniform(seed: int, draw: int, counter: Tensor) -> Tensor:
     """Uniform numbers in (0, 1), float64, one for each element of ``counter`` (int64)."""
     key = torch.tensor(seed & 0x7FFFFFFFFFFFFFFF, dtype=torch.int64, device=counter.device)
     return uniform_of_bits(hashed_bits(key, draw, counter))
-
-
-@triton.jit
-def triton_mix(z):
-    """SplitMix64's finaliser of int64."""
-    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return z ^ ((z >> 31) & 0x1FFFFFFFF)
-
-
-@triton.jit
-def triton_stream(key, draw):
-    """What (key, draw) contributes to the hash: computed once for all counters."""
-    return triton_mix(triton_mix(key + 0x1E3779B97F4A7C15) + draw)
-
-
-@triton.jit
-def triton_uniform(stream, counter):
-    """Uniform numbers in (0, 1), float64, of int64 counters."""
-    bits = triton_mix(triton_mix(counter * -0x61C8864680B583EB + stream) + stream)
-    return (((bits >> 11) & 0x1FFFFFFFFFFFFF).to(tl.float64) + 0.5) / 9007199254740992.0

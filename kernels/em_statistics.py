@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from fastdens.kernels._dispatch import row_ranges
+from fastdens.kernels._ragged import sum_per_model
 from fastdens.kernels.responsibilities import responsibilities
 from fastdens.kernels.sufficient_statistics import sufficient_statistics
 from torch import Tensor
@@ -20,19 +21,6 @@ class EMStatistics(NamedTuple):
     scatter: Tensor
 
 
-def sum_per_model(values: Tensor, ranges: Tensor) -> Tensor:
-    """Sum of each model's rows, float64 [M], in an order that depends on the model alone."""
-    sizes = ranges[:, 1] - ranges[:, 0]
-    contiguous = len(ranges) == 0 or bool((ranges[1:, 0] == ranges[:-1, 1]).all())
-    if contiguous and len(ranges):
-        values = values[int(ranges[0, 0]) : int(ranges[-1, 1])]
-    else:
-        ends = sizes.cumsum(0)
-        position = torch.arange(int(sizes.sum()), device=values.device)
-        values = values[position + torch.repeat_interleave(ranges[:, 0] - (ends - sizes), sizes)]
-    return torch.segment_reduce(values.double(), "sum", lengths=sizes)
-
-
 def em_statistics(
     points: Tensor,
     offsets: Tensor,
@@ -43,12 +31,13 @@ def em_statistics(
     covariance_type: str = "full",
     backend: str = "auto",
     precision: str = "ieee",
+    log_weights: bool = False,
 ) -> EMStatistics:
     """The sums that one EM iteration of M mixtures needs.
 
     Parameters
     ----------
-    points, offsets, weights, means, precisions_cholesky, covariance_type, backend, precision
+    points, offsets, weights, means, precisions_cholesky, covariance_type, backend, precision, log_weights
         As for :func:`fastdens.kernels.responsibilities`.
 
     Returns
@@ -61,8 +50,8 @@ def em_statistics(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    options = {"covariance_type": covariance_type, "backend": backend, "precision": precision}
+    options: dict[str, Any] = {"covariance_type": covariance_type, "backend": backend, "precision": precision}
     ranges = row_ranges(offsets, means.shape[0], points.shape[0])
-    e_step = responsibilities(points, ranges, weights, means, precisions_cholesky, **options)
+    e_step = responsibilities(points, ranges, weights, means, precisions_cholesky, log_weights=log_weights, **options)
     sums = sufficient_statistics(points, ranges, e_step.resp, means, **options)
     return EMStatistics(sum_per_model(e_step.log_prob_norm, ranges), *sums)

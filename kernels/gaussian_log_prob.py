@@ -32,7 +32,7 @@ def _gaussian_log_prob_kernel(
     g = program % n_gaussians
     rows = program // n_gaussians * BLOCK_N + tl.arange(0, BLOCK_N)
     mask = rows < n_points
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     factor = factors + tl.minimum(g, per_model - 1) * (width * width if TRIANGULAR else width)
     form = quadratic_form(
         points, rows, mask, means + g * width, factor, width, TRIANGULAR, BLOCK_N, BLOCK_D, NUM_D_BLOCKS, PRECISION

@@ -25,7 +25,8 @@ from fastdens.kernels import reference
 from fastdens.kernels._dispatch import resolve_backend, row_ranges
 from fastdens.kernels._gaussian import config, quadratic_form, tiles
 from fastdens.kernels._optional import tl, triton
-from fastdens.kernels._random import hashed_bits, triton_stream, triton_uniform
+from fastdens.kernels._random import hashed_bits
+from fastdens.kernels._random_triton import stream_of, uniform
 from fastdens.kernels.niw_posterior import niw_posterior
 from torch import Tensor
 
@@ -38,18 +39,19 @@ class GibbsSweeps(NamedTuple):
     """What W sweeps of C chains of M models leave.
 
     ``labels`` int32 [W / thin, C, N] after every thin-th sweep, 0 to K - 1; after every sweep ``alpha`` float64
-    [M, C, W], ``n_components`` int32 [M, C, W], and ``log_likelihood`` float64 [M, C, W] of the points given labels.
+    [M, C, W], ``n_components`` int32 [M, C, W], and ``log_joint`` float64 [M, C, W], the logarithm of
+    p(points, labels, alpha), or of p(points, labels | alpha) where alpha is kept.
     """
 
     labels: Tensor
     alpha: Tensor
     n_components: Tensor
-    log_likelihood: Tensor
+    log_joint: Tensor
 
 
 class LogNormalisers(NamedTuple):
     """Constants of a cluster of n = 0, ..., N points, float64 [N + 1]: of its predictive density times its count (of
-    n = 0 without a count), and of its marginal likelihood."""
+    n = 0 without a count), and of its marginal likelihood times Gamma(n), its factor in p(labels | alpha)."""
 
     predictive: Tensor
     marginal: Tensor
@@ -65,6 +67,7 @@ def log_normalisers(n_max: int, n_features: int, kappa0: float, nu0: float) -> L
     predictive[1:] += n[1:].log()
     marginal = torch.special.multigammaln(nu / 2, d) - torch.special.multigammaln(nu[0] / 2, d)
     marginal += 0.5 * d * (math.log(kappa0) - kappa.log() - n * math.log(math.pi))
+    marginal[1:] += torch.lgamma(n[1:])
     return LogNormalisers(predictive, marginal)
 
 
@@ -95,16 +98,16 @@ def _gamma(stream, counter, shape):
     accepted = shape < 0.0
     trial = counter
     while not accepted:
-        radius = tl.sqrt(-2.0 * tl.log(triton_uniform(stream, trial)))
-        normal = radius * tl.cos(6.283185307179586 * triton_uniform(stream, trial + 1))
+        radius = tl.sqrt(-2.0 * tl.log(uniform(stream, trial)))
+        normal = radius * tl.cos(6.283185307179586 * uniform(stream, trial + 1))
         root = 1.0 + c * normal
         v = root * root * root
-        log_u = tl.log(triton_uniform(stream, trial + 2))
+        log_u = tl.log(uniform(stream, trial + 2))
         bound = 0.5 * normal * normal + d - d * v + d * tl.log(tl.where(root > 0.0, v, 1.0))
         accepted = (root > 0.0) & (log_u < bound)
         value = d * v
         trial += 3
-    boost = tl.exp(tl.log(triton_uniform(stream, counter + 2147483648)) / shape)
+    boost = tl.exp(tl.log(uniform(stream, counter + 2147483648)) / shape)
     return tl.where(shape >= 1.0, value, value * boost)
 
 
@@ -120,7 +123,7 @@ def _resample_concentration(stream, alpha, n_points, n_clusters, shape, rate):
     log_eta = tl.log(first) - tl.log(first + second)
     odds = (shape + k - 1.0) / (n * (rate - log_eta))
     zero = first_counter * 0
-    drawn_shape = tl.where(triton_uniform(stream, zero) * (1.0 + odds) < odds, shape + k, shape + k - 1.0)
+    drawn_shape = tl.where(uniform(stream, zero) * (1.0 + odds) < odds, shape + k, shape + k - 1.0)
     drawn = _gamma(stream, first_counter * 3, drawn_shape)
     return tl.maximum(drawn / (rate - log_eta), 1e-300)
 
@@ -241,7 +244,7 @@ def _gibbs_sweep_kernel(
     out_labels,
     trace_alpha,
     trace_components,
-    trace_likelihood,
+    trace_log_joint,
     constants,
     n_rows,
     n_features,
@@ -264,7 +267,7 @@ def _gibbs_sweep_kernel(
     kappa0, nu0 = tl.load(constants), tl.load(constants + 1)
     shape, rate = tl.load(constants + 2), tl.load(constants + 3)
     m, c = item // n_chains, item % n_chains
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     start, stop = tl.load(ranges + 2 * m), tl.load(ranges + 2 * m + 1)
     n_points = stop - start
     key = tl.load(keys + item)
@@ -309,7 +312,7 @@ def _gibbs_sweep_kernel(
         # Next to the largest weight, what is smaller than this is lost in rounding.
         share = tl.where(weight - top > -45.0, tl.exp(weight - top), 0.0)
         fresh_share = tl.where(fresh - top > -45.0, tl.exp(fresh - top), 0.0)
-        u = triton_uniform(triton_stream(key, draw + 1), row - start)
+        u = uniform(stream_of(key, draw + 1), row - start)
         target = u * (tl.sum(share, 0) + fresh_share)
         new = tl.min(tl.where(target < tl.cumsum(share, 0), slots, SLOTS), 0)
         founds = new == SLOTS
@@ -386,13 +389,13 @@ def _gibbs_sweep_kernel(
             n_clusters = tl.sum(used.to(tl.int32), 0)
             k = n_clusters.to(tl.float64)
             terms = tl.load(marginal_norm + n) - 0.5 * (nu0 + n) * tl.load(own_log_det + slots)
-            likelihood = tl.sum(tl.where(used, terms, 0.0), 0) + 0.5 * k * nu0 * own_prior_log_det
+            log_joint = tl.sum(tl.where(used, terms, 0.0), 0) + 0.5 * k * nu0 * own_prior_log_det
             if shape > 0.0:
-                stream = triton_stream(key, draw + 2)
+                stream = stream_of(key, draw + 2)
                 own_alpha = _resample_concentration(stream, own_alpha, n_points, n_clusters, shape, rate)
             tl.store(trace_alpha + item * n_sweeps + sweep, own_alpha)
             tl.store(trace_components + item * n_sweeps + sweep, n_clusters)
-            tl.store(trace_likelihood + item * n_sweeps + sweep, likelihood)
+            tl.store(trace_log_joint + item * n_sweeps + sweep, log_joint)
             if (sweep + 1) % thin == 0:
                 kept = out_labels + ((sweep + 1) // thin - 1) * n_chains * n_rows + c * n_rows
                 for first in range(start, stop, BLOCK_N):
@@ -429,7 +432,7 @@ def _forms_kernel(
     m = tl.load(tile_model + tile)
     rows = tl.load(tile_start + tile) + tl.arange(0, BLOCK_N)
     mask = rows < tl.load(tile_stop + tile)
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     for k in range(n_slots):
         g = (m * n_chains + c) * n_slots + k
         q = quadratic_form(
@@ -590,7 +593,7 @@ def _launch(
             out.labels,
             out.alpha,
             out.n_components,
-            out.log_likelihood,
+            out.log_joint,
             constants,
             n_rows,
             n_features,
@@ -694,12 +697,26 @@ def gibbs_sweep(
     schedule = (prior, first_sweep, n_sweeps, thin)
     if chosen == "reference":
         return GibbsSweeps(*reference.gibbs_sweep(points, ranges, labels, *shared, *schedule))
-    norms = log_normalisers(int((ranges[:, 1] - ranges[:, 0]).max()), n_features, kappa0, nu0)
+    sizes = ranges[:, 1] - ranges[:, 0]
+    norms = log_normalisers(int(sizes.max()), n_features, kappa0, nu0)
     if chosen == "triton":
-        return _launch(points, ranges, labels, *shared, norms, *schedule)
-    from fastdens.kernels.cpu.gibbs_sweep import gibbs_sweep as on_cpu
+        sweeps = _launch(points, ranges, labels, *shared, norms, *schedule)
+    else:
+        from fastdens.kernels.cpu.gibbs_sweep import gibbs_sweep as on_cpu
 
-    return GibbsSweeps(*on_cpu(points.contiguous(), ranges, labels, *shared, *norms, *schedule))
+        sweeps = GibbsSweeps(*on_cpu(points.contiguous(), ranges, labels, *shared, *norms, *schedule))
+    # What the kernels return lacks the factors of alpha.
+    sweeps.log_joint.add_(_log_alpha_terms(sweeps.alpha, sweeps.n_components, sizes[:, None, None], prior))
+    return sweeps
+
+
+def _log_alpha_terms(alpha: Tensor, n_components: Tensor, sizes: Tensor, prior: tuple[float, float]) -> Tensor:
+    """What alpha contributes to p(labels | alpha) p(alpha) (Antoniak 1974); no prior of alpha where its shape is 0."""
+    terms = n_components * alpha.log() + torch.lgamma(alpha) - torch.lgamma(alpha + sizes)
+    shape, rate = prior
+    if shape > 0:
+        terms += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * alpha.log() - rate * alpha
+    return terms
 
 
 def _check(

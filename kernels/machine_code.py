@@ -53,10 +53,11 @@ def _variants(
     form = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": precision}
     chunk = {"chunk_model": "*i64", "chunk_start": "*i64", "chunk_stop": "*i64"}
     tensors = ("points", "means", "factors", "log_norm", "log_joint_norm", "resp", "out", "centres")
-    values = {name: p for name in tensors}
+    values = {name: p for name in (*tensors, "locations", "degrees_of_freedom")}
     values |= {"log_prob_norm": p, "partial": "*fp64", "first": "*i64", "nk": "*fp64", "moment": "*fp64"}
     values |= {"tile_model": "*i64", "tile_start": "*i64", "tile_stop": "*i64", **chunk, **sizes}
     values |= {"n_models": "i32", "n_gaussians": "i32", "n_factors": "i32", "n_elements": "i32"}
+    values |= {"offsets": "*i64", "n_columns": "i32"}
 
     def variant(kernel: Any, **constants: Any) -> tuple[Any, dict[str, str], dict[str, Any]]:
         names = [name for name in kernel.arg_names if name not in constants]
@@ -66,6 +67,7 @@ def _variants(
         yield variant(module("gaussian_log_prob")._gaussian_log_prob_kernel, TRIANGULAR=triangular, **form)
         yield variant(module("mixture_log_prob")._mixture_log_prob_kernel, TRIANGULAR=triangular, **form)
         yield variant(module("responsibilities")._responsibilities_kernel, TRIANGULAR=triangular, **form)
+    yield variant(module("student_t_log_prob")._student_t_log_prob_kernel, LOWEST=torch.finfo(dtype).min, **form)
     m_step = module("sufficient_statistics")
     yield variant(m_step._first_moments_kernel, **tile)
     yield variant(m_step._scatter_kernel, TIED=False, PRECISION=precision, **tile)

@@ -34,7 +34,7 @@ def _mixture_log_prob_kernel(
     m = program % n_models
     rows = program // n_models * BLOCK_N + tl.arange(0, BLOCK_N)
     mask = rows < n_points
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     dtype = points.dtype.element_ty
     top = tl.full([BLOCK_N], float("-inf"), dtype)
     total = tl.zeros([BLOCK_N], dtype)

@@ -232,18 +232,32 @@ def gibbs_turn(
     return out
 
 
-def log_marginal_likelihood(
-    centred: Tensor, labels: Tensor, prior_scale: Tensor, kappa0: float, nu0: float
+def log_joint(
+    centred: Tensor,
+    labels: Tensor,
+    alpha: float,
+    prior_scale: Tensor,
+    kappa0: float,
+    nu0: float,
+    alpha_prior: tuple[float, float],
 ) -> float:
-    """``log p(x | labels)`` of points [n, D] about the prior mean, clusters integrated out (Murphy 2007, eq. 266)."""
+    """``log p(x, labels, alpha)`` of points [n, D] about the prior mean, or given alpha where the prior's shape is 0.
+
+    ``p(labels | alpha) = alpha^K Gamma(alpha) / Gamma(alpha + n) prod_k Gamma(n_k)`` (Antoniak 1974); p(x | labels) is
+    a product of marginal likelihoods of normal-inverse-Wishart models (Murphy 2007, eq. 266).
+    """
     x, dim = centred.double(), centred.shape[1]
+    shape, rate = alpha_prior
     half_nu0 = torch.tensor(nu0 / 2, dtype=torch.float64)
-    total = 0.0
+    total = math.lgamma(alpha) - math.lgamma(alpha + len(x))
+    if shape > 0:
+        total += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * math.log(alpha) - rate * alpha
     for label in labels.unique():
         own = x[labels == label]
         n, mean = len(own), own.mean(0)
         kappa, nu = kappa0 + n, nu0 + n
         scale = torch.diag(prior_scale) + (own - mean).T @ (own - mean) + kappa0 * n / kappa * torch.outer(mean, mean)
+        total += math.log(alpha) + math.lgamma(n)
         total += float(torch.special.multigammaln(half_nu0 + n / 2, dim) - torch.special.multigammaln(half_nu0, dim))
         total += 0.5 * nu0 * float(prior_scale.log().sum()) - 0.5 * nu * float(torch.logdet(scale))
         total += 0.5 * dim * (math.log(kappa0 / kappa) - n * math.log(math.pi))
@@ -267,12 +281,12 @@ def gibbs_sweep(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Collapsed Gibbs sweeps (Neal 2000, algorithm 3), one turn after the other.
 
-    Returns labels after every ``thin``-th sweep, and of every sweep alpha, number of clusters and log-likelihood. A
+    Returns labels after every ``thin``-th sweep, and of every sweep alpha, number of clusters and log-joint. A
     shape of zero in ``alpha_prior`` keeps alpha.
     """
     n_models, n_chains = alpha.shape
     kept = torch.zeros(n_sweeps // thin, n_chains, len(points), dtype=torch.int32, device=points.device)
-    alphas, likelihoods = alpha.new_empty(2, n_models, n_chains, n_sweeps)
+    alphas, joints = alpha.new_empty(2, n_models, n_chains, n_sweeps)
     n_clusters = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.int32, device=points.device)
     for m, (start, stop) in enumerate(ranges.tolist()):
         centred = points[start:stop].double() - prior_mean[m]
@@ -288,12 +302,12 @@ def gibbs_sweep(
                         centred, own, i, concentration, prior_scale[m], kappa0, nu0, keys[m, c], first_sweep + t
                     )
                 n_clusters[m, c, t] = len(own.unique())
-                likelihoods[m, c, t] = log_marginal_likelihood(centred, own, prior_scale[m], kappa0, nu0)
                 if alpha_prior[0] > 0:
                     concentration = resample_concentration(
                         keys[m, c], draw + 2, concentration, len(own), int(n_clusters[m, c, t]), *alpha_prior
                     )
                 alphas[m, c, t] = concentration
+                joints[m, c, t] = log_joint(centred, own, concentration, prior_scale[m], kappa0, nu0, alpha_prior)
                 if (t + 1) % thin == 0:
                     kept[(t + 1) // thin - 1, c, start:stop] = own.unique(return_inverse=True)[1].int()
-    return kept, alphas, n_clusters, likelihoods
+    return kept, alphas, n_clusters, joints

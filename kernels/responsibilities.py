@@ -47,7 +47,7 @@ def _responsibilities_kernel(
     m = tl.load(tile_model + tile)
     rows = tl.load(tile_start + tile) + tl.arange(0, BLOCK_N)
     mask = rows < tl.load(tile_stop + tile)
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     dtype = points.dtype.element_ty
     top = tl.full([BLOCK_N], float("-inf"), dtype)
     total = tl.zeros([BLOCK_N], dtype)
@@ -71,7 +71,7 @@ def _responsibilities_kernel(
     # The joint densities were parked in the output: they must be visible to the whole program before they are read.
     tl.debug_barrier()
     for k in range(n_components):
-        joint = tl.load(resp + rows * n_components + k, mask=mask, other=0.0)
+        joint = tl.load(resp + rows * n_components + k, mask=mask, other=float("-inf"))
         tl.store(resp + rows * n_components + k, tl.exp(joint - norm), mask=mask)
 
 
@@ -83,6 +83,7 @@ def _launch(
     precisions_cholesky: Tensor,
     covariance_type: str,
     precision: str,
+    log_weights: bool,
 ) -> tuple[Tensor, Tensor]:
     n_points, n_features = points.shape
     n_components = means.shape[1]
@@ -99,7 +100,9 @@ def _launch(
             table.stop,
             means.contiguous(),
             flat.factors,
-            (flat.log_norm + weights.double().log()).to(points.dtype).contiguous(),
+            (flat.log_norm + (weights.double() if log_weights else weights.double().log()))
+            .to(points.dtype)
+            .contiguous(),
             resp,
             log_prob_norm,
             n_features,
@@ -126,6 +129,7 @@ def responsibilities(
     covariance_type: str = "full",
     backend: str = "auto",
     precision: str = "ieee",
+    log_weights: bool = False,
 ) -> Responsibilities:
     """Responsibilities and log-density of each point under its own model.
 
@@ -137,6 +141,9 @@ def responsibilities(
         int64 [M + 1], or row ranges int64 [M, 2].
     weights, means, precisions_cholesky, covariance_type, backend, precision
         As for :func:`fastdens.kernels.mixture_log_prob`.
+    log_weights : bool
+        The weights are given as logarithms. They need not be those of numbers that sum to one, nor of numbers that
+        the dtype holds: -3200 is as good as any (variational inference has such, Bishop 2006, eq. 10.46).
 
     Returns
     -------
@@ -154,10 +161,10 @@ def responsibilities(
     arguments = (points, ranges, weights, means, precisions_cholesky)
     chosen = resolve_backend(backend, points)
     if chosen == "triton":
-        return Responsibilities(*_launch(*arguments, covariance_type, precision))
+        return Responsibilities(*_launch(*arguments, covariance_type, precision, log_weights))
     if chosen == "cpu":
         from fastdens.kernels.cpu.responsibilities import responsibilities as on_cpu
 
-        return Responsibilities(*on_cpu(*arguments, covariance_type=covariance_type))
-    resp, norm = reference.responsibilities(*arguments, covariance_type=covariance_type)
+        return Responsibilities(*on_cpu(*arguments, covariance_type=covariance_type, log_weights=log_weights))
+    resp, norm = reference.responsibilities(*arguments, covariance_type=covariance_type, log_weights=log_weights)
     return Responsibilities(resp.to(points.dtype), norm.to(points.dtype))

@@ -56,7 +56,7 @@ def _first_moments_kernel(
     g = tl.load(chunk_model + chunk) * n_components + k
     start, stop = tl.load(chunk_start + chunk), tl.load(chunk_stop + chunk)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     count = tl.zeros([BLOCK_N], tl.float64)
     total = tl.zeros([BLOCK_D], tl.float64)
     for first in range(start, stop, BLOCK_N):
@@ -97,7 +97,7 @@ def _scatter_kernel(
     model = tl.load(chunk_model + chunk)
     start, stop = tl.load(chunk_start + chunk), tl.load(chunk_stop + chunk)
     rows_i, columns_j = i * BLOCK_D + tl.arange(0, BLOCK_D), j * BLOCK_D + tl.arange(0, BLOCK_D)
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     dtype = points.dtype.element_ty
     acc = tl.zeros([BLOCK_D, BLOCK_D], dtype)
     first_k = 0 if TIED else component
@@ -139,7 +139,7 @@ def _diagonal_scatter_kernel(
     g = tl.load(chunk_model + chunk) * n_components + k
     start, stop = tl.load(chunk_start + chunk), tl.load(chunk_stop + chunk)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
-    width = n_features.to(tl.int64)
+    width = tl.cast(n_features, tl.int64)
     total = tl.zeros([BLOCK_D], points.dtype.element_ty)
     for first in range(start, stop, BLOCK_N):
         rows = first + tl.arange(0, BLOCK_N)

@@ -60,3 +60,34 @@ def relative_error(value: Tensor, expected: Tensor, floor: float = 1.0) -> float
     if value.numel() == 0:
         return 0.0
     return float((value - expected).abs().max() / expected.abs().max().clamp_min(floor))
+
+
+class StudentTProblem(NamedTuple):
+    points: Tensor
+    offsets: Tensor
+    log_weights: Tensor
+    locations: Tensor
+    scale_precisions_cholesky: Tensor
+    degrees_of_freedom: Tensor
+
+
+def student_t_problem(
+    rng: np.random.Generator,
+    n_points: int,
+    n_features: int,
+    n_components: list[int],
+    dtype: torch.dtype = torch.float64,
+    shift: float = 0.0,
+    device: str = "cpu",
+) -> StudentTProblem:
+    """Points and unrelated mixtures of overlapping Student-t distributions, one for each entry of ``n_components``."""
+    d, g = n_features, sum(n_components)
+    x = torch.from_numpy(rng.normal(size=(n_points, d)) + shift)
+    root = torch.from_numpy(rng.normal(size=(g, d, 2 * d + 1)) / np.sqrt(2 * d + 1))
+    factor, _ = reference.precision_cholesky(root @ root.mT)
+    locations = torch.from_numpy(0.3 * rng.normal(size=(g, d)) + shift)
+    log_weights = torch.from_numpy(np.log(np.concatenate([rng.dirichlet(np.ones(k)) for k in n_components if k])))
+    dof = torch.from_numpy(rng.uniform(3, 30, size=g))
+    offsets = torch.tensor([0, *n_components]).cumsum(0).to(device)
+    parameters = (t.to(device, dtype).contiguous() for t in (log_weights, locations, factor, dof))
+    return StudentTProblem(x.to(device, dtype), offsets, *parameters)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from fastdens.analysis._arrays import as_numpy
 from fastdens.analysis.class_log_density import ClassLogDensity
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's colours, which stay apart under every common colour blindness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
+PURPLE, YELLOW, SKY_BLUE = "#CC79A7", "#E69F00", "#56B4E9"
+_CHAIN_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY_BLUE, "black")
 
 
 def plot_class_log_density(axes: Axes, density: ClassLogDensity, modes: Modes, class_names: Sequence[str]) -> Axes:
@@ -67,4 +70,33 @@ def plot_scores(axes: Axes, layers: Sequence[str], scores: Sequence[float], refe
     axes.set_ylim(0, 1)
     axes.set_ylabel("held-out accuracy")
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    return axes
+
+
+def plot_trace(axes: Axes, draws: ArrayLike | Tensor, name: str, sweeps: ArrayLike | Tensor | None = None) -> Axes:
+    """Draws [C, S] of the quantity ``name``, one line a chain, against their sweep numbers [S] or, without, their rank.
+
+    Up to seven chains have a colour each and are named; more take the colours in turn.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    values = as_numpy(draws)
+    if values.ndim != 2:
+        raise ValueError(f"draws has shape {values.shape}, but a trace is [C, S]: pass the draws of one model.")
+    n_chains, n_draws = values.shape
+    position = np.arange(1, n_draws + 1) if sweeps is None else as_numpy(sweeps)
+    if position.shape != (n_draws,):
+        raise ValueError(f"sweeps has shape {position.shape}, but there are {n_draws} draws: pass one number for each.")
+    # Few draws are marked, and a single one would not be seen otherwise.
+    marker = "o" if n_draws <= 50 else None
+    for chain, line in enumerate(values):
+        colour = _CHAIN_COLOURS[chain % len(_CHAIN_COLOURS)]
+        axes.plot(position, line, color=colour, lw=1, marker=marker, ms=3, label=f"chain {chain + 1}")
+    if 1 < n_chains <= len(_CHAIN_COLOURS):
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize="small")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if np.issubdtype(values.dtype, np.integer):
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("kept draw" if sweeps is None else "sweep")
+    axes.set_ylabel(name)
     return axes

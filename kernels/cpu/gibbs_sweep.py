@@ -639,7 +639,7 @@ def _chains(
     out_labels,
     trace_alpha,
     trace_components,
-    trace_likelihood,
+    trace_log_joint,
 ):
     scratch = _new_scratch(points.shape[1])
     for item in range(begin, end):
@@ -682,16 +682,16 @@ def _chains(
             )
             rank = np.empty(high, np.int64)
             n_clusters = _ranks(clusters.count, high, rank)
-            likelihood = 0.5 * n_clusters * nu0 * prior_log_det
+            log_joint = 0.5 * n_clusters * nu0 * prior_log_det
             for k in range(high):
                 n = clusters.count[k]
                 if n > 0:
-                    likelihood += marginal_norm[n] - 0.5 * (nu0 + n) * clusters.log_det[k]
+                    log_joint += marginal_norm[n] - 0.5 * (nu0 + n) * clusters.log_det[k]
             if shape > 0:
                 alpha = _resample_concentration(stream_of(key, draw + 2), alpha, n_points, n_clusters, shape, rate)
             trace_alpha[m, c, t] = alpha
             trace_components[m, c, t] = n_clusters
-            trace_likelihood[m, c, t] = likelihood
+            trace_log_joint[m, c, t] = log_joint
             if (t + 1) % thin == 0:
                 for i in range(n_points):
                     out_labels[(t + 1) // thin - 1, c, start + i] = rank[label[i]]
@@ -714,12 +714,13 @@ def gibbs_sweep(
     n_sweeps: int,
     thin: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Labels after every ``thin``-th sweep, and of every sweep alpha, number of clusters and log-likelihood."""
+    """Labels after every ``thin``-th sweep, and of every sweep alpha, number of clusters and log-joint without the
+    factors of alpha."""
     n_models, n_chains = alpha.shape
     out_labels = torch.zeros(n_sweeps // thin, n_chains, points.shape[0], dtype=torch.int32)
     trace_alpha = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64)
     trace_components = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.int32)
-    trace_likelihood = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64)
+    trace_log_joint = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64)
     stop = np.zeros(1, np.int64)
     try:
         parallel_for(
@@ -745,10 +746,10 @@ def gibbs_sweep(
             out_labels.numpy(),
             trace_alpha.numpy(),
             trace_components.numpy(),
-            trace_likelihood.numpy(),
+            trace_log_joint.numpy(),
         )
     except BaseException:
         # Ctrl-C reaches this thread alone: the others end after the sweep they are in.
         stop[0] = 1
         raise
-    return out_labels, trace_alpha, trace_components, trace_likelihood
+    return out_labels, trace_alpha, trace_components, trace_log_joint

@@ -49,6 +49,7 @@ def responsibilities(
     precisions_cholesky: Tensor,
     *,
     covariance_type: str = "full",
+    log_weights: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Responsibilities [N, K] and log-densities [N] of each point under its own model."""
     factors, log_norm, per_model = factors_and_log_norm(means, precisions_cholesky, covariance_type)
@@ -66,7 +67,7 @@ def responsibilities(
         means.detach().contiguous().numpy(),
         factors,
         per_model,
-        log_norm + weights.detach().double().log().numpy(),
+        log_norm + (weights.double() if log_weights else weights.double().log()).detach().numpy(),
         resp.numpy(),
         log_prob_norm.numpy(),
     )

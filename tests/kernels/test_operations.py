@@ -217,3 +217,32 @@ def test_errors_are_one_sentence(rng, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(RuntimeError, match="TRITON_INTERPRET"):
         kernels.mixture_log_prob(x, weights, means, factor, backend="triton")
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_log_weights(rng, backend, device, dtype, covariance_type):
+    x, offsets, weights, means, factor = mixture_problem(rng, [33, 1, 5], 3, 4, covariance_type, dtype, device=device)
+    options = {"covariance_type": covariance_type, "backend": backend}
+    # Numbers whose exponentials no dtype holds, in all of the first model and in one component of the others.
+    log_weights = weights.log()
+    log_weights[0] -= 3200
+    log_weights[1:, 0] = -3200
+    log_weights[2, 1] = -torch.inf
+    got = kernels.responsibilities(x, offsets, log_weights, means, factor, log_weights=True, **options)
+    for m, (start, stop) in enumerate(ranges_of(offsets).tolist()):
+        joint = reference.gaussian_log_prob(x[start:stop], means[m], factor[m], covariance_type=covariance_type)
+        joint = joint + log_weights[m].double()
+        norm = joint.logsumexp(1)
+        # In float32 a number near 3200 is rounded to 2e-4.
+        tolerance = TOLERANCE[dtype] if m else max(TOLERANCE[dtype], 3200 * 4 * torch.finfo(dtype).eps)
+        assert relative_error(got.log_prob_norm[start:stop], norm) < tolerance
+        assert relative_error(got.resp[start:stop], (joint - norm[:, None]).exp()) < tolerance
+    sums = kernels.sufficient_statistics(x, offsets, got.resp, means, **options)
+    joint = kernels.em_statistics(x, offsets, log_weights, means, factor, log_weights=True, **options)
+    assert all(torch.equal(a, b) for a, b in zip(joint[1:], sums, strict=True))
+    assert joint.log_likelihood[0] < -3000
+    plain = kernels.responsibilities(x, offsets, weights, means, factor, **options)
+    same = kernels.responsibilities(x, offsets, weights.log(), means, factor, log_weights=True, **options)
+    assert relative_error(same.resp, plain.resp) < TOLERANCE[dtype]

@@ -1,0 +1,107 @@
+"""The posterior predictive density of Dirichlet-process mixtures from kept labels: Student-t mixtures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastdens import kernels
+from fastdens.gibbs_sampling import Draws
+from fastdens.niw_prior import NormalInverseWishart
+from fastdens.student_t_density import StudentTMixtureDensity
+
+WEIGHTS = ("exact", "published")
+
+
+class _Components(NamedTuple):
+    """Components of one draw, or the prior's: their models, and parameters as in :class:`StudentTMixtureDensity`."""
+
+    model: Tensor
+    log_weights: Tensor
+    locations: Tensor
+    scale_precisions_cholesky: Tensor
+    degrees_of_freedom: Tensor
+
+
+def _student_t(
+    kappa: Tensor, nu: Tensor, mean: Tensor, factors: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Location, U and degrees of freedom of the predictive of a normal-inverse-Wishart (Murphy 2007, eq. 258).
+
+    The scale matrix is S (kappa + 1) / (kappa df), with df = nu - D + 1.
+    """
+    df = nu - mean.shape[-1] + 1
+    scale = (kappa * df / (kappa + 1)).sqrt()
+    return mean.to(dtype), (factors * scale[..., None, None]).to(dtype), df.to(dtype)
+
+
+def posterior_predictive(
+    points: Tensor,
+    ranges: Tensor,
+    draws: Draws,
+    prior: NormalInverseWishart,
+    *,
+    weights: str,
+    backend: str,
+    precision: str = "ieee",
+) -> StudentTMixtureDensity:
+    """Average over all kept draws of the predictive density of a new point.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], sorted by model.
+    ranges : Tensor
+        int64 [M, 2].
+    draws : Draws
+    prior : NormalInverseWishart
+    weights : {"exact", "published"}
+        Of a draw, n_k / (alpha + n) for cluster k and alpha / (alpha + n) for the prior's predictive; or, as published,
+        in proportion to alpha + n_k and none for the prior's.
+    backend : {"auto", "triton", "cpu", "reference"}
+    precision : {"ieee", "tf32x3", "tf32"}
+
+    Returns
+    -------
+    StudentTMixtureDensity
+        The prior's predictive, the same in every draw, is one component of each model, the last.
+
+    References
+    ----------
+    Neal 2000, section 2. Jamroz, Kurdziel & Opala, A Bayesian nonparametrics view into deep representations, 2020.
+    """
+    n_models, n_chains, n_draws = draws.alpha.shape
+    dtype, device = points.dtype, points.device
+    n_slots = int(draws.n_components.max())
+    sizes = (ranges[:, 1] - ranges[:, 0]).double()[:, None]
+    log_share = -torch.tensor(n_chains * n_draws, dtype=torch.float64, device=device).log()
+    parts = []
+    for s in range(n_draws):
+        for c in range(n_chains):
+            own = kernels.niw_posterior(
+                points, ranges, draws.labels[s, c], n_slots, prior.mean, prior.scale_diagonal, prior.kappa, backend=backend
+            )
+            used, n, alpha = own.count > 0, own.count.double(), draws.alpha[:, c, s, None]
+            if weights == "exact":
+                log_weights = (n / (alpha + sizes)).log()
+            else:
+                n_clusters = used.sum(1, keepdim=True)
+                log_weights = ((alpha + n) / (n_clusters * alpha + sizes)).log()
+            kappa, nu = prior.kappa + n[used], prior.nu + n[used]
+            student = _student_t(kappa, nu, own.mean[used], own.precisions_cholesky[used], dtype)
+            model = torch.nonzero(used)[:, 0]
+            parts.append(_Components(model, (log_weights[used] + log_share).to(dtype), *student))
+    if weights == "exact":
+        mass = (draws.alpha / (draws.alpha + sizes[:, None])).mean((1, 2))
+        kappa, nu = torch.full_like(mass, prior.kappa), torch.full_like(mass, prior.nu)
+        factors = torch.diag_embed(prior.scale_diagonal.rsqrt())
+        student = _student_t(kappa, nu, prior.mean, factors, dtype)
+        parts.append(_Components(torch.arange(n_models, device=device), mass.log().to(dtype), *student))
+    model, *columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    del parts
+    order = torch.argsort(model, stable=True)
+    offsets = torch.zeros(n_models + 1, dtype=torch.int64, device=device)
+    offsets[1:] = torch.bincount(model, minlength=n_models).cumsum(0)
+    return StudentTMixtureDensity(offsets, *(column[order] for column in columns), backend, precision)
