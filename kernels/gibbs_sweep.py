@@ -461,9 +461,9 @@ class Blocks(NamedTuple):
 
 
 def blocks(n_features: int) -> Blocks:
-    """Block sizes by D: a tile of float64 inverse scatter takes 32 registers of each of 128 threads at most."""
+    """Block sizes by D: tiles of float64 that stay in registers, more threads where there are many of them."""
     block_d = min(32, max(16, 1 << (n_features - 1).bit_length()))
-    return Blocks(64, block_d, -(-n_features // block_d), 4)
+    return Blocks(64, block_d, -(-n_features // block_d), 4 if n_features <= 64 else 8)
 
 
 class _Chains(NamedTuple):

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fastdens.kernels._gaussian import config
@@ -38,10 +38,19 @@ class KernelReport:
     shared_bytes: int
 
 
-def _variants(
-    n_features: int, dtype: torch.dtype, precision: str
-) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
-    """Kernel, types of its arguments and constants, as the launchers pass them."""
+class _Variant(NamedTuple):
+    """A kernel as a launcher launches it: types of its arguments, constants, the dtype it computes in, warps, stages."""
+
+    kernel: Any
+    signature: dict[str, str]
+    constants: dict[str, Any]
+    dtype: torch.dtype
+    num_warps: int
+    num_stages: int
+
+
+def _variants(n_features: int, dtype: torch.dtype, precision: str) -> Iterator[_Variant]:
+    """Every kernel as the launchers pass it for points of D features."""
 
     def module(name: str) -> Any:
         return importlib.import_module(f"fastdens.kernels.{name}")
@@ -59,9 +68,12 @@ def _variants(
     values |= {"n_models": "i32", "n_gaussians": "i32", "n_factors": "i32", "n_elements": "i32"}
     values |= {"offsets": "*i64", "n_columns": "i32"}
 
-    def variant(kernel: Any, **constants: Any) -> tuple[Any, dict[str, str], dict[str, Any]]:
+    def variant(kernel: Any, **constants: Any) -> _Variant:
+        # A launch makes a constant of an integer that is one.
+        constants |= {"n_features": 1} if n_features == 1 and "n_features" in kernel.arg_names else {}
         names = [name for name in kernel.arg_names if name not in constants]
-        return kernel, {name: values[name] for name in names}, constants
+        signature = {name: values[name] for name in names}
+        return _Variant(kernel, signature, constants, dtype, blocks.num_warps, blocks.num_stages)
 
     for triangular in (True, False):
         yield variant(module("gaussian_log_prob")._gaussian_log_prob_kernel, TRIANGULAR=triangular, **form)
@@ -73,6 +85,24 @@ def _variants(
     yield variant(m_step._scatter_kernel, TIED=False, PRECISION=precision, **tile)
     yield variant(m_step._diagonal_scatter_kernel, **tile)
     yield variant(m_step._add_chunks_kernel, BLOCK=m_step._REDUCE_BLOCK)
+    if dtype == torch.float32 and precision == "ieee":
+        yield from _sampler_variants(n_features, module("gibbs_sweep"))
+
+
+def _sampler_variants(n_features: int, sampler: Any) -> Iterator[_Variant]:
+    """The kernels of the sampler, which compute in float64 whatever the points are."""
+    values = dict.fromkeys(("ranges", "keys", "count", "progress", "tile_model", "tile_start", "tile_stop"), "*i64")
+    values |= dict.fromkeys(("order", "labels", "status", "out_labels", "trace_components"), "*i32")
+    values |= dict.fromkeys(("n_rows", "n_features", "n_slots", "first_sweep", "n_sweeps", "thin"), "i32")
+    for kernel, blocks, constants in (
+        (sampler._gibbs_sweep_kernel, sampler.blocks(n_features), {"SLOTS": 16}),
+        (sampler._forms_kernel, config(n_features, torch.float64), {}),
+    ):
+        constants |= {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "NUM_D_BLOCKS": blocks.num_d_blocks}
+        # One chain a model is the rule.
+        constants |= {"n_chains": 1} | ({"n_features": 1} if n_features == 1 else {})
+        signature = {name: values.get(name, "*fp64") for name in kernel.arg_names if name not in constants}
+        yield _Variant(kernel, signature, constants, torch.float64, blocks.num_warps, 1)
 
 
 def _resources(ptx: str, target: int) -> tuple[int, int]:
@@ -130,9 +160,8 @@ def compile_report(
 
     reports = []
     for n_features, dtype, precision in shapes:
-        blocks = config(n_features, dtype)
-        for kernel, signature, constants in _variants(n_features, dtype, precision):
-            signature = signature | {name: "constexpr" for name in constants}
+        for kernel, types, constants, own_dtype, num_warps, num_stages in _variants(n_features, dtype, precision):
+            signature = types | {name: "constexpr" for name in constants}
             ordered = {name: signature[name] for name in kernel.arg_names}
             # As at a launch: pointers from an allocator are aligned to 16 bytes, and D = 16, 64, 512 is a multiple.
             aligned = {
@@ -145,7 +174,7 @@ def compile_report(
                 compiled = triton.compile(
                     source,
                     target=GPUTarget("cuda", target, 32),
-                    options={"num_warps": blocks.num_warps, "num_stages": blocks.num_stages},
+                    options={"num_warps": num_warps, "num_stages": num_stages},
                 )
                 registers, spills = _resources(compiled.asm["ptx"], target)
                 kind = ""
@@ -154,7 +183,7 @@ def compile_report(
                 reports.append(
                     KernelReport(
                         kernel.__name__.strip("_") + kind,
-                        f"D={n_features} {str(dtype).removeprefix('torch.')} {precision}",
+                        f"D={n_features} {str(own_dtype).removeprefix('torch.')} {precision}",
                         target,
                         registers,
                         spills,
