@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.batch import RaggedBatch, as_points
+from fastdens.checkpoints import read_checkpoint, write_checkpoint
 from fastdens.convergence import effective_sample_size, rhat_threshold, split_rhat, to_arviz
 from fastdens.gibbs_sampling import (
     ChainProblem,
@@ -28,7 +29,7 @@ from fastdens.kernels._dispatch import BACKENDS, PRECISIONS, check_choice
 from fastdens.niw_prior import NormalInverseWishart, data_prior
 from fastdens.posterior_predictive import WEIGHTS, posterior_predictive
 from fastdens.progress import progress_bar
-from fastdens.saved_state import fingerprint, read_state, write_state
+from fastdens.saved_state import fingerprint
 from fastdens.student_t_density import StudentTMixtureDensity
 from fastdens.validation import (
     ConvergenceWarning,
@@ -38,13 +39,18 @@ from fastdens.validation import (
     check_non_negative,
     raise_failed,
 )
-from fastdens.variational_inference import VariationalResult, predictive, variational_inference
+from fastdens.variational_inference import (
+    VariationalResult,
+    expected_log_weights,
+    predictive,
+    variational_inference,
+)
 
 METHODS = ("gibbs", "vb")
 
 # A density is made of as many models at a time as keep its matrices under this many numbers.
 _MAX_PREDICTIVE_ELEMENTS = 1 << 26
-_RESUMABLE = (
+RESUMABLE = (
     "kappa0",
     "nu0",
     "alpha_prior",
@@ -123,7 +129,7 @@ class DirichletProcessMixtures:
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
     weights_, means_, covariances_, mean_precision_, degrees_of_freedom_ : Tensor
-        (vb) [M, T], [M, T, D], [M, T, D, D], [M, T] and [M, T], scikit-learn's attributes with a leading axis of models.
+        (vb) [M, T], [M, T, D], [M, T, D, D], [M, T], [M, T]: scikit-learn's attributes with a leading axis of models.
     weight_concentration_ : tuple of Tensor
         (vb) Two of [M, T].
     lower_bound_, n_iter_, converged_ : Tensor
@@ -169,6 +175,8 @@ class DirichletProcessMixtures:
     converged_: Tensor
     failed_: Tensor
     failures_: dict[int, str]
+    _state: ChainState
+    _state_facts: dict[str, Any]
 
     def __init__(
         self,
@@ -333,7 +341,7 @@ class DirichletProcessMixtures:
         return out
 
     def _place_rows(self, given: RaggedBatch, rows: Tensor, labels: Tensor) -> Tensor:
-        """Labels of the fitted models' sorted rows [..., A] in the caller's order of all rows [..., N], -1 elsewhere."""
+        """Labels of the fitted models' sorted rows [..., A] in the caller's order of all rows [..., N], else -1."""
         out = labels.new_full((*labels.shape[:-1], len(given.points)), -1)
         out[..., given.index[rows]] = labels
         return out
@@ -386,7 +394,7 @@ class DirichletProcessMixtures:
             self.backend,
         )
         # What must be the same for a state to go on from.
-        facts = {name: _plain(getattr(self, name)) for name in _RESUMABLE}
+        facts = {name: plain(getattr(self, name)) for name in RESUMABLE}
         facts["data"] = fingerprint([fitted.points, fitted.offsets, state.labels])
         place = None if checkpoint is None else Path(checkpoint)
         if resume:
@@ -397,7 +405,7 @@ class DirichletProcessMixtures:
                 )
             state = self._state
         elif place is not None and place.exists():
-            state = _read_checkpoint(place, facts, state)
+            state = read_checkpoint(place, facts, state)
         self._state, self._state_facts = state, facts
         self._run_chains(problem, state, place, checkpoint_every)
         draws = join_draws(self._state.parts)
@@ -420,12 +428,12 @@ class DirichletProcessMixtures:
                     advance(after.sweep - self._state.sweep, note)
                     self._state = after
                     if checkpoint is not None and after.sweep - saved >= checkpoint_every:
-                        _write_checkpoint(checkpoint, self._state_facts, after)
+                        write_checkpoint(checkpoint, self._state_facts, after)
                         saved = after.sweep
             finally:
                 # Also when interrupted: the state is that after the last whole launch.
                 if checkpoint is not None and self._state.sweep > saved:
-                    _write_checkpoint(checkpoint, self._state_facts, self._state)
+                    write_checkpoint(checkpoint, self._state_facts, self._state)
 
     def _set_gibbs_attributes(self, given: RaggedBatch, rows: Tensor) -> None:
         draws = self._draws
@@ -558,8 +566,6 @@ class DirichletProcessMixtures:
         self.n_components_ = self._place(used.sum(1).int(), self._models)[:, None, None]
 
     def _variational_labels(self, points: Tensor, result: VariationalResult) -> Tensor:
-        from fastdens.variational_inference import expected_log_weights
-
         resp = kernels.responsibilities(
             points,
             self._fitted.ranges,
@@ -659,14 +665,13 @@ class DirichletProcessMixtures:
         counts[self._models] = torch.cat([part.offsets.diff() for part in parts])
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         columns = zip(
-            *(
-                (p.log_weights, p.locations, p.scale_precisions_cholesky, p.degrees_of_freedom)
-                for p in parts
-            ),
+            *((p.log_weights, p.locations, p.scale_precisions_cholesky, p.degrees_of_freedom) for p in parts),
             strict=True,
         )
-        joined = (column[0] if len(column) == 1 else torch.cat(column) for column in columns)
-        return StudentTMixtureDensity(offsets, *joined, self.backend, self.precision)
+        log_weights, locations, factors, df = (
+            column[0] if len(column) == 1 else torch.cat(column) for column in columns
+        )
+        return StudentTMixtureDensity(offsets, log_weights, locations, factors, df, self.backend, self.precision)
 
     def _densities(self, weights: str) -> Iterator[tuple[Tensor, StudentTMixtureDensity]]:
         """Some of the fitted models after others, and their density; a density that was kept is used again."""
@@ -701,8 +706,8 @@ class DirichletProcessMixtures:
         checked = check_batch(batch)
         if checked.n_models != len(self.failed_) or checked.n_features != self._fitted.n_features:
             raise ValueError(
-                f"the batch has {checked.n_models} models with D = {checked.n_features}, but {len(self.failed_)} models "
-                f"with D = {self._fitted.n_features} were fitted: pass a batch of the same models (from_labels takes "
+                f"the batch has {checked.n_models} models with D = {checked.n_features}, but {len(self.failed_)} models"
+                f" with D = {self._fitted.n_features} were fitted: pass a batch of the same models (from_labels takes "
                 "n_classes)."
             )
         if self.on_error == "raise":
@@ -737,9 +742,7 @@ class DirichletProcessMixtures:
             raise ValueError("method is 'vb', which draws no samples: there is nothing for ArviZ to look at.")
         draws = self._draws
         names = [self._fitted.describe(a) for a in range(len(self._models))]
-        return to_arviz(
-            {"log_joint": draws.log_joint, "n_components": draws.n_components, "alpha": draws.alpha}, names
-        )
+        return to_arviz({"log_joint": draws.log_joint, "n_components": draws.n_components, "alpha": draws.alpha}, names)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fit to one safetensors file with a JSON header; :func:`fastdens.load` reads it.
@@ -751,88 +754,13 @@ class DirichletProcessMixtures:
         ImportError
             If safetensors is missing.
         """
+        from fastdens.saved_fits import save
+
         self._check_fitted()
-        fitted = self._fitted
-        tensors = {"points": fitted.points, "offsets": fitted.offsets, "models": self._models}
-        tensors |= {"labels_": self.labels_, "n_components_": self.n_components_, "alpha_": self.alpha_}
-        tensors |= {"prior_mean": self.prior_.mean, "prior_scale": self.prior_.scale_diagonal, "failed_": self.failed_}
-        if self.method == "gibbs":
-            tensors |= {f"draws_{name}": value for name, value in self._draws._asdict().items()}
-            tensors |= {name: getattr(self, name) for name in _GIBBS_TENSORS}
-        else:
-            tensors |= {name: getattr(self, name) for name in _VARIATIONAL_TENSORS}
-            tensors |= {f"concentration_{i}": value for i, value in enumerate(self.weight_concentration_)}
-            result = self._variational
-            tensors |= {f"variational_{name}": getattr(result, name) for name in _RESULT_TENSORS}
-            tensors |= {f"variational_concentration_{i}": v for i, v in enumerate(result.weight_concentration)}
-        facts = {
-            "estimator": "DirichletProcessMixtures",
-            "parameters": {name: _plain(getattr(self, name)) for name in _PARAMETERS},
-            "prior": [self.prior_.kappa, self.prior_.nu],
-            "classes": list(fitted.labels),
-            "layer": fitted.layer,
-            "failures": {str(m): why for m, why in self.failures_.items()},
-        }
-        write_state(path, "fit", tensors, facts, overwrite=overwrite)
+        save(self, path, overwrite=overwrite)
 
 
-_PARAMETERS = (*_RESUMABLE, "method", "n_sweeps", "backend", "progress", "on_error", "truncation", "max_iter", "tol")
-_PARAMETERS += ("dtype", "precision")
-_GIBBS_TENSORS = ("log_joint_", "sampled_labels_", "rhat_", "effective_sample_size_")
-_VARIATIONAL_TENSORS = ("weights_", "means_", "covariances_", "mean_precision_", "degrees_of_freedom_")
-_VARIATIONAL_TENSORS += ("lower_bound_", "n_iter_", "converged_")
-_RESULT_TENSORS = ("mean_precision", "means", "degrees_of_freedom", "covariances", "precisions_cholesky", "alpha")
-_RESULT_TENSORS += ("bad", "lower_bound", "n_iter", "converged")
-
-
-def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> DirichletProcessMixtures:
-    """A fit that :meth:`DirichletProcessMixtures.save` wrote; it gives the same densities, bit for bit.
-
-    Parameters
-    ----------
-    path : path-like
-    device : torch.device or str
-        Where its tensors go.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, or not a fit of this library.
-    ImportError
-        If safetensors is missing.
-    """
-    tensors, facts = read_state(path, "fit")
-    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-    parameters = facts["parameters"]
-    parameters["alpha_prior"] = tuple(parameters["alpha_prior"])
-    parameters["dtype"] = getattr(torch, parameters["dtype"]) if parameters["dtype"] else None
-    dp = DirichletProcessMixtures(**parameters)
-    points, offsets = tensors["points"], tensors["offsets"]
-    index = torch.arange(len(points), device=points.device)
-    dp._fitted = RaggedBatch(points, offsets, index, tuple(facts["classes"]), facts["layer"])
-    dp._models, dp._density = tensors["models"], {}
-    dp.prior_ = NormalInverseWishart(tensors["prior_mean"], tensors["prior_scale"], *facts["prior"])
-    dp.failures_ = {int(m): why for m, why in facts["failures"].items()}
-    for name in ("labels_", "n_components_", "alpha_", "failed_"):
-        setattr(dp, name, tensors[name])
-    if dp.method == "gibbs":
-        dp._draws = Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields})
-        for name in _GIBBS_TENSORS:
-            setattr(dp, name, tensors[name])
-    else:
-        for name in _VARIATIONAL_TENSORS:
-            setattr(dp, name, tensors[name])
-        dp.weight_concentration_ = (tensors["concentration_0"], tensors["concentration_1"])
-        dp._variational = VariationalResult(
-            weight_concentration=(tensors["variational_concentration_0"], tensors["variational_concentration_1"]),
-            **{name: tensors[f"variational_{name}"] for name in _RESULT_TENSORS},
-        )
-    return dp
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A parameter as JSON has it."""
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
@@ -855,7 +783,8 @@ def _failures(batch: RaggedBatch) -> dict[int, str]:
     for m in torch.nonzero((varies == 0).any(1))[:, 0].tolist():
         feature = int((varies[m] == 0).long().argmax())
         failures.setdefault(
-            m, f"has no variance in feature {feature}, and so no prior: add points, or leave out the feature or the class"
+            m,
+            f"has no variance in feature {feature}, and so no prior: add points, or leave out the feature or the class",
         )
     return failures
 
@@ -866,31 +795,3 @@ def _select(batch: RaggedBatch, models: Tensor, rows: Tensor) -> RaggedBatch:
     index = torch.arange(int(rows.sum()), device=rows.device)
     labels = tuple(batch.labels[m] for m in models.tolist())
     return RaggedBatch(batch.points[rows], offsets, index, labels, batch.layer)
-
-
-def _write_checkpoint(path: Path, facts: dict[str, Any], state: ChainState) -> None:
-    tensors = {"labels": state.labels, "alpha": state.alpha, "log_joint": state.log_joint}
-    if state.parts:
-        tensors |= {f"draws_{name}": value for name, value in join_draws(state.parts)._asdict().items()}
-    write_state(path, "checkpoint", tensors, {**facts, "sweep": state.sweep}, overwrite=True)
-
-
-def _read_checkpoint(path: Path, facts: dict[str, Any], start: ChainState) -> ChainState:
-    """The state in a checkpoint of the same fit.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, no checkpoint, or one of a fit of other parameters or data.
-    """
-    tensors, found = read_state(path, "checkpoint")
-    for name, value in facts.items():
-        if found.get(name) != value:
-            what = "other data or labels_init" if name == "data" else f"{name} = {found.get(name)!r}, not {value!r}"
-            raise ValueError(f"{path} is the checkpoint of a fit of {what}: delete it or pass another path.")
-    device = start.labels.device
-    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-    parts = ()
-    if "draws_labels" in tensors:
-        parts = (Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields}),)
-    return ChainState(int(found["sweep"]), tensors["labels"], tensors["alpha"], tensors["log_joint"], parts)

@@ -118,7 +118,9 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     if state.sweep >= problem.burn_in:
         every = slice(thin - 1, None, thin)
         parts += (Draws(done.labels, *(x[..., every] for x in (done.alpha, done.n_components, done.log_joint))),)
-    return ChainState(state.sweep + n_sweeps, done.labels[-1], done.alpha[..., -1].contiguous(), done.log_joint[..., -1], parts)
+    return ChainState(
+        state.sweep + n_sweeps, done.labels[-1], done.alpha[..., -1].contiguous(), done.log_joint[..., -1], parts
+    )
 
 
 def sample(problem: ChainProblem, state: ChainState, n_sweeps: int) -> Iterator[ChainState]:

@@ -81,9 +81,16 @@ def posterior_predictive(
     for s in range(n_draws):
         for c in range(n_chains):
             own = kernels.niw_posterior(
-                points, ranges, draws.labels[s, c], n_slots, prior.mean, prior.scale_diagonal, prior.kappa, backend=backend
+                points,
+                ranges,
+                draws.labels[s, c],
+                n_slots,
+                prior.mean,
+                prior.scale_diagonal,
+                prior.kappa,
+                backend=backend,
             )
-            used, n, alpha = own.count > 0, own.count.double(), draws.alpha[:, c, s, None]
+            used, n, alpha = own.counts > 0, own.counts.double(), draws.alpha[:, c, s, None]
             if weights == "exact":
                 log_weights = (n / (alpha + sizes)).log()
             else:
@@ -104,4 +111,5 @@ def posterior_predictive(
     order = torch.argsort(model, stable=True)
     offsets = torch.zeros(n_models + 1, dtype=torch.int64, device=device)
     offsets[1:] = torch.bincount(model, minlength=n_models).cumsum(0)
-    return StudentTMixtureDensity(offsets, *(column[order] for column in columns), backend, precision)
+    log_weights, locations, factors, df = (column[order] for column in columns)
+    return StudentTMixtureDensity(offsets, log_weights, locations, factors, df, backend, precision)

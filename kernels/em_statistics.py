@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from fastdens.kernels._dispatch import row_ranges
 from fastdens.kernels._ragged import sum_per_model
 from fastdens.kernels.responsibilities import responsibilities

@@ -1,14 +1,14 @@
-"""Collapsed Gibbs sweeps of Dirichlet-process Gaussian mixtures (Neal 2000, algorithm 3; DESIGN section 5 of the prior).
+"""Collapsed Gibbs sweeps of Dirichlet-process mixtures of Gaussians (Neal 2000, algorithm 3).
 
-A turn takes point i out of its cluster, weighs cluster k by ``n_k t_k(x_i)`` and a new one by ``alpha t_0(x_i)``, draws,
-and puts the point where the draw says. t_k is the Student-t predictive of a normal-inverse-Wishart posterior
+A turn takes point i out of its cluster, weighs cluster k by ``n_k t_k(x_i)`` and a new one by ``alpha t_0(x_i)``,
+draws, and puts the point where the draw says. t_k is the Student-t predictive of a normal-inverse-Wishart posterior
 (Murphy 2007, section 8): with ``q = (x - m)' S^-1 (x - m)``,
 
 ``log n t(x) = c(n) - 1/2 log det S - (nu + 1) / 2 log(1 + kappa / (kappa + 1) q)``,
 
-c(n) depending on the count alone. Leaving x out of its own cluster needs no other S: with ``r = 1 - kappa / (kappa - 1) q``,
-``log det S`` falls by ``log r`` and the last term becomes ``nu / 2 log r``. After each sweep alpha is drawn anew
-(Escobar & West 1995, section 6).
+c(n) depending on the count alone. Leaving x out of its own cluster needs no other S: with
+``r = 1 - kappa / (kappa - 1) q`` it is ``c(n - 1) - 1/2 log det S + (nu - 1) / 2 log r``, all of the cluster with x.
+After each sweep alpha is drawn anew (Escobar & West 1995, section 6).
 
 On a GPU a program is one chain of one model and does all sweeps of a launch. Inverse scatters and the forms q of all
 points under all clusters lie in device memory; a point that stays changes nothing, one that moves costs two rank-one
@@ -469,7 +469,7 @@ def blocks(n_features: int) -> Blocks:
 class _Chains(NamedTuple):
     """Clusters of every chain on the device, from the points."""
 
-    count: Tensor
+    counts: Tensor
     mean: Tensor
     inverse: Tensor
     log_det: Tensor
@@ -479,7 +479,7 @@ class _Chains(NamedTuple):
 def _chains_from_labels(
     centred: Tensor, ranges: Tensor, labels: Tensor, n_slots: int, prior_scale: Tensor, kappa0: float
 ) -> _Chains:
-    n_models, n_features = prior_scale.shape
+    n_features = prior_scale.shape[1]
     n_chains, n_rows = labels.shape
     origin = torch.zeros_like(prior_scale)
     parts = [
@@ -582,7 +582,7 @@ def _launch(
             prior_scale,
             prior_log_det,
             *tables,
-            chains.count,
+            chains.counts,
             chains.mean,
             chains.inverse,
             chains.log_det,
@@ -694,17 +694,17 @@ def gibbs_sweep(
     prior = alpha_prior if alpha_prior is not None else (0.0, 0.0)
     shared = (alpha.contiguous(), keys.contiguous(), prior_mean.contiguous(), prior_scale.contiguous(), kappa0, nu0)
     labels = labels.to(torch.int32).contiguous()
-    schedule = (prior, first_sweep, n_sweeps, thin)
     if chosen == "reference":
-        return GibbsSweeps(*reference.gibbs_sweep(points, ranges, labels, *shared, *schedule))
+        return GibbsSweeps(*reference.gibbs_sweep(points, ranges, labels, *shared, prior, first_sweep, n_sweeps, thin))
     sizes = ranges[:, 1] - ranges[:, 0]
     norms = log_normalisers(int(sizes.max()), n_features, kappa0, nu0)
     if chosen == "triton":
-        sweeps = _launch(points, ranges, labels, *shared, norms, *schedule)
+        sweeps = _launch(points, ranges, labels, *shared, norms, prior, first_sweep, n_sweeps, thin)
     else:
         from fastdens.kernels.cpu.gibbs_sweep import gibbs_sweep as on_cpu
 
-        sweeps = GibbsSweeps(*on_cpu(points.contiguous(), ranges, labels, *shared, *norms, *schedule))
+        done = on_cpu(points.contiguous(), ranges, labels, *shared, *norms, prior, first_sweep, n_sweeps, thin)
+        sweeps = GibbsSweeps(*done)
     # What the kernels return lacks the factors of alpha.
     sweeps.log_joint.add_(_log_alpha_terms(sweeps.alpha, sweeps.n_components, sizes[:, None, None], prior))
     return sweeps
@@ -760,6 +760,8 @@ def _check(
     if bool((labels < 0).any()):
         raise ValueError("labels must be at least 0 everywhere.")
     if not (kappa0 > 0 and nu0 > n_features - 1):
-        raise ValueError(f"kappa0 is {kappa0} and nu0 is {nu0}, but they must be over 0 and over D - 1 = {n_features - 1}.")
+        raise ValueError(
+            f"kappa0 is {kappa0} and nu0 is {nu0}, but they must be over 0 and over D - 1 = {n_features - 1}."
+        )
     if n_sweeps < 1 or thin < 1 or n_sweeps % thin:
         raise ValueError(f"n_sweeps is {n_sweeps}, but it must be a multiple of thin, {thin}.")

@@ -39,7 +39,7 @@ class KernelReport:
 
 
 class _Variant(NamedTuple):
-    """A kernel as a launcher launches it: types of its arguments, constants, the dtype it computes in, warps, stages."""
+    """A kernel as its launcher launches it: types of arguments, constants, the dtype it computes in, warps, stages."""
 
     kernel: Any
     signature: dict[str, str]

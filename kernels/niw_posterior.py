@@ -19,7 +19,7 @@ class NIWPosterior(NamedTuple):
     """Of each cluster: its points n int64 [M, K]; float64 m [M, K, D]; U [M, K, D, D], upper triangular with
     ``S^-1 = U U'``; ``log det S`` [M, K]. A cluster without points has the prior's."""
 
-    count: Tensor
+    counts: Tensor
     mean: Tensor
     precisions_cholesky: Tensor
     log_det: Tensor

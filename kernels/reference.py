@@ -211,7 +211,8 @@ def gibbs_turn(
     means = members.T @ x / n.clamp_min(1)[:, None]
     kappa, nu = kappa0 + n, nu0 + n
     scale = torch.stack([(r[:, None] * (x - mu)).T @ (x - mu) for r, mu in zip(members.T, means, strict=True)])
-    scale = scale + (kappa0 * n / kappa)[:, None, None] * means[:, :, None] * means[:, None, :] + torch.diag(prior_scale)
+    pull = (kappa0 * n / kappa)[:, None, None] * means[:, :, None] * means[:, None, :]
+    scale = torch.diag(prior_scale) + scale + pull
     location = (n / kappa)[:, None] * means
     df = nu - dim + 1
     # Student-t of df degrees of freedom and scale matrix S (kappa + 1) / (kappa df).

@@ -50,11 +50,11 @@ class _Points(NamedTuple):
 class _Clusters(NamedTuple):
     """Slots of a chain, a slot without points being free; the last is kept for work on the side.
 
-    ``form[k, i]`` is ``(x_i - m_k)' S_k^-1 (x_i - m_k)`` and ``logs[i, k]`` is ``log(1 + kappa / (kappa + 1) form)``: the
-    log-weight of cluster k for a point that is not in it is ``base[k] - power[k] logs[i, k]``.
+    ``form[k, i]`` is ``(x_i - m_k)' S_k^-1 (x_i - m_k)`` and ``logs[i, k]`` is ``log(1 + kappa / (kappa + 1) form)``:
+    the log-weight of cluster k for a point that is not in it is ``base[k] - power[k] logs[i, k]``.
     """
 
-    count: NDArray[Any]
+    counts: NDArray[Any]
     mean: NDArray[Any]
     inverse: NDArray[Any]
     log_det: NDArray[Any]
@@ -181,7 +181,7 @@ def _grow(clusters):
     """The same clusters with twice as many slots."""
     capacity, n_padded = clusters.mean.shape
     larger = _new_clusters(2 * capacity, n_padded, clusters.form.shape[1])
-    larger.count[:capacity] = clusters.count
+    larger.counts[:capacity] = clusters.counts
     larger.mean[:capacity] = clusters.mean
     larger.inverse[:capacity] = clusters.inverse
     larger.log_det[:capacity] = clusters.log_det
@@ -213,7 +213,7 @@ def _load_points(points, start, stop, prior_mean, prior):
 @kernel
 def _refresh_weights(k, prior, clusters):
     """What the log-weights of a cluster owe to its count and determinant."""
-    n = clusters.count[k]
+    n = clusters.counts[k]
     clusters.base[k] = prior.predictive_norm[n] - 0.5 * clusters.log_det[k] if n > 0 else -np.inf
     clusters.power[k] = 0.5 * (prior.nu + n + 1) if n > 0 else 0.0
 
@@ -269,7 +269,7 @@ def _fit_cluster(slot, cluster, left_out, label, points, prior, clusters, scratc
             padding = j >= n_features
             inverse[slot, i, j] = 0 if padding else a[i, j]
             inverse[slot, j, i] = 0 if padding else a[i, j]
-    clusters.count[slot] = n
+    clusters.counts[slot] = n
     clusters.log_det[slot] = log_det
 
 
@@ -362,7 +362,7 @@ def _log_one_plus(ratio, form, width, value, bits):
 def _work_out_forms(k, points, prior, clusters, scratch):
     """Forms of all points under a cluster, and their logarithms, from its inverse scatter."""
     form, logs, shift, value = clusters.form, clusters.logs, scratch.shift, scratch.value
-    kappa = prior.kappa + clusters.count[k]
+    kappa = prior.kappa + clusters.counts[k]
     n_columns = form.shape[1]
     for first in range(0, n_columns, _COLUMNS):
         width = min(_COLUMNS, n_columns - first)
@@ -388,7 +388,7 @@ def _load_block(points, order, first, n_block, scratch):
 def _work_out_block(k, order, first, n_block, prior, clusters, scratch):
     """As :func:`_work_out_forms`, of the points in the tile."""
     form, logs, shift, value = clusters.form, clusters.logs, scratch.shift, scratch.value
-    kappa = prior.kappa + clusters.count[k]
+    kappa = prior.kappa + clusters.counts[k]
     width = (n_block + 7) // 8 * 8
     _quadratic_forms(k, scratch.tile, 0, width, clusters.mean, clusters.inverse, scratch.centred, scratch.y, shift)
     _log_one_plus(kappa / (kappa + 1), shift, width, value, scratch.bits)
@@ -426,7 +426,7 @@ def _move_point(k, sign, row, order, first, n_block, label, points, prior, clust
     columns, mean, inverse, form, logs = points.columns, clusters.mean, clusters.inverse, clusters.form, clusters.logs
     delta, w, shift, value = scratch.delta, scratch.w, scratch.shift, scratch.value
     n_padded, n_columns = columns.shape
-    kappa = prior.kappa + clusters.count[k]
+    kappa = prior.kappa + clusters.counts[k]
     for d in range(n_padded):
         delta[d] = columns[d, row] - mean[k, d]
         w[d] = 0
@@ -461,7 +461,7 @@ def _move_point(k, sign, row, order, first, n_block, label, points, prior, clust
     for d in range(n_padded):
         mean[k, d] -= step * delta[d]
     clusters.log_det[k] += math.log(ratio)
-    clusters.count[k] += sign
+    clusters.counts[k] += sign
     clusters.moves[k] += 1
     _refresh_weights(k, prior, clusters)
     kappa += sign
@@ -506,11 +506,11 @@ def _found_cluster(k, points, prior, clusters):
 @kernel
 def _log_weight_without(i, k, label, points, prior, clusters, scratch):
     """Log-weight of the cluster that a point is in, from all its points but that one."""
-    n = clusters.count[k] - 1
+    n = clusters.counts[k] - 1
     kappa = prior.kappa + n
-    side = len(clusters.count) - 1
+    side = len(clusters.counts) - 1
     _fit_cluster(side, k, i, label, points, prior, clusters, scratch)
-    clusters.count[side] = 0
+    clusters.counts[side] = 0
     _quadratic_forms(
         side, points.columns, i, 1, clusters.mean, clusters.inverse, scratch.centred, scratch.y, scratch.shift
     )
@@ -547,12 +547,12 @@ def _sweep(stream, order, log_alpha, high, label, points, prior, clusters, scrat
     """One turn for every point; the clusters and the number of slots in use, which may have grown."""
     n_points, n_padded = len(label), points.columns.shape[0]
     # Taken out of their tuples once: to do so in the turn of each point would cost more than the turn.
-    count, log_det, form = clusters.count, clusters.log_det, clusters.form
+    count, log_det, form = clusters.counts, clusters.log_det, clusters.form
     base, power, logs, log_weight = clusters.base, clusters.power, clusters.logs, clusters.log_weight
     prior_log_prob, predictive_norm, kappa0, nu0 = points.prior_log_prob, prior.predictive_norm, prior.kappa, prior.nu
     for k in range(high):
         often = 2 * clusters.moves[k] > n_padded
-        if clusters.volatile[k] and not often and clusters.count[k] > 0:
+        if clusters.volatile[k] and not often and clusters.counts[k] > 0:
             _work_out_forms(k, points, prior, clusters, scratch)
         clusters.volatile[k] = often
         clusters.moves[k] = 0
@@ -561,7 +561,7 @@ def _sweep(stream, order, log_alpha, high, label, points, prior, clusters, scrat
         loaded = False
         for k in range(high):
             clusters.volatile[k] = clusters.volatile[k] or 2 * clusters.moves[k] > n_padded
-            if clusters.volatile[k] and clusters.count[k] > 0:
+            if clusters.volatile[k] and clusters.counts[k] > 0:
                 if not loaded:
                     _load_block(points, order, first, n_block, scratch)
                     loaded = True
@@ -586,17 +586,17 @@ def _sweep(stream, order, log_alpha, high, label, points, prior, clusters, scrat
                 continue
             if new < 0:
                 new = 0
-                while new < high and clusters.count[new] > 0:
+                while new < high and clusters.counts[new] > 0:
                     new += 1
-                if new == len(clusters.count) - 1:
+                if new == len(clusters.counts) - 1:
                     clusters = _grow(clusters)
-                    count, log_det, form = clusters.count, clusters.log_det, clusters.form
+                    count, log_det, form = clusters.counts, clusters.log_det, clusters.form
                     base, power, logs, log_weight = clusters.base, clusters.power, clusters.logs, clusters.log_weight
                 high = max(high, new + 1)
                 _found_cluster(new, points, prior, clusters)
             label[i] = new
-            if clusters.count[old] == 1:
-                clusters.count[old] = 0
+            if clusters.counts[old] == 1:
+                clusters.counts[old] = 0
                 _refresh_weights(old, prior, clusters)
             else:
                 _move_point(old, -1, i, order, first, n_block, label, points, prior, clusters, scratch)
@@ -681,10 +681,10 @@ def _chains(
                 stream_of(key, draw + 1), order, math.log(alpha), high, label, own, prior, clusters, scratch
             )
             rank = np.empty(high, np.int64)
-            n_clusters = _ranks(clusters.count, high, rank)
+            n_clusters = _ranks(clusters.counts, high, rank)
             log_joint = 0.5 * n_clusters * nu0 * prior_log_det
             for k in range(high):
-                n = clusters.count[k]
+                n = clusters.counts[k]
                 if n > 0:
                     log_joint += marginal_norm[n] - 0.5 * (nu0 + n) * clusters.log_det[k]
             if shape > 0:
