@@ -53,13 +53,14 @@ def test_equal_to_arviz(rng, n_chains, n_draws):
 
 
 def test_long_chains_have_the_effective_sample_size_of_theory(rng):
-    phi, n_draws = np.array([-0.5, 0.0, 0.5, 0.9]), 40_000
+    phi, n_draws = np.array([-0.5, 0.0, 0.5, 0.8]), 40_000
     draws = rng.normal(size=(4, 2, n_draws))
     for s in range(1, n_draws):
         draws[..., s] += phi[:, None] * draws[..., s - 1]
     found = effective_sample_size(draws) / (2 * n_draws)
-    np.testing.assert_allclose(found, (1 - phi) / (1 + phi), rtol=0.15)
-    np.testing.assert_allclose(split_rhat(draws), 1, atol=2e-3)
+    # The last has a standard deviation of 3.4 %.
+    np.testing.assert_allclose(found, (1 - phi) / (1 + phi), rtol=0.2)
+    np.testing.assert_allclose(split_rhat(draws), 1, atol=5e-3)
 
 
 def test_chains_that_stay_where_they_are(rng):

@@ -48,10 +48,10 @@ def test_partitions_of_the_fit_are_those_of_the_posterior(rng, alpha):
     data = Data(torch.from_numpy(x), None, torch.from_numpy(x.mean(0))[None], torch.from_numpy(x.var(0) / 3)[None])
     every, probability = exact_posterior(data, alpha, kappa0=0.3)
     dp = fd.DirichletProcessMixtures(
-        n_sweeps=200,
-        burn_in=199,
+        n_sweeps=100,
+        burn_in=99,
         thin=1,
-        n_chains=20_000,
+        n_chains=10_000,
         init_components=3,
         kappa0=0.3,
         nu0=3.5,
@@ -60,7 +60,7 @@ def test_partitions_of_the_fit_are_those_of_the_posterior(rng, alpha):
         progress=False,
     )
     quiet_fit(dp, fd.RaggedBatch.from_list([x]))
-    assert dp.labels_.shape == (20_000, 6) and dp.n_components_.shape == dp.alpha_.shape == (1, 20_000, 1)
+    assert dp.labels_.shape == (10_000, 6) and dp.n_components_.shape == dp.alpha_.shape == (1, 10_000, 1)
     assert chi_square_pvalue(dp.labels_.numpy(), every, probability) > CERTAIN
 
 

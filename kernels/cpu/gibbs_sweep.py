@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fastdens.kernels.cpu._cholesky import factor, invert
+from fastdens.kernels.cpu._elementary import exp_minus, log1p
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import parallel_for
 from fastdens.kernels.cpu._random import bits_of, stream_of, uniform
@@ -25,7 +26,6 @@ from torch import Tensor
 _BLOCK = 64
 _COLUMNS = 256
 _SMALLEST_RATIO = 1e-6
-_NEGLIGIBLE = -45.0
 
 
 class _Prior(NamedTuple):
@@ -68,13 +68,12 @@ class _Clusters(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """Memory that a thread uses again for every chain; ``bits`` is the memory of ``value`` read as integers."""
+    """Memory that a thread uses again for every chain."""
 
     tile: NDArray[Any]
     centred: NDArray[Any]
     y: NDArray[Any]
     value: NDArray[Any]
-    bits: NDArray[Any]
     shift: NDArray[Any]
     delta: NDArray[Any]
     w: NDArray[Any]
@@ -143,13 +142,11 @@ def _scan_order(stream, n_points, bits, first, order):
 @kernel
 def _new_scratch(n_features):
     n_padded = padded(n_features)
-    value = np.zeros(_COLUMNS)
     return _Scratch(
         np.zeros((n_padded, _COLUMNS + 16)),
         np.zeros((n_padded, _COLUMNS + 16)),
         np.zeros((4, _COLUMNS)),
-        value,
-        value.view(np.int64),
+        np.zeros(_COLUMNS),
         np.zeros(_COLUMNS),
         np.zeros(n_padded),
         np.zeros(n_padded),
@@ -198,7 +195,8 @@ def _grow(clusters):
 def _load_points(points, start, stop, prior_mean, prior):
     n_points, n_features = stop - start, points.shape[1]
     # Columns are whole vectors, and rows not a power of two apart, which would put them all in a few cache sets.
-    n_columns = (n_points + 7) // 8 * 8 + 8
+    n_columns = (n_points + 7) // 8 * 8
+    n_columns += 8 if n_columns % 64 == 0 else 0
     columns = np.zeros((padded(n_features), n_columns))
     form, log_prob = np.zeros(n_columns), np.zeros(n_columns)
     for i in range(n_points):
@@ -274,13 +272,13 @@ def _fit_cluster(slot, cluster, left_out, label, points, prior, clusters, scratc
 
 
 @kernel
-def _quadratic_forms(k, source, first, width, mean, inverse, centred, y, out):
-    """``(x - m_k)' P_k (x - m_k)`` of some columns, by the upper half of a symmetric P."""
-    n_padded = source.shape[0]
+def _quadratic_forms(k, source, mean, inverse, centred, y, out):
+    """``(x - m_k)' P_k (x - m_k)`` of the columns of ``source``, by the upper half of a symmetric P."""
+    n_padded, width = source.shape
     for d in range(n_padded):
         mu = mean[k, d]
         for b in range(width):
-            centred[d, b] = source[d, first + b] - mu
+            centred[d, b] = source[d, b] - mu
     for b in range(width):
         out[b] = 0
     for j in range(0, n_padded, 4):
@@ -337,25 +335,10 @@ def _quadratic_forms(k, source, first, width, mean, inverse, centred, y, out):
 
 
 @kernel
-def _log_one_plus(ratio, form, width, value, bits):
-    """``value = log(1 + ratio form)``: the polynomial of fdlibm's e_log.c, in a loop that vectorises."""
+def _log_one_plus(ratio, form, width, value):
+    """``value = log(1 + ratio form)``; rounding may have left a form a little under zero."""
     for b in range(width):
-        value[b] = 1 + ratio * form[b]
-    for b in range(width):
-        # 2^e (1 + f) with 1 + f within a factor sqrt(2) of one.
-        exponent = (bits[b] - np.int64(0x3FE6A09E00000000)) >> 52
-        bits[b] = bits[b] - (exponent << 52)
-        f = value[b] - 1
-        s = f / (2 + f)
-        z = s * s
-        w = z * z
-        odd = w * (0.3999999999940941908 + w * (0.2222219843214978396 + w * 0.1531383769920937332))
-        even = z * (
-            0.6666666666666735130
-            + w * (0.2857142874366239149 + w * (0.1818357216161805012 + w * 0.1479819860511658591))
-        )
-        half = 0.5 * f * f
-        value[b] = exponent * 0.6931471805599453094 + (f - (half - s * (half + (odd + even))))
+        value[b] = log1p(max(ratio * form[b], 0.0), np.float64)
 
 
 @kernel
@@ -366,13 +349,11 @@ def _work_out_forms(k, points, prior, clusters, scratch):
     n_columns = form.shape[1]
     for first in range(0, n_columns, _COLUMNS):
         width = min(_COLUMNS, n_columns - first)
-        _quadratic_forms(
-            k, points.columns, first, width, clusters.mean, clusters.inverse, scratch.centred, scratch.y, shift
-        )
-        _log_one_plus(kappa / (kappa + 1), shift, width, value, scratch.bits)
-        for b in range(width):
-            form[k, first + b] = shift[b]
-            logs[first + b, k] = value[b]
+        part = points.columns[:, first : first + width]
+        _quadratic_forms(k, part, clusters.mean, clusters.inverse, scratch.centred, scratch.y, shift)
+        _log_one_plus(kappa / (kappa + 1), shift, width, value)
+        form[k, first : first + width] = shift[:width]
+        logs[first : first + width, k] = value[:width]
 
 
 @kernel
@@ -390,27 +371,24 @@ def _work_out_block(k, order, first, n_block, prior, clusters, scratch):
     form, logs, shift, value = clusters.form, clusters.logs, scratch.shift, scratch.value
     kappa = prior.kappa + clusters.counts[k]
     width = (n_block + 7) // 8 * 8
-    _quadratic_forms(k, scratch.tile, 0, width, clusters.mean, clusters.inverse, scratch.centred, scratch.y, shift)
-    _log_one_plus(kappa / (kappa + 1), shift, width, value, scratch.bits)
+    tile = scratch.tile[:, :width]
+    _quadratic_forms(k, tile, clusters.mean, clusters.inverse, scratch.centred, scratch.y, shift)
+    _log_one_plus(kappa / (kappa + 1), shift, width, value)
     for b in range(n_block):
         form[k, order[first + b]] = shift[b]
         logs[order[first + b], k] = value[b]
 
 
 @kernel
-def _changes(source, first, width, w, offset, step, g, coefficient, shift):
-    """By how much the forms of some columns change when a point moves; see :func:`_move_point`."""
+def _changes(source, w, offset, step, g, coefficient, shift):
+    """By how much the forms of the columns of ``source`` change when a point moves; see :func:`_move_point`."""
+    width = source.shape[1]
     for b in range(width):
         shift[b] = -offset
     for d in range(0, source.shape[0], 4):
         w0, w1, w2, w3 = w[d], w[d + 1], w[d + 2], w[d + 3]
         for b in range(width):
-            shift[b] += (
-                w0 * source[d, first + b]
-                + w1 * source[d + 1, first + b]
-                + w2 * source[d + 2, first + b]
-                + w3 * source[d + 3, first + b]
-            )
+            shift[b] += w0 * source[d, b] + w1 * source[d + 1, b] + w2 * source[d + 2, b] + w3 * source[d + 3, b]
     for b in range(width):
         moved = shift[b] + step * g
         shift[b] = 2 * step * shift[b] + step * step * g + coefficient * moved * moved
@@ -467,23 +445,25 @@ def _move_point(k, sign, row, order, first, n_block, label, points, prior, clust
     kappa += sign
     if clusters.volatile[k]:
         width = (n_block + 7) // 8 * 8
-        _changes(scratch.tile, 0, width, w, offset, step, g, coefficient, shift)
+        _changes(scratch.tile[:, :width], w, offset, step, g, coefficient, shift)
         for b in range(n_block):
             shift[b] += form[k, order[first + b]]
-        _log_one_plus(kappa / (kappa + 1), shift, width, value, scratch.bits)
+        _log_one_plus(kappa / (kappa + 1), shift, width, value)
         for b in range(n_block):
             form[k, order[first + b]] = shift[b]
             logs[order[first + b], k] = value[b]
         return
+    # Parts of arrays that begin at zero: of an index that is a sum numba cannot tell that it is not negative.
     for begin in range(0, n_columns, _COLUMNS):
-        width = min(_COLUMNS, n_columns - begin)
-        _changes(columns, begin, width, w, offset, step, g, coefficient, shift)
+        end = min(begin + _COLUMNS, n_columns)
+        width = end - begin
+        _changes(columns[:, begin:end], w, offset, step, g, coefficient, shift)
+        own_form, own_logs = form[k, begin:end], logs[begin:end, k]
         for b in range(width):
-            shift[b] += form[k, begin + b]
-            form[k, begin + b] = shift[b]
-        _log_one_plus(kappa / (kappa + 1), shift, width, value, scratch.bits)
+            own_form[b] += shift[b]
+        _log_one_plus(kappa / (kappa + 1), own_form, width, value)
         for b in range(width):
-            logs[begin + b, k] = value[b]
+            own_logs[b] = value[b]
 
 
 @kernel
@@ -511,9 +491,8 @@ def _log_weight_without(i, k, label, points, prior, clusters, scratch):
     side = len(clusters.counts) - 1
     _fit_cluster(side, k, i, label, points, prior, clusters, scratch)
     clusters.counts[side] = 0
-    _quadratic_forms(
-        side, points.columns, i, 1, clusters.mean, clusters.inverse, scratch.centred, scratch.y, scratch.shift
-    )
+    own = points.columns[:, i : i + 1]
+    _quadratic_forms(side, own, clusters.mean, clusters.inverse, scratch.centred, scratch.y, scratch.shift)
     spread = math.log(1 + kappa / (kappa + 1) * scratch.shift[0])
     return prior.predictive_norm[n] - 0.5 * (clusters.log_det[side] + (prior.nu + n + 1) * spread)
 
@@ -529,11 +508,9 @@ def _draw_slot(own, own_log_weight, fresh, i, high, stream, base, power, logs, l
         top = max(top, log_weight[k])
     total = 0.0
     for k in range(high):
-        difference = log_weight[k] - top
-        # Next to the largest weight, what is smaller than this is lost in rounding.
-        log_weight[k] = math.exp(difference) if difference > _NEGLIGIBLE else 0.0
+        log_weight[k] = exp_minus(top - log_weight[k], np.float64)
         total += log_weight[k]
-    target = uniform(stream, i) * (total + (math.exp(fresh - top) if fresh - top > _NEGLIGIBLE else 0.0))
+    target = uniform(stream, i) * (total + exp_minus(top - fresh, np.float64))
     running = 0.0
     for k in range(high):
         running += log_weight[k]

@@ -12,24 +12,41 @@ import pytest
 import torch
 from PIL import Image
 
+import fastdens as fd
 from fastdens.cli import main
 from fastdens.cli.datasets import load_images
+from fastdens.cli.densities import DENSITIES
 from fastdens.cli.networks import small_image_resnet
 from fastdens.cli.training import flip_labels, predict, train
+from fastdens.convergence import rhat_threshold
 
-QUICK = ["--epochs", "1", "--width", "4", "--image-size", "8"]
+QUICK = ["--epochs", "1", "--width", "4", "--image-size", "8", "--dimensions", "4", "4", "6", "6"]
+DENSITY = {"dp": ["--sweeps", "80", "--chains", "2"], "gmm": ["--density", "gmm"]}
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+SAMPLED = ("component_counts", "trace")
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("analysis") / "report"
-    assert main(["analyze", *QUICK, "--output", str(folder)]) == 0
-    return folder
+def reports(tmp_path_factory):
+    folders = {density: tmp_path_factory.mktemp("analysis") / density for density in DENSITY}
+    for density, folder in folders.items():
+        assert main(["analyze", *QUICK, *DENSITY[density], "--output", str(folder)]) == 0
+    return folders
+
+
+@pytest.fixture(params=DENSITY)
+def report(request, reports):
+    return reports[request.param]
 
 
 def rows(file):
     with file.open(newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def values_of(folder):
+    numbers = rows(folder / "numbers.csv")
+    return {(n["quantity"], n["layer"], n["class_name"]): float(n["value"]) for n in numbers}
 
 
 def test_every_number_of_the_page_is_in_the_csv_and_the_json(report):
@@ -57,9 +74,67 @@ def test_the_page_is_self_contained_and_figures_are_beside_it(report):
     assert not list(report.glob(".*"))
 
 
+def test_chains_are_reported_of_a_sampled_density_only(reports):
+    pages = {density: (folder / "report.html").read_text() for density, folder in reports.items()}
+    assert pages["dp"].count("Dirichlet-process mixture of Gaussians") >= 2 and "Gibbs" in pages["dp"]
+    assert "Dirichlet" not in pages["gmm"] and "chains of" not in pages["gmm"] and "BIC over all" in pages["gmm"]
+    for name in SAMPLED:
+        assert not (reports["gmm"] / f"{name}.png").exists()
+        with Image.open(reports["dp"] / f"{name}.png") as image:
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 100
+    assert not any("R-hat" in quantity for quantity, _, _ in values_of(reports["gmm"]))
+    options = {
+        density: json.loads((folder / "report.json").read_text())["options"] for density, folder in reports.items()
+    }
+    assert options["dp"]["density"] == "dp" and options["dp"]["sweeps"] == 80 and options["dp"]["chains"] == 2
+    assert options["gmm"]["density"] == "gmm" and options["gmm"]["sweeps"] is None
+
+
+def test_numbers_of_chains_follow_from_those_of_classes(reports):
+    value, page = values_of(reports["dp"]), (reports["dp"] / "report.html").read_text()
+    for layer in LAYERS:
+
+        def of_classes(quantity, layer=layer):
+            return np.array([value[quantity, layer, str(c)] for c in range(10)])
+
+        mean, rhat = of_classes("class components"), of_classes("class split R-hat")
+        assert value["components", layer, ""] == pytest.approx(mean.mean())
+        assert value["fewest components of a class", layer, ""] == mean.min() >= 1
+        assert value["most components of a class", layer, ""] == mean.max()
+        # Two chains of four draws each: the mean is a number of eighths.
+        np.testing.assert_array_equal(mean * 8, (mean * 8).round())
+        assert value["draws of a class", layer, ""] == 8
+        limit = value["split R-hat limit", layer, ""]
+        assert limit == rhat_threshold(2, 4)
+        assert value["largest split R-hat", layer, ""] == rhat.max() and (rhat > 0.5).all()
+        agreeing = int((rhat <= limit).sum())
+        assert value["classes whose chains agree", layer, ""] == agreeing
+        text = re.sub(r"<[^>]+>", "", page)
+        assert f"At {layer} the chains of {agreeing} of 10 classes agree" in text
+        size = of_classes("class effective sample size")
+        assert value["smallest effective sample size", layer, ""] == size.min() > 0
+
+
+def test_the_density_of_a_fit_is_that_of_the_estimator_and_its_warning_is_left_to_the_report(rng, recwarn):
+    x = np.concatenate([rng.normal(size=(24, 2)) * 0.05 + rng.normal(size=2) * 9 for _ in range(200)])
+    batch = fd.RaggedBatch.from_labels(x, np.arange(len(x)) // 120)
+    estimator = fd.DirichletProcessMixtures(
+        n_sweeps=80, burn_in=64, thin=4, n_chains=3, init_components=6, random_state=5, progress=False
+    )
+    with pytest.warns(fd.ConvergenceWarning):
+        estimator.fit(batch)
+    recwarn.clear()
+    fit = DENSITIES["dp"].fit(batch, 5, chains=3, sweeps=80)
+    assert not recwarn.list
+    assert torch.equal(fit.models.score_samples(batch), estimator.score_samples(batch))
+    np.testing.assert_array_equal(fit.n_components, estimator.n_components_.double().mean((1, 2)).numpy())
+    np.testing.assert_array_equal(fit.chains.log_joint, estimator.log_joint_.numpy())
+    assert fit.chains.sweeps.tolist() == [68, 72, 76, 80]
+    assert fit.chains.n_agreeing == int((estimator.rhat_ <= rhat_threshold(3, 4)).sum()) < 40
+
+
 def test_numbers_follow_from_the_examples(report):
-    examples, numbers = rows(report / "examples.csv"), rows(report / "numbers.csv")
-    value = {(n["quantity"], n["layer"], n["class_name"]): float(n["value"]) for n in numbers}
+    examples, value = rows(report / "examples.csv"), values_of(report)
     assert len(examples) == value["training images", "", ""] == 1437
     flipped = np.array([row["flipped"] == "1" for row in examples])
     assert flipped.sum() == value["flipped labels", "", ""] == 144
@@ -73,13 +148,14 @@ def test_numbers_follow_from_the_examples(report):
     assert value["flipped AUC", "layer4", ""] == pytest.approx(below, abs=1e-4)
 
 
-def test_an_earlier_report_and_files_of_others_stay(report, capsys):
+def test_an_earlier_report_and_files_of_others_stay(reports, capsys):
+    report, quick = reports["gmm"], [*QUICK, *DENSITY["gmm"], "--components", "1"]
     (report / "mine.txt").write_text("mine")
     before = (report / "report.html").read_bytes()
-    assert main(["analyze", *QUICK, "--output", str(report)]) == 1
+    assert main(["analyze", *quick, "--output", str(report)]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert (report / "report.html").read_bytes() == before
-    assert main(["analyze", *QUICK, "--flip", "0", "--output", str(report), "--overwrite"]) == 0
+    assert main(["analyze", *quick, "--flip", "0", "--output", str(report), "--overwrite"]) == 0
     assert (report / "mine.txt").read_text() == "mine"
     value = {(n["quantity"], n["layer"]): float(n["value"]) for n in rows(report / "numbers.csv")}
     assert math.isnan(value["flipped AUC", "layer1"])
@@ -95,6 +171,10 @@ def test_errors_are_one_sentence(tmp_path, capsys):
     assert "'CIFAR10'" in error_of("--dataset", "CIFAR_10")
     assert "--data-root" in error_of("--dataset", "CIFAR10", "--data-root", str(tmp_path))
     assert "'resnet18'" in error_of("--network", "resnet_18")
+    assert "--components is for --density gmm, but the density is dp" in error_of("--components", "3")
+    assert "--sweeps is for --density dp, but the density is gmm" in error_of("--density", "gmm", "--sweeps", "90")
+    assert "--chains is for --density dp" in error_of("--density", "gmm", "--chains", "4")
+    assert "--sweeps is 79, but" in error_of("--sweeps", "79")
     (tmp_path / "folder" / "train" / "a").mkdir(parents=True)
     assert "no folder 'val'" in error_of("--dataset", str(tmp_path / "folder"))
 

@@ -222,7 +222,7 @@ def test_every_partition_as_often_as_it_should_be(rng, backend, device, n, d, al
     data = clustered(rng, [n], d, separation=1.0)
     exact = exact_posterior(data, alpha)
     prior = None if alpha else (1.0, 1.0)
-    labels = final_partitions(rng, data, 20_000, 200, alpha, backend, device, alpha_prior=prior)
+    labels = final_partitions(rng, data, 10_000, 100, alpha, backend, device, alpha_prior=prior)
     assert chi_square_pvalue(labels, *exact) > CERTAIN
 
 
