@@ -27,7 +27,7 @@ typecheck: $(VENV)/.installed
 $(BENCH_VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet -e '.[cpu,bench]'
-	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps gmm-gpu==0.2.8 tgmm==0.4.3
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps gmm-gpu==0.2.8 tgmm==0.4.3 dpgmm==0.2.0
 	touch $@
 
 bench: $(BENCH_VENV)/.installed

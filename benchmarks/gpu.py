@@ -1,4 +1,5 @@
-"""A GPU's first minutes: run the ``gpu`` tests, measure the device, time the grid, write ``results/<device>.json``.
+"""A GPU's first minutes: run the ``gpu`` tests, measure the device, time the sampler and the grid of Gaussian mixtures,
+write ``results/<device>.json``.
 
 ``python -m benchmarks.gpu [--minutes 8] [--output PATH]``; ``--interpret --output PATH`` tries the script itself on
 a tiny grid in Triton's interpreter, with no GPU. The package is imported from the source tree if it is not installed.
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -78,6 +80,44 @@ def measure_device(device: str, size: int) -> dict[str, float]:
     return rates
 
 
+def time_sampler(device: str, tiny: bool, deadline: float, keep: Callable[..., None]) -> None:
+    """Seconds of a sweep of all models, from the clusters that were drawn, and of the paper's whole estimation."""
+    import fastdens as fd
+    from benchmarks.sweeps import PAPER_STAGES, PAPER_SWEEPS, SWEEPS_A_LAUNCH, gaussian_clusters, sweeper
+
+    n_models, n_points, dims, n_sweeps = (2, 5, (3,), 1) if tiny else (100, 500, (16, 64), SWEEPS_A_LAUNCH)
+    stages, n_all, burn_in = ((3,), 2, 1) if tiny else (PAPER_STAGES, PAPER_SWEEPS, 320)
+    shape = f"{n_models}x{n_points}"
+    cases = (("apart", 4.0),) if tiny else (("apart", 4.0), ("overlapping", 1.0))
+    for name, separation in cases:
+        for d in dims:
+            if time.monotonic() > deadline:
+                keep(operation="Gibbs sweep", shape=f"{shape}x{d}", skipped="out of time")
+                return
+            problem = gaussian_clusters(n_models, n_points, d, separation, time.time_ns() % 2**31, device)
+            go_on = sweeper(problem, problem.labels, backend="triton")
+            seconds = event_time(partial(go_on, n_sweeps), 1 if tiny else 5) / n_sweeps
+            found = float(go_on(1).n_components.float().mean())
+            row = {"operation": "Gibbs sweep", "shape": f"{shape}x{d}", "clusters_drawn": name}
+            keep(**row, clusters_found=found, seconds=seconds)
+    for name, separation in cases:
+        if time.monotonic() > deadline:
+            keep(operation="whole estimation", shape=shape, skipped="out of time")
+            return
+        total, found = 0.0, []
+        for d in stages:
+            batch = gaussian_clusters(n_models, n_points, d, separation, time.time_ns() % 2**31, device).batch
+            dp = fd.DirichletProcessMixtures(
+                n_sweeps=n_all, burn_in=burn_in, thin=1 if tiny else 4, backend="triton", progress=False
+            )
+            begin = time.perf_counter()
+            # Reading a result waits for the device.
+            found.append(float(dp.fit(batch).n_components_.float().mean()))
+            total += time.perf_counter() - begin
+        row = {"operation": "whole estimation", "shape": shape, "stages": stages, "sweeps": n_all}
+        keep(**row, clusters_drawn=name, clusters_found=found, seconds=total)
+
+
 def main() -> None:
     """Measure until the time is used up, keeping what there is after every row."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,6 +134,7 @@ def main() -> None:
 
     import torch
 
+    import fastdens as fd
     from benchmarks.floors import em_floor
     from benchmarks.peers import fastdens_fit
     from benchmarks.problems import SHAPES, TINY, clustered_points
@@ -113,6 +154,8 @@ def main() -> None:
         output.write_text(json.dumps(report, indent=1) + "\n")
         print(row, flush=True)
 
+    warnings.simplefilter("ignore", fd.ConvergenceWarning)
+    time_sampler(device, arguments.interpret, deadline, keep)
     for shape in (TINY,) if arguments.interpret else SHAPES:
         points = clustered_points(shape, seed=time.time_ns() % 2**31, device=device)
         n, d, k = shape.n_models * shape.n_points, shape.n_features, shape.n_components

@@ -73,6 +73,32 @@ def plot_scores(axes: Axes, layers: Sequence[str], scores: Sequence[float], refe
     return axes
 
 
+def plot_component_counts(axes: Axes, n_components: ArrayLike | Tensor, class_names: Sequence[str]) -> Axes:
+    """Number of components of each class: the mean of its draws [M, C, S], a bar over the middle nine tenths of them,
+    and a tick at the fewest and the most."""
+    from matplotlib.ticker import MaxNLocator
+
+    counts = as_numpy(n_components)
+    if counts.ndim != 3 or len(counts) != len(class_names):
+        raise ValueError(
+            f"n_components has shape {counts.shape}, but it must be [M, C, S] with M = {len(class_names)}."
+        )
+    draws = counts.reshape(len(counts), -1)
+    position = np.arange(len(draws))
+    low, high = np.quantile(draws, [0.05, 0.95], axis=1)
+    axes.vlines(position, low, high, color=SKY_BLUE, lw=5, label="middle 90 % of draws")
+    ends = np.stack([draws.min(1), draws.max(1)])
+    axes.plot(position, ends.T, "_", color=GREY, ms=8, label=["fewest and most", None])
+    axes.plot(position, draws.mean(1), "o", color="black", ms=4, label="mean")
+    if len(draws) <= 30:
+        axes.set_xticks(position, class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
+    axes.set_xlabel("class")
+    axes.set_ylabel("components")
+    axes.set_ylim(0.5, float(counts.max()) + 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return axes
+
+
 def plot_trace(axes: Axes, draws: ArrayLike | Tensor, name: str, sweeps: ArrayLike | Tensor | None = None) -> Axes:
     """Draws [C, S] of the quantity ``name``, one line a chain, against their sweep numbers [S] or, without, their rank.
 

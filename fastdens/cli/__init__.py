@@ -22,14 +22,20 @@ def _positive(text: str) -> int:
     return value
 
 
+class _DefaultsHelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults are shown once, and not where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(prog="fastdens", description="Densities of the classes of a network, by layer.")
     commands = parser.add_subparsers(dest="command", required=True)
     analyze = commands.add_parser(
         "analyze",
         help="train a network, fit a density to every class at every stage, write a report",
-        formatter_class=formatter,
+        formatter_class=_DefaultsHelpFormatter,
     )
     add = analyze.add_argument
     add(
@@ -51,7 +57,15 @@ def _parser() -> argparse.ArgumentParser:
         help="dimensions to project each stage to (default: 16 16 64 64, less where a class has under 8 examples for "
         "each)",
     )
-    add("--components", type=_positive, help="Gaussians a class (default: the number up to 6 of least total BIC)")
+    add(
+        "--density",
+        choices=["dp", "gmm"],
+        default="dp",
+        help="Dirichlet-process mixtures by collapsed Gibbs sampling, or Gaussian mixtures by EM",
+    )
+    add("--chains", type=_positive, help="(dp) chains a class (default: 4)")
+    add("--sweeps", type=_positive, help="(dp) sweeps a chain, a fifth of which are kept from (default: 400)")
+    add("--components", type=_positive, help="(gmm) Gaussians a class (default: the number up to 6 of least total BIC)")
     add("--seed", type=int, default=0, help="of the division of images, the flips, the training and the fits")
     add("--device", help="e.g. cuda (default: cuda where there is one)")
     add("--output", type=Path, default=Path("report"), help="folder for report.html and what belongs to it")

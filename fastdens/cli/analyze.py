@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,18 +23,17 @@ from fastdens.analysis import (
     generative_classification,
 )
 from fastdens.cli.datasets import Images, load_images
+from fastdens.cli.densities import DENSITIES, Chains, density_options
 from fastdens.cli.networks import STAGES, small_image_resnet
 from fastdens.cli.training import FlippedLabels, flip_labels, predict, train
 
 _PAPER_DIMENSIONS = (16, 16, 64, 64)
 _EXAMPLES_PER_DIMENSION = 8
-_MAX_COMPONENTS = 6
-_RELATIVE_REG_COVAR = 1e-3
 
 
 @dataclass(frozen=True)
 class AnalyzeOptions:
-    """What ``fastdens analyze --help`` lists, with the same defaults."""
+    """What ``fastdens analyze --help`` lists, with the same defaults; those of one density only are None until then."""
 
     dataset: str = "digits"
     data_root: Path = Path("data")
@@ -44,11 +43,24 @@ class AnalyzeOptions:
     epochs: int = 20
     flip: float = 0.1
     dimensions: list[int] | None = None
+    density: str = "dp"
+    chains: int | None = None
+    sweeps: int | None = None
     components: int | None = None
     seed: int = 0
     device: str | None = None
     output: Path = Path("report")
     overwrite: bool = False
+
+    def with_density_options(self) -> AnalyzeOptions:
+        """The same with what the density takes by default.
+
+        Raises
+        ------
+        ValueError
+            If there is no such density, or an option of another is given.
+        """
+        return replace(self, **density_options(self.density, vars(self)))
 
     def as_json(self) -> dict[str, object]:
         """The options with paths as text."""
@@ -68,13 +80,15 @@ class StageAnalysis(NamedTuple):
     """What was found at one stage.
 
     ``log_density`` [N] is that of each training example under the class of its given label; ``flipped_auc`` the
-    probability that a flipped example is less dense than another, NaN if none was flipped.
+    probability that a flipped example is less dense than another, NaN if none was flipped. ``n_components`` [M] is the
+    number of components of each class; ``chains`` is None where the density was not sampled.
     """
 
     layer: str
     n_features: int
     explained: float
-    n_components: int
+    n_components: np.ndarray
+    chains: Chains | None
     log_density: np.ndarray
     classes: ClassLogDensity
     modes: Modes
@@ -104,6 +118,7 @@ def analyze(options: AnalyzeOptions) -> Analysis:
     """
     from fastdens.cli.report import check_output, write_report
 
+    options = options.with_density_options()
     check_output(options.output, options.overwrite)
     images = load_images(options.dataset, options.data_root, options.image_size, options.seed)
     generator = torch.Generator().manual_seed(options.seed)
@@ -129,10 +144,17 @@ def _say(text: str) -> None:
 
 
 def _summary(stage: StageAnalysis) -> str:
+    counts, chains = stage.n_components, stage.chains
+    sampled = (
+        ""
+        if chains is None
+        else f" on average ({counts.min():.3g} to {counts.max():.3g} a class), chains of {chains.n_agreeing} of "
+        f"{len(counts)} classes agree"
+    )
     groups = "one group" if stage.modes.n_groups == 1 else f"two groups, line at {stage.modes.line:.4g}"
     return (
-        f"{stage.layer}: D = {stage.n_features}, K = {stage.n_components}, {groups}, held-out accuracy by density "
-        f"{stage.held_out.accuracy:.3f}, flipped labels found with AUC {stage.flipped_auc:.3f}"
+        f"{stage.layer}: D = {stage.n_features}, K = {counts.mean():.3g}{sampled}, {groups}, held-out accuracy "
+        f"by density {stage.held_out.accuracy:.3f}, flipped labels found with AUC {stage.flipped_auc:.3f}"
     )
 
 
@@ -166,32 +188,23 @@ def _analyze_stage(
     svd = fd.reduction.UncentredSVD(options.dimensions[stage] if options.dimensions else default)
     points = svd.fit_transform(activations)
     batch = fd.RaggedBatch.from_labels(points, given.labels, n_classes=n_classes, layer=layer)
-    models = _fit(batch, options.components, options.seed)
+    density = DENSITIES[options.density]
+    own_options = {name: getattr(options, name) for name in density.options}
+    models, n_components, chains = density.fit(batch, options.seed, **own_options)
     log_density = models.score_samples(batch).double().numpy()
     classes = class_log_density(log_density, given.labels)
     return StageAnalysis(
         layer,
         svd.n_components,
         float(svd.explained_.sum()),
-        models.n_components,
+        n_components,
+        chains,
         log_density,
         classes,
         find_modes(classes.mean),
         generative_classification(models.log_prob(svd.transform(network.test.features[layer])), images.test_labels),
         _auc(-log_density, given.flipped),
     )
-
-
-def _fit(batch: fd.RaggedBatch, n_components: int | None, seed: int) -> fd.GaussianMixtures:
-    """Mixtures of the given number of components, or of the number whose BIC, summed over classes, is least."""
-    # Components may not become narrower than a thousandth of the layer's mean variance.
-    reg_covar = _RELATIVE_REG_COVAR * float(batch.points.double().var(0).mean())
-    candidates = [n_components] if n_components else range(1, min(_MAX_COMPONENTS, int(batch.sizes.min())) + 1)
-    fits = [
-        fd.GaussianMixtures(k, reg_covar=reg_covar, n_init=2, max_iter=500, random_state=seed).fit(batch)
-        for k in candidates or [1]
-    ]
-    return min(fits, key=lambda fit: float(fit.bic(batch).sum()))
 
 
 def _auc(score: np.ndarray, positive: Tensor) -> float:
