@@ -1,10 +1,11 @@
 """Modes of class fitting in a ResNet trained before your eyes, on scikit-learn's digits.
 
-    python examples/resnet_analysis.py [--width 16] [--epochs 20] [--flip 0.1] [--output report] ...
+    python examples/resnet_analysis.py [--width 16] [--epochs 20] [--flip 0.1] [--density dp] ...
 
 is the command ``fastdens analyze``; without arguments it asks for nothing that is not installed. The steps are those of
 ``fastdens/cli/analyze.py``: train, ``fd.activations.extract``, ``fd.reduction.UncentredSVD``,
-``fd.RaggedBatch.from_labels``, ``fd.GaussianMixtures``, and the functions of ``fastdens.analysis``.
+``fd.RaggedBatch.from_labels``, ``fd.DirichletProcessMixtures`` (or, with ``--density gmm``, ``fd.GaussianMixtures``),
+and the functions of ``fastdens.analysis``.
 """
 
 import sys

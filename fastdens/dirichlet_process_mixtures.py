@@ -27,7 +27,7 @@ from fastdens.gibbs_sampling import (
 )
 from fastdens.kernels._dispatch import BACKENDS, PRECISIONS, check_choice
 from fastdens.niw_prior import NormalInverseWishart, data_prior
-from fastdens.posterior_predictive import WEIGHTS, posterior_predictive
+from fastdens.posterior_predictive import WEIGHTS, leave_one_out, posterior_predictive
 from fastdens.progress import progress_bar
 from fastdens.saved_state import fingerprint
 from fastdens.student_t_density import StudentTMixtureDensity
@@ -292,6 +292,7 @@ class DirichletProcessMixtures:
         )
         self._fitted = fitted
         self._models = models
+        self._order = given.index[rows]
         self._density: dict[str, StudentTMixtureDensity] = {}
         if self.method == "vb":
             self._fit_variational(given, fitted, rows, prior)
@@ -700,7 +701,8 @@ class DirichletProcessMixtures:
     def score_samples(self, batch: RaggedBatch, weights: str = "exact") -> Tensor:
         """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models.
 
-        Points of the training data count as any others: they are not left out of what they are scored by.
+        Points of the training data count as any others: they are not left out of what they are scored by, and a few
+        odd points that have a cluster of their own are dense there. See :meth:`leave_one_out`.
         """
         self._check_weights(weights)
         checked = check_batch(batch)
@@ -719,6 +721,26 @@ class DirichletProcessMixtures:
             # In sorted order: the part knows its rows by their places among them.
             values[rows] = density.score_samples(part)
         return checked.in_caller_order(values)
+
+    def leave_one_out(self) -> Tensor:
+        """Log predictive density of each training point, left out of its own cluster in every kept draw (gibbs).
+
+        Returns
+        -------
+        Tensor
+            float64 [N], in the order of the rows that were fitted; NaN for failed models.
+        """
+        self._check_fitted()
+        if self.method == "vb":
+            raise ValueError("method is 'vb', which has no draws to leave a point out of: use score_samples(batch).")
+        fitted = self._fitted
+        prior = self.prior_.select(self._models)
+        scores = leave_one_out(
+            fitted.points, fitted.ranges, self._draws, prior, backend=self.backend, precision=self.precision
+        )
+        out = scores.new_full((self.labels_.shape[-1],), float("nan"))
+        out[self._order] = scores
+        return out
 
     @property
     def _dtype(self) -> torch.dtype:

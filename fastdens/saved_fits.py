@@ -60,7 +60,7 @@ def save(dp: DirichletProcessMixtures, path: str | os.PathLike[str], *, overwrit
         If ``path`` exists and ``overwrite`` is False.
     """
     fitted = dp._fitted
-    tensors = {"points": fitted.points, "offsets": fitted.offsets, "models": dp._models}
+    tensors = {"points": fitted.points, "offsets": fitted.offsets, "models": dp._models, "order": dp._order}
     tensors |= {"labels_": dp.labels_, "n_components_": dp.n_components_, "alpha_": dp.alpha_}
     tensors |= {"prior_mean": dp.prior_.mean, "prior_scale": dp.prior_.scale_diagonal, "failed_": dp.failed_}
     if dp.method == "gibbs":
@@ -110,7 +110,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Di
     points, offsets = tensors["points"], tensors["offsets"]
     index = torch.arange(len(points), device=points.device)
     dp._fitted = RaggedBatch(points, offsets, index, tuple(facts["classes"]), facts["layer"])
-    dp._models, dp._density = tensors["models"], {}
+    dp._models, dp._order, dp._density = tensors["models"], tensors["order"], {}
     dp.prior_ = NormalInverseWishart(tensors["prior_mean"], tensors["prior_scale"], *facts["prior"])
     dp.failures_ = {int(m): why for m, why in facts["failures"].items()}
     for name in ("labels_", "n_components_", "alpha_", "failed_"):

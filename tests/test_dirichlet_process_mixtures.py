@@ -122,6 +122,42 @@ def test_log_prob_is_the_student_mixture_of_scipy(rng, weights):
         np.testing.assert_allclose(own[rows], want, rtol=1e-9)
 
 
+def test_leave_one_out_is_the_predictive_without_the_point(rng, tmp_path):
+    """Each point scored by scipy's mixture of the others, the prior being that of all."""
+    parts = [clusters(rng, n, 2) for n in (14, 9)]
+    order = torch.from_numpy(rng.permutation(23))
+    x, y = torch.cat(parts)[order], torch.tensor([0] * 14 + [1] * 9)[order]
+    dp = quiet_fit(
+        fd.DirichletProcessMixtures(n_chains=2, init_components=4, **QUICK), fd.RaggedBatch.from_labels(x, y)
+    )
+    got = dp.leave_one_out()
+    kappa0, nu0 = 0.01, 4
+
+    def student(points, at, m0, s0):
+        n = len(points)
+        kappa, nu = kappa0 + n, nu0 + n
+        location = (kappa0 * m0 + points.sum(0)) / kappa
+        scatter = s0 + kappa0 * np.outer(m0, m0) + points.T @ points - kappa * np.outer(location, location)
+        df = nu - 1
+        return scipy.stats.multivariate_t(location, scatter * (kappa + 1) / (kappa * df), df).pdf(at)
+
+    for i in range(23):
+        own = (y == y[i]).numpy()
+        train = x.numpy()[own]
+        m0, s0 = train.mean(0), np.diag(train.var(0) / 4)
+        others = own.copy()
+        others[i] = False
+        density = []
+        for labels, alpha in zip(dp.sampled_labels_.reshape(8, 23), dp.alpha_[y[i]].T.reshape(-1), strict=True):
+            z, points = labels.numpy()[others], x.numpy()[others]
+            parts = [(z == k).sum() * student(points[z == k], x[i].numpy(), m0, s0) for k in np.unique(z)]
+            fresh = float(alpha) * student(points[:0], x[i].numpy(), m0, s0)
+            density.append((sum(parts) + fresh) / (float(alpha) + len(z)))
+        assert float(got[i]) == pytest.approx(np.log(np.mean(density)), rel=1e-8)
+    dp.save(tmp_path / "fit")
+    assert torch.equal(fd.load(tmp_path / "fit").leave_one_out(), got)
+
+
 def test_predictive_integrates_to_one(rng):
     dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), ragged(rng, (20, 50), 1))
     for m in (0, 1):
@@ -356,7 +392,7 @@ def test_chains_that_have_not_converged_are_named(rng):
     labels = torch.zeros(2, 120, dtype=torch.int64)
     labels[1, 60:] = torch.arange(60) % 2
     dp = fd.DirichletProcessMixtures(
-        n_chains=2, labels_init=labels, n_sweeps=40, burn_in=20, thin=1, alpha=1e-8, progress=False
+        n_chains=2, labels_init=labels, n_sweeps=40, burn_in=20, thin=1, alpha=1e-300, progress=False
     )
     with pytest.warns(
         fd.ConvergenceWarning, match=r"1 of 2 models have not converged.*model 1 \(class 1, layer 'layer2'\)"

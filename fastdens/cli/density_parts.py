@@ -162,7 +162,7 @@ DENSITY_PARTS = {
             "class effective sample size": ".1f",
         },
         {"component_counts": _component_counts_figure, "trace": _trace_figure},
-        "The examples scored are part of the density: where a few of flipped label have a component of their own, it is "
+        "The examples scored are part of the density: where a few flipped ones have a component of their own, it is "
         "narrow and they are dense under it.",
         _chains_section,
     ),
