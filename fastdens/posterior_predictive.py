@@ -123,7 +123,7 @@ def leave_one_out(
 
     ``(sum_k n_k t_k(x_i) + alpha t_0(x_i)) / (alpha + n - 1)``, n_k and t_k without point i: what the point's turn in a
     sweep would weigh, averaged over draws. With x in its cluster and ``q = (x - m)' S^-1 (x - m)``, to leave it out is
-    a closed form: ``log det S`` falls and the form grows by ``r = 1 - kappa / (kappa - 1) q``.
+    a closed form in ``r = 1 - kappa / (kappa - 1) q``, by which det S shrinks.
 
     Parameters
     ----------

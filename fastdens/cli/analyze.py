@@ -190,8 +190,7 @@ def _analyze_stage(
     batch = fd.RaggedBatch.from_labels(points, given.labels, n_classes=n_classes, layer=layer)
     density = DENSITIES[options.density]
     own_options = {name: getattr(options, name) for name in density.options}
-    models, n_components, chains = density.fit(batch, options.seed, **own_options)
-    log_density = models.score_samples(batch).double().numpy()
+    models, log_density, n_components, chains = density.fit(batch, options.seed, **own_options)
     classes = class_log_density(log_density, given.labels)
     return StageAnalysis(
         layer,

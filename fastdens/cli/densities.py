@@ -42,10 +42,12 @@ class Chains(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Models of a stage's classes, the number of components of each [M], float64 (a mean where there are draws), and
-    the chains that they come from, None where there are none."""
+    """Models of a stage's classes, the log-density [N] of each training example under its class, the number of
+    components of each class [M], float64 (a mean where there are draws), and the chains that they come from, None where
+    there are none."""
 
     models: fd.DirichletProcessMixtures | fd.GaussianMixtures
+    log_density: NDArray[np.float64]
     n_components: NDArray[np.float64]
     chains: Chains | None = None
 
@@ -91,6 +93,8 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, seed: int, *, chains: 
     n_draws = log_joint.shape[2]
     return Fit(
         dp,
+        # A sampled density may give a few odd examples a component of their own, under which they are dense.
+        dp.leave_one_out().cpu().numpy(),
         n_components.mean((1, 2)),
         Chains(
             n_components,
@@ -113,7 +117,8 @@ def fit_gaussian_mixtures(batch: fd.RaggedBatch, seed: int, *, components: int |
         for k in candidates or [1]
     ]
     best = min(fits, key=lambda fit: float(fit.bic(batch).sum()))
-    return Fit(best, np.full(batch.n_models, float(best.n_components)))
+    log_density = best.score_samples(batch).double().cpu().numpy()
+    return Fit(best, log_density, np.full(batch.n_models, float(best.n_components)))
 
 
 DENSITIES = {

@@ -162,8 +162,8 @@ DENSITY_PARTS = {
             "class effective sample size": ".1f",
         },
         {"component_counts": _component_counts_figure, "trace": _trace_figure},
-        "The examples scored are part of the density: where a few flipped ones have a component of their own, it is "
-        "narrow and they are dense under it.",
+        "Each example is left out of its own component when it is scored: a few flipped ones that have a component of "
+        "their own would be dense under it.",
         _chains_section,
     ),
     "gmm": DensityParts(
