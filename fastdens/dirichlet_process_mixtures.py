@@ -26,6 +26,7 @@ from fastdens.gibbs_sampling import (
     stream_keys,
 )
 from fastdens.kernels._dispatch import BACKENDS, PRECISIONS, check_choice
+from fastdens.kernels._ragged import bounded_runs
 from fastdens.niw_prior import NormalInverseWishart, data_prior
 from fastdens.posterior_predictive import WEIGHTS, leave_one_out, posterior_predictive
 from fastdens.progress import progress_bar
@@ -590,13 +591,7 @@ class DirichletProcessMixtures:
             counts = [self.truncation + 1] * len(self._models)
         else:
             counts = (self._draws.n_components.sum((1, 2)) + 1).tolist()
-        blocks, begin, total = [], 0, 0
-        for a, count in enumerate(counts):
-            if a > begin and (total + count) * d * d > _MAX_PREDICTIVE_ELEMENTS:
-                blocks.append((begin, a))
-                begin, total = a, 0
-            total += count
-        return [*blocks, (begin, len(counts))]
+        return bounded_runs(counts, _MAX_PREDICTIVE_ELEMENTS // (d * d))
 
     def _predictive_of(self, begin: int, end: int, weights: str) -> StudentTMixtureDensity:
         """The density of some of the fitted models."""

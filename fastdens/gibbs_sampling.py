@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastdens import kernels
+from fastdens.kernels._ragged import rows_of
 from fastdens.kernels._random import hashed_bits, mix, uniform_of_bits
 from fastdens.niw_prior import NormalInverseWishart
 
@@ -63,11 +64,9 @@ def stream_keys(points: Tensor, ranges: Tensor, n_chains: int, seed: int) -> Ten
     The pattern says which of two successive points is larger, in each of the first coordinates. So models have
     streams of their own, which do not depend on the models beside them, nor on the origin and units of the data.
     """
-    sizes = ranges[:, 1] - ranges[:, 0]
-    model = torch.repeat_interleave(torch.arange(len(sizes), device=points.device), sizes)
-    position = torch.arange(len(model), device=points.device) - (sizes.cumsum(0) - sizes)[model]
+    model, position = rows_of(ranges)
     inner = position[1:] > 0
-    pattern = sizes.clone()
+    pattern = ranges[:, 1] - ranges[:, 0]
     for d in range(min(points.shape[1], _KEY_COLUMNS)):
         rises = (points[1:, d] > points[:-1, d]).long()
         # Integers wrap and their sums do not depend on the order of the terms.
@@ -79,9 +78,7 @@ def stream_keys(points: Tensor, ranges: Tensor, n_chains: int, seed: int) -> Ten
 
 def random_labels(keys: Tensor, ranges: Tensor, n_labels: int) -> Tensor:
     """Labels int32 [C, N], each of 0, ..., ``n_labels - 1`` as likely, from the streams of the chains [M, C]."""
-    sizes = ranges[:, 1] - ranges[:, 0]
-    model = torch.repeat_interleave(torch.arange(len(sizes), device=keys.device), sizes)
-    position = torch.arange(len(model), device=keys.device) - (sizes.cumsum(0) - sizes)[model]
+    model, position = rows_of(ranges)
     labels = [(uniform_of_bits(hashed_bits(own, 3, position)) * n_labels).int() for own in keys.T[:, model]]
     return torch.stack(labels)
 

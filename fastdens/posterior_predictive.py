@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.gibbs_sampling import Draws
+from fastdens.kernels._ragged import rows_of
 from fastdens.niw_prior import NormalInverseWishart
 from fastdens.student_t_density import StudentTMixtureDensity
 
@@ -142,7 +143,7 @@ def leave_one_out(
     """
     n_models, n_chains, n_draws = draws.alpha.shape
     sizes = ranges[:, 1] - ranges[:, 0]
-    model = torch.repeat_interleave(torch.arange(n_models, device=points.device), sizes)
+    model = rows_of(ranges).model
     n_slots, dtype, d = int(draws.n_components.max()), torch.float64, points.shape[1]
     x = points.double() - prior.mean[model]
     origin = torch.zeros_like(prior.mean)

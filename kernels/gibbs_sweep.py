@@ -25,13 +25,13 @@ from fastdens.kernels import reference
 from fastdens.kernels._dispatch import resolve_backend, row_ranges
 from fastdens.kernels._gaussian import config, quadratic_form, tiles
 from fastdens.kernels._optional import tl, triton
+from fastdens.kernels._ragged import rows_of
 from fastdens.kernels._random import hashed_bits
 from fastdens.kernels._random_triton import stream_of, uniform
 from fastdens.kernels.niw_posterior import niw_posterior
 from torch import Tensor
 
-SMALLEST_RATIO = 1e-6
-_FULL, _IMPRECISE, _TAKEN = 1, 2, 3
+_IMPRECISE, _TAKEN = 2, 3
 _MIN_SLOTS = 16
 
 
@@ -82,9 +82,7 @@ def scan_order(ranges: Tensor, keys: Tensor, sweep: int) -> Tensor:
         int64 [M], the stream of each model.
     sweep : int
     """
-    sizes = ranges[:, 1] - ranges[:, 0]
-    model = torch.repeat_interleave(torch.arange(len(sizes), device=ranges.device), sizes)
-    position = torch.arange(len(model), device=ranges.device) - (sizes.cumsum(0) - sizes)[model]
+    model, position = rows_of(ranges)
     bits = hashed_bits(keys[model], 4 * sweep, position) >> 13
     return (ranges[model, 0] + position)[torch.argsort((model << 40) | bits, stable=True)]
 
@@ -540,8 +538,7 @@ def _launch(
     device = points.device
     n_rows, n_features = points.shape
     n_models, n_chains = alpha.shape
-    sizes = ranges[:, 1] - ranges[:, 0]
-    model = torch.repeat_interleave(torch.arange(n_models, device=device), sizes)
+    model = rows_of(ranges).model
     centred = points.double() - prior_mean[model]
     prior_log_det = prior_scale.log().sum(1)
     prior_form = (centred.square() / prior_scale[model]).sum(1)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels._dispatch import row_ranges
+from fastdens.kernels._ragged import rows_of
 from fastdens.kernels.precision_cholesky import precision_cholesky
 from fastdens.kernels.sufficient_statistics import sufficient_statistics
 from torch import Tensor
@@ -59,7 +60,7 @@ def niw_posterior(
     """
     n_models, n_features = prior_mean.shape
     ranges = row_ranges(offsets, n_models, len(points))
-    model = torch.repeat_interleave(torch.arange(n_models, device=points.device), ranges[:, 1] - ranges[:, 0])
+    model = rows_of(ranges).model
     if len(model) != len(points) or not bool((ranges[1:, 0] == ranges[:-1, 1]).all()):
         raise ValueError("the rows of the models leave out some points or overlap: pass offsets of sorted points.")
     cluster = labels.long()

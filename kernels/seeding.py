@@ -13,6 +13,7 @@ import math
 
 import torch
 from fastdens.kernels._dispatch import resolve_backend
+from fastdens.kernels._ragged import bounded_runs, rows_of
 from fastdens.kernels._random import hashed_uniform
 from torch import Tensor
 
@@ -33,16 +34,7 @@ def _exponential(seed: int, draw: int, position: Tensor) -> Tensor:
 
 def _blocks(ranges: Tensor, width: int) -> list[tuple[int, int]]:
     """Runs of consecutive models whose points, ``width`` numbers each, stay within a bound on memory."""
-    limit = max(1, _MAX_ELEMENTS // width)
-    sizes = (ranges[:, 1] - ranges[:, 0]).tolist()
-    blocks, begin, total = [], 0, 0
-    for m, size in enumerate(sizes):
-        if m > begin and total + size > limit:
-            blocks.append((begin, m))
-            begin, total = m, 0
-        total += size
-    blocks.append((begin, len(sizes)))
-    return blocks
+    return bounded_runs((ranges[:, 1] - ranges[:, 0]).tolist(), max(1, _MAX_ELEMENTS // width))
 
 
 class _Rows:
@@ -51,11 +43,9 @@ class _Rows:
     def __init__(self, ranges: Tensor) -> None:
         sizes = ranges[:, 1] - ranges[:, 0]
         self.n_models = len(sizes)
-        self.model = torch.repeat_interleave(torch.arange(self.n_models, device=ranges.device), sizes)
-        first = sizes.cumsum(0) - sizes
-        self.position = torch.arange(len(self.model), device=ranges.device) - first[self.model]
+        self.model, self.position = rows_of(ranges)
         self.row = ranges[self.model, 0] + self.position
-        self.offsets = torch.cat([first, sizes.sum()[None]])
+        self.offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
 def random_responsibilities(ranges: Tensor, n_points: int, n_components: int, seed: int, dtype: torch.dtype) -> Tensor:
