@@ -296,9 +296,9 @@ class DirichletProcessMixtures:
         self._order = given.index[rows]
         self._density: dict[str, StudentTMixtureDensity] = {}
         if self.method == "vb":
-            self._fit_variational(given, fitted, rows, prior)
+            self._fit_variational(given, fitted, prior)
         else:
-            self._fit_gibbs(given, fitted, rows, prior, checkpoint, checkpoint_every, resume)
+            self._fit_gibbs(given, fitted, prior, checkpoint, checkpoint_every, resume)
         return self
 
     def _check_parameters(self) -> None:
@@ -342,13 +342,13 @@ class DirichletProcessMixtures:
         out[models] = values
         return out
 
-    def _place_rows(self, given: RaggedBatch, rows: Tensor, labels: Tensor) -> Tensor:
-        """Labels of the fitted models' sorted rows [..., A] in the caller's order of all rows [..., N], else -1."""
-        out = labels.new_full((*labels.shape[:-1], len(given.points)), -1)
-        out[..., given.index[rows]] = labels
+    def _place_rows(self, values: Tensor, n_rows: int, missing: float) -> Tensor:
+        """Values of the fitted models' sorted rows [..., A] in the caller's order of all rows [..., N]."""
+        out = values.new_full((*values.shape[:-1], n_rows), missing)
+        out[..., self._order] = values
         return out
 
-    def _initial_labels(self, given: RaggedBatch, rows: Tensor) -> Tensor | None:
+    def _initial_labels(self, given: RaggedBatch) -> Tensor | None:
         """``labels_init`` [N] or [C, N] of the fitted models' sorted rows, checked."""
         if self.labels_init is None:
             return None
@@ -362,13 +362,12 @@ class DirichletProcessMixtures:
             )
         if bool((labels < 0).any()):
             raise ValueError("labels_init holds negative numbers, but clusters count from 0.")
-        return labels[..., given.index[rows]].long()
+        return labels[..., self._order].long()
 
     def _fit_gibbs(
         self,
         given: RaggedBatch,
         fitted: RaggedBatch,
-        rows: Tensor,
         prior: NormalInverseWishart,
         checkpoint: str | os.PathLike[str] | None,
         checkpoint_every: int,
@@ -377,7 +376,7 @@ class DirichletProcessMixtures:
         ranges = fitted.ranges
         keys = stream_keys(fitted.points, ranges, self.n_chains, self.random_state)
         shape, rate = map(float, self.alpha_prior)
-        labels = self._initial_labels(given, rows)
+        labels = self._initial_labels(given)
         if labels is None:
             labels = random_labels(keys, ranges, self.init_components)
         elif labels.ndim == 1:
@@ -414,7 +413,7 @@ class DirichletProcessMixtures:
         # An earlier fit of more sweeps may have kept more.
         n_draws = (self.n_sweeps - self.burn_in) // self.thin
         self._draws = Draws(draws.labels[:n_draws], *(trace[..., :n_draws] for trace in draws[1:]))
-        self._set_gibbs_attributes(given, rows)
+        self._set_gibbs_attributes(len(given.points))
         self._warn_unconverged_chains(given)
 
     def _run_chains(
@@ -437,12 +436,12 @@ class DirichletProcessMixtures:
                 if checkpoint is not None and self._state.sweep > saved:
                     write_checkpoint(checkpoint, self._state_facts, self._state)
 
-    def _set_gibbs_attributes(self, given: RaggedBatch, rows: Tensor) -> None:
+    def _set_gibbs_attributes(self, n_rows: int) -> None:
         draws = self._draws
         self.n_components_ = self._place(draws.n_components, self._models)
         self.alpha_ = self._place(draws.alpha, self._models)
         self.log_joint_ = self._place(draws.log_joint, self._models)
-        self.sampled_labels_ = self._place_rows(given, rows, draws.labels)
+        self.sampled_labels_ = self._place_rows(draws.labels, n_rows, -1)
         self.labels_ = self.sampled_labels_[-1].long()
         self.rhat_ = self._place(split_rhat(draws.log_joint), self._models)
         self.effective_sample_size_ = self._place(effective_sample_size(draws.log_joint), self._models)
@@ -464,12 +463,10 @@ class DirichletProcessMixtures:
                 f"{len(named)} of {given.n_models} models {what}: {names}; {remedy}.", ConvergenceWarning, stacklevel=5
             )
 
-    def _fit_variational(
-        self, given: RaggedBatch, fitted: RaggedBatch, rows: Tensor, prior: NormalInverseWishart
-    ) -> None:
+    def _fit_variational(self, given: RaggedBatch, fitted: RaggedBatch, prior: NormalInverseWishart) -> None:
         # About the prior mean, data far from the origin lose nothing to the rounding of means.
         points = (fitted.points.double() - prior.mean[fitted.model_of_row]).to(self.dtype or fitted.points.dtype)
-        resp = self._initial_responsibilities(given, fitted, rows, points)
+        resp = self._initial_responsibilities(given, fitted, points)
         centred = prior._replace(mean=torch.zeros_like(prior.mean))
         result = variational_inference(
             points,
@@ -492,7 +489,7 @@ class DirichletProcessMixtures:
         self.failures_ = dict(sorted({**self.failures_, **bad}.items()))
         self.failed_[list(bad)] = True
         self._variational = result
-        self._set_variational_attributes(given, rows, points, result)
+        self._set_variational_attributes(len(given.points), points, result)
         self._warn(
             given,
             ~self.converged_ & ~self.failed_,
@@ -500,9 +497,7 @@ class DirichletProcessMixtures:
             "raise max_iter or tol",
         )
 
-    def _initial_responsibilities(
-        self, given: RaggedBatch, fitted: RaggedBatch, rows: Tensor, points: Tensor
-    ) -> Tensor:
+    def _initial_responsibilities(self, given: RaggedBatch, fitted: RaggedBatch, points: Tensor) -> Tensor:
         n_points, n_components = len(points), self.truncation
         if self.resp_init is not None:
             resp = torch.as_tensor(self.resp_init, dtype=points.dtype, device=points.device)
@@ -514,8 +509,8 @@ class DirichletProcessMixtures:
                 )
             if not bool((resp >= 0).all()) or not torch.allclose(resp.sum(1), resp.new_ones(()), atol=1e-4):
                 raise ValueError("resp_init must not be negative and every row must sum to 1.")
-            return resp[given.index[rows]].contiguous()
-        labels = self._initial_labels(given, rows)
+            return resp[self._order].contiguous()
+        labels = self._initial_labels(given)
         if labels is None:
             # Each point goes to the nearest of the rows that k-means++ chooses.
             n_seeds = min(n_components, int(fitted.sizes.min()))
@@ -538,9 +533,7 @@ class DirichletProcessMixtures:
         resp = points.new_zeros(n_points, n_components)
         return resp.scatter_(1, labels[:, None], 1.0)
 
-    def _set_variational_attributes(
-        self, given: RaggedBatch, rows: Tensor, points: Tensor, result: VariationalResult
-    ) -> None:
+    def _set_variational_attributes(self, n_rows: int, points: Tensor, result: VariationalResult) -> None:
         mean = self.prior_.mean[self._models]
 
         def place(values: Tensor) -> Tensor:
@@ -562,7 +555,7 @@ class DirichletProcessMixtures:
         self.converged_ = place(result.converged)
         self.alpha_ = place(result.alpha)[:, None, None]
         labels = self._variational_labels(points, result)
-        self.labels_ = self._place_rows(given, rows, labels[None])
+        self.labels_ = self._place_rows(labels[None], n_rows, -1)
         used = torch.zeros(len(self._models), self.truncation, dtype=torch.bool, device=points.device)
         used[self._fitted.model_of_row, labels] = True
         self.n_components_ = self._place(used.sum(1).int(), self._models)[:, None, None]
@@ -733,9 +726,7 @@ class DirichletProcessMixtures:
         scores = leave_one_out(
             fitted.points, fitted.ranges, self._draws, prior, backend=self.backend, precision=self.precision
         )
-        out = scores.new_full((self.labels_.shape[-1],), float("nan"))
-        out[self._order] = scores
-        return out
+        return self._place_rows(scores, self.labels_.shape[-1], float("nan"))
 
     @property
     def _dtype(self) -> torch.dtype:
