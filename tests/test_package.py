@@ -79,5 +79,6 @@ def test_imports_point_one_way(folder):
         if folder == "kernels":
             assert all(name.startswith("fastdens.kernels") for name in own), path
         elif "cli" not in path.parts:
-            above = ("fastdens.cli",) if "analysis" in path.parts else ("fastdens.cli", "fastdens.analysis")
+            beside = {"analysis": ("fastdens.experiments",), "experiments": ("fastdens.analysis",)}
+            above = ("fastdens.cli", *beside.get(path.parent.name, ("fastdens.analysis", "fastdens.experiments")))
             assert not any(name.startswith(above) for name in own), path

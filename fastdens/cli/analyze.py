@@ -22,10 +22,10 @@ from fastdens.analysis import (
     find_modes,
     generative_classification,
 )
-from fastdens.cli.datasets import Images, load_images
 from fastdens.cli.densities import DENSITIES, Chains, density_options
-from fastdens.cli.networks import STAGES, small_image_resnet
-from fastdens.cli.training import FlippedLabels, flip_labels, predict, train
+from fastdens.experiments.images import Images, load_images
+from fastdens.experiments.networks import STAGES, small_image_resnet
+from fastdens.experiments.training import FlippedLabels, flip_labels, predict, train
 
 _PAPER_DIMENSIONS = (16, 16, 64, 64)
 _EXAMPLES_PER_DIMENSION = 8

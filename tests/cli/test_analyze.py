@@ -14,11 +14,11 @@ from PIL import Image
 
 import fastdens as fd
 from fastdens.cli import main
-from fastdens.cli.datasets import load_images
 from fastdens.cli.densities import DENSITIES
-from fastdens.cli.networks import small_image_resnet
-from fastdens.cli.training import flip_labels, predict, train
 from fastdens.convergence import rhat_threshold
+from fastdens.experiments.images import load_images
+from fastdens.experiments.networks import small_image_resnet
+from fastdens.experiments.training import flip_labels, predict, train
 
 QUICK = ["--epochs", "1", "--width", "4", "--image-size", "8", "--dimensions", "4", "4", "6", "6"]
 DENSITY = {"dp": ["--sweeps", "80", "--chains", "2"], "gmm": ["--density", "gmm"]}
