@@ -209,7 +209,7 @@ def _pooling(pool: Pool) -> Callable[[Tensor], Tensor]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode; each module is then given back the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -245,7 +245,7 @@ def _pooled_batches(
     """For each batch the pooled outputs by layer, and the labels beside them."""
     has_labels: bool | None = None
     widths: dict[str, int] = {}
-    with _evaluating(model), _recorded(modules) as outputs:
+    with evaluating(model), _recorded(modules) as outputs:
         for batch in loader:
             inputs, labels = _split(batch)
             if has_labels is None:

@@ -25,10 +25,10 @@ def as_labels(labels: ArrayLike | Tensor, n_examples: int, n_classes: int | None
     array = as_numpy(labels)
     if array.shape != (n_examples,) or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
-            f"labels are {array.dtype} of shape {array.shape}, but log_prob has {n_examples} examples: pass one "
+            f"labels are {array.dtype} of shape {array.shape}, but there are {n_examples} examples: pass one "
             "integer for each."
         )
     if n_examples and (array.min() < 0 or (n_classes is not None and array.max() >= n_classes)):
-        bound = "" if n_classes is None else f" and are under the number of models, {n_classes}"
+        bound = "" if n_classes is None else f" and are under the number of classes, {n_classes}"
         raise ValueError(f"labels run from {array.min()} to {array.max()}, but classes count from 0{bound}: renumber.")
     return array.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,43 +13,73 @@ from fastdens.analysis._arrays import as_labels, as_numpy
 
 
 class GenerativeClassification(NamedTuple):
-    """Scores of ``argmax_c log p(x | c)``; precision, recall and F1 are weighted by the size of each class."""
+    """Scores of ``argmax_c log p(x | c)``; precision, recall and F1 are weighted by the size of each class.
+
+    ``accuracy_standard_error`` and ``f1_standard_error`` are those of examples drawn anew, the densities being as
+    they are.
+    """
 
     accuracy: float
     precision: float
     recall: float
     f1: float
     predicted: NDArray[np.int64]
+    accuracy_standard_error: float
+    f1_standard_error: float
 
 
 def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> GenerativeClassification:
     """Classify each example by the class density that is largest at it.
+
+    Precision is zero for a class that is never predicted. The standard error of the accuracy is the binomial one; that
+    of F1 is the delta method's, F1 being a function of the shares of examples in each cell of the confusion matrix.
 
     Parameters
     ----------
     log_prob : array or Tensor
         [N, M], log-density of each example under every class. A class of NaN (not fitted) is never predicted.
     labels : array or Tensor
-        [N] integers from 0.
+        [N] integers from 0. Classes without examples, as those of a subset may be, weigh nothing.
 
     Raises
     ------
     ValueError
         If the shapes disagree, or an example has no density under any class.
-    """
-    from sklearn.metrics import precision_recall_fscore_support
 
+    References
+    ----------
+    Takahashi et al., Confidence interval for micro-averaged F1 and macro-averaged F1 scores, Applied Intelligence 52,
+    2022 (the delta method).
+    """
     values = as_numpy(log_prob)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"log_prob has shape {values.shape}, but it must be [N, M] with at least one example.")
-    labels = as_labels(labels, len(values), values.shape[1])
+    n_examples, n_classes = values.shape
+    labels = as_labels(labels, n_examples, n_classes)
     lost = np.isnan(values).all(1)
     if lost.any():
         raise ValueError(
             f"example {int(lost.argmax())} has no density under any class: its log_prob is NaN; leave it out."
         )
     predicted = np.nanargmax(values, 1).astype(np.int64)
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, average="weighted", zero_division=0)
+    correct = predicted == labels
+    accuracy = float(correct.mean())
+    # Shares of the examples: of a class, predicted as it, and both.
+    true, called, both = (
+        np.bincount(labels_of, minlength=n_classes) / n_examples for labels_of in (labels, predicted, labels[correct])
+    )
+    either = np.where(true + called > 0, true + called, 1.0)
+    precision = float((true * both / np.where(called > 0, called, 1.0)).sum())
+    f1 = float((true * 2 * both / either).sum())
+    # An example's part in F1 = sum_c 2 true both / (true + called), by the derivative in each share.
+    part = (2 * both * called / either**2)[labels] - (2 * both * true / either**2)[predicted]
+    part += np.where(correct, (2 * true / either)[labels], 0.0)
     return GenerativeClassification(
-        float((predicted == labels).mean()), float(precision), float(recall), float(f1), predicted
+        accuracy,
+        precision,
+        accuracy,
+        f1,
+        predicted,
+        math.sqrt(accuracy * (1 - accuracy) / n_examples),
+        float(part.std() / math.sqrt(n_examples)),
     )

@@ -1,214 +1,146 @@
-"""The analysis from images to report: train, extract, project, fit, compare."""
+"""The analysis from a network, or from activations, to the report."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from numpy.typing import NDArray
 
-import fastdens as fd
-from fastdens.activations import Activations, extract
-from fastdens.analysis import (
-    ClassLogDensity,
-    GenerativeClassification,
-    Modes,
-    class_log_density,
-    find_modes,
-    generative_classification,
+from fastdens.analysis import read_memorization_scores, split_agreement
+from fastdens.cli.layer_analysis import (
+    LayerAnalysis,
+    analyze_layer,
+    check_class_sizes,
+    groups_of_another_network,
+    projected_dimensions,
 )
-from fastdens.cli.densities import DENSITIES, Chains, density_options
-from fastdens.experiments.images import Images, load_images
-from fastdens.experiments.networks import STAGES, small_image_resnet
-from fastdens.experiments.training import FlippedLabels, flip_labels, predict, train
-
-_PAPER_DIMENSIONS = (16, 16, 64, 64)
-_EXAMPLES_PER_DIMENSION = 8
-
-
-@dataclass(frozen=True)
-class AnalyzeOptions:
-    """What ``fastdens analyze --help`` lists, with the same defaults; those of one density only are None until then."""
-
-    dataset: str = "digits"
-    data_root: Path = Path("data")
-    image_size: int | None = None
-    network: str = "resnet18"
-    width: int = 16
-    epochs: int = 20
-    flip: float = 0.1
-    dimensions: list[int] | None = None
-    density: str = "dp"
-    chains: int | None = None
-    sweeps: int | None = None
-    components: int | None = None
-    seed: int = 0
-    device: str | None = None
-    output: Path = Path("report")
-    overwrite: bool = False
-
-    def with_density_options(self) -> AnalyzeOptions:
-        """The same with what the density takes by default.
-
-        Raises
-        ------
-        ValueError
-            If there is no such density, or an option of another is given.
-        """
-        return replace(self, **density_options(self.density, vars(self)))
-
-    def as_json(self) -> dict[str, object]:
-        """The options with paths as text."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-
-class TrainedNetwork(NamedTuple):
-    """Labels that the network gives to its training and test images, and its activations for them."""
-
-    train_predicted: Tensor
-    test_predicted: Tensor
-    train: Activations
-    test: Activations
-
-
-class StageAnalysis(NamedTuple):
-    """What was found at one stage.
-
-    ``log_density`` [N] is that of each training example under the class of its given label; ``flipped_auc`` the
-    probability that a flipped example is less dense than another, NaN if none was flipped. ``n_components`` [M] is the
-    number of components of each class; ``chains`` is None where the density was not sampled.
-    """
-
-    layer: str
-    n_features: int
-    explained: float
-    n_components: np.ndarray
-    chains: Chains | None
-    log_density: np.ndarray
-    classes: ClassLogDensity
-    modes: Modes
-    held_out: GenerativeClassification
-    flipped_auc: float
+from fastdens.cli.memorization import estimate_scores
+from fastdens.cli.memorization_analysis import MemorizationAnalysis, Scores, analyze_memorization
+from fastdens.cli.options import AnalyzeOptions
+from fastdens.cli.robustness import RobustnessAnalysis, analyze_robustness
+from fastdens.cli.subject import Subject, load_subject, recipe_of
 
 
 class Analysis(NamedTuple):
-    """Everything that the report shows."""
+    """Everything that the report shows.
+
+    ``layer_agreement`` [L, L] is the adjusted Rand index of the groups that two layers split the classes into;
+    ``seed_agreement`` [L, S, S] that of two networks trained from different seeds, None where there is one network;
+    ``memorization`` and ``robustness`` are None where they were not asked for.
+    """
 
     options: AnalyzeOptions
-    images: Images
-    given: FlippedLabels
-    network: TrainedNetwork
-    stages: list[StageAnalysis]
+    subject: Subject
+    layers: list[LayerAnalysis]
+    layer_agreement: NDArray[np.float64]
+    seed_agreement: NDArray[np.float64] | None
+    memorization: MemorizationAnalysis | None
+    robustness: RobustnessAnalysis | None
+
+    def layer(self, name: str) -> LayerAnalysis:
+        """What was found at the layer of that name."""
+        return next(layer for layer in self.layers if layer.layer == name)
 
 
 def analyze(options: AnalyzeOptions) -> Analysis:
     """Run the analysis and write the report.
+
+    Networks that the folder of runs has already are not trained again, so that an analysis that was stopped goes on.
 
     Raises
     ------
     FileExistsError
         If there is a report in the output folder and it may not be replaced; this is found out before training.
     ValueError, FileNotFoundError
-        If an option is wrong or a data set is missing.
+        If an option is wrong, or data or scores are missing or do not fit.
     """
     from fastdens.cli.report import check_output, write_report
 
-    options = options.with_density_options()
+    options = options.with_defaults()
     check_output(options.output, options.overwrite)
-    images = load_images(options.dataset, options.data_root, options.image_size, options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
-    given = flip_labels(images.train_labels, options.flip, len(images.class_names), generator)
-    _say(
-        f"{options.dataset}: {len(images.train)} training images, {int(given.flipped.sum())} of them with a flipped "
-        f"label, {len(images.test)} test images, {len(images.class_names)} classes"
+    given = read_memorization_scores(options.memorization) if options.memorization else None
+    subject = load_subject(options)
+    if given is not None:
+        # Read again beside the labels: a file of other examples is told before anything is fitted.
+        given = read_memorization_scores(options.memorization, len(subject.labels), subject.labels.numpy())
+    check_class_sizes(subject, options)
+    _say(_about(subject, options))
+    layers = []
+    for layer, n_features in zip(subject.train.layers, projected_dimensions(subject, options), strict=True):
+        layers.append(analyze_layer(subject, layer, n_features, options))
+        _say(_about_layer(layers[-1]))
+    scores = None if given is None else Scores(given.scores, None, 0)
+    if options.memorization_networks:
+        scores = _estimated_scores(subject, options)
+    memorization = None if scores is None else analyze_memorization(subject, layers, scores, options)
+    robustness = analyze_robustness(subject, layers[-1], options) if options.bins else None
+    analysis = Analysis(
+        options,
+        subject,
+        layers,
+        split_agreement([layer.modes.group for layer in layers]),
+        _seed_agreement(subject, layers, options),
+        memorization,
+        robustness,
     )
-    network = _train_and_extract(options, images, given, generator)
-    accuracy = float((network.test_predicted == images.test_labels).double().mean())
-    _say(f"The network's accuracy on the test images: {accuracy:.2%}")
-    stages = []
-    for stage, layer in enumerate(STAGES):
-        stages.append(_analyze_stage(options, images, given, network, stage, layer))
-        _say(_summary(stages[-1]))
-    analysis = Analysis(options, images, given, network, stages)
     _say(f"Report: {write_report(analysis)}")
     return analysis
+
+
+def _estimated_scores(subject: Subject, options: AnalyzeOptions) -> Scores:
+    assert subject.images is not None
+    estimated = estimate_scores(
+        subject.images,
+        subject.labels,
+        recipe_of(options, epochs=options.memorization_epochs),
+        folder=options.runs,
+        n_networks=options.memorization_networks,
+        seed=options.seed,
+        processes=options.processes,
+        device=options.device,
+    )
+    assert options.memorization_networks is not None
+    return Scores(estimated.score, estimated.standard_error, options.memorization_networks)
+
+
+def _seed_agreement(
+    subject: Subject, layers: list[LayerAnalysis], options: AnalyzeOptions
+) -> NDArray[np.float64] | None:
+    if not subject.others:
+        return None
+    groups = [np.stack([layer.modes.group for layer in layers])]
+    groups += [groups_of_another_network(subject, other, options) for other in range(len(subject.others))]
+    return np.stack([split_agreement(list(of_layer)) for of_layer in np.stack(groups, 1)])
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
 
 
-def _summary(stage: StageAnalysis) -> str:
-    counts, chains = stage.n_components, stage.chains
+def _about(subject: Subject, options: AnalyzeOptions) -> str:
+    flips = "" if subject.flipped is None else f", {int(subject.flipped.sum())} of them with a flipped label"
+    tests = "" if subject.test_labels is None else f", {len(subject.test_labels)} test examples"
+    accuracy = ""
+    if subject.test_predicted is not None and subject.test_labels is not None:
+        share = float((subject.test_predicted == subject.test_labels).double().mean())
+        accuracy = f"; the network's accuracy on these is {share:.2%}"
+    return (
+        f"{options.subject}: {len(subject.labels)} training examples{flips}{tests}, {len(subject.class_names)} "
+        f"classes{accuracy}"
+    )
+
+
+def _about_layer(layer: LayerAnalysis) -> str:
+    counts, chains = layer.n_components, layer.chains
     sampled = (
         ""
         if chains is None
         else f" on average ({counts.min():.3g} to {counts.max():.3g} a class), chains of {chains.n_agreeing} of "
         f"{len(counts)} classes agree"
     )
-    groups = "one group" if stage.modes.n_groups == 1 else f"two groups, line at {stage.modes.line:.4g}"
-    return (
-        f"{stage.layer}: D = {stage.n_features}, K = {counts.mean():.3g}{sampled}, {groups}, held-out accuracy "
-        f"by density {stage.held_out.accuracy:.3f}, flipped labels found with AUC {stage.flipped_auc:.3f}"
-    )
-
-
-def _train_and_extract(
-    options: AnalyzeOptions, images: Images, given: FlippedLabels, generator: torch.Generator
-) -> TrainedNetwork:
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(options.seed)
-    model = small_image_resnet(options.network, len(images.class_names), images.train.shape[1], options.width)
-    model.to(device)
-    train(model, images.train, given.labels, epochs=options.epochs, generator=generator)
-    parts = [
-        extract(model, DataLoader(TensorDataset(x, y), batch_size=256), STAGES)
-        for x, y in ((images.train, given.labels), (images.test, images.test_labels))
-    ]
-    return TrainedNetwork(predict(model, images.train), predict(model, images.test), *parts)
-
-
-def _analyze_stage(
-    options: AnalyzeOptions,
-    images: Images,
-    given: FlippedLabels,
-    network: TrainedNetwork,
-    stage: int,
-    layer: str,
-) -> StageAnalysis:
-    activations = network.train.features[layer]
-    n_classes = len(images.class_names)
-    smallest = int(torch.bincount(given.labels, minlength=n_classes).min())
-    default = min(_PAPER_DIMENSIONS[stage], activations.shape[1], max(1, smallest // _EXAMPLES_PER_DIMENSION))
-    svd = fd.reduction.UncentredSVD(options.dimensions[stage] if options.dimensions else default)
-    points = svd.fit_transform(activations)
-    batch = fd.RaggedBatch.from_labels(points, given.labels, n_classes=n_classes, layer=layer)
-    density = DENSITIES[options.density]
-    own_options = {name: getattr(options, name) for name in density.options}
-    models, log_density, n_components, chains = density.fit(batch, options.seed, **own_options)
-    classes = class_log_density(log_density, given.labels)
-    return StageAnalysis(
-        layer,
-        svd.n_components,
-        float(svd.explained_.sum()),
-        n_components,
-        chains,
-        log_density,
-        classes,
-        find_modes(classes.mean),
-        generative_classification(models.log_prob(svd.transform(network.test.features[layer])), images.test_labels),
-        _auc(-log_density, given.flipped),
-    )
-
-
-def _auc(score: np.ndarray, positive: Tensor) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    if not 0 < int(positive.sum()) < len(positive):
-        return float("nan")
-    return float(roc_auc_score(positive.numpy(), score))
+    groups = "one group" if layer.modes.n_groups == 1 else f"two groups, line at {layer.modes.line:.4g}"
+    held_out = "" if layer.held_out is None else f", held-out accuracy by density {layer.held_out.accuracy:.3f}"
+    flipped = "" if np.isnan(layer.flipped_auc) else f", flipped labels found with AUC {layer.flipped_auc:.3f}"
+    return f"{layer.layer}: D = {layer.n_features}, K = {counts.mean():.3g}{sampled}, {groups}{held_out}{flipped}"

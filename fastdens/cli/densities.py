@@ -16,9 +16,8 @@ MAX_COMPONENTS = 6
 _RELATIVE_REG_COVAR = 1e-3
 
 INIT_COMPONENTS = 6
-THIN = 4
-# A fifth of the sweeps must hold the four kept draws that split R-hat needs.
-_FEWEST_SWEEPS = 5 * 4 * THIN
+# Split R-hat needs so many kept draws, and a fifth of the sweeps holds them.
+_FEWEST_DRAWS = 4
 
 
 class Chains(NamedTuple):
@@ -64,7 +63,9 @@ def burn_in(sweeps: int) -> int:
     return 4 * sweeps // 5
 
 
-def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, seed: int, *, chains: int, sweeps: int) -> Fit:
+def fit_dirichlet_process_mixtures(
+    batch: fd.RaggedBatch, seed: int, *, chains: int, sweeps: int, thin: int
+) -> Fit:
     """Dirichlet-process mixtures by collapsed Gibbs sampling, kept and started as in the paper.
 
     Raises
@@ -80,7 +81,7 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, seed: int, *, chains: 
     dp = fd.DirichletProcessMixtures(
         n_sweeps=sweeps,
         burn_in=burn_in(sweeps),
-        thin=THIN,
+        thin=thin,
         n_chains=chains,
         init_components=INIT_COMPONENTS,
         random_state=seed,
@@ -99,7 +100,7 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, seed: int, *, chains: 
         Chains(
             n_components,
             log_joint,
-            burn_in(sweeps) + THIN * np.arange(1, n_draws + 1),
+            burn_in(sweeps) + thin * np.arange(1, n_draws + 1),
             dp.rhat_.cpu().numpy(),
             dp.effective_sample_size_.cpu().numpy(),
             rhat_threshold(chains, n_draws),
@@ -122,7 +123,7 @@ def fit_gaussian_mixtures(batch: fd.RaggedBatch, seed: int, *, components: int |
 
 
 DENSITIES = {
-    "dp": Density(fit_dirichlet_process_mixtures, {"chains": 4, "sweeps": 400}),
+    "dp": Density(fit_dirichlet_process_mixtures, {"chains": 4, "sweeps": 400, "thin": 4}),
     "gmm": Density(fit_gaussian_mixtures, {"components": None}),
 }
 
@@ -145,9 +146,10 @@ def density_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         option: default if given[option] is None else given[option]
         for option, default in DENSITIES[name].options.items()
     }
-    sweeps = own.get("sweeps")
-    if sweeps is not None and sweeps < _FEWEST_SWEEPS:
+    sweeps, thin = own.get("sweeps"), own.get("thin")
+    if sweeps is not None and thin is not None and (sweeps - burn_in(sweeps)) // thin < _FEWEST_DRAWS:
         raise ValueError(
-            f"--sweeps is {sweeps}, but split R-hat needs the draws of at least {_FEWEST_SWEEPS} sweeps: raise it."
+            f"--sweeps is {sweeps}, but split R-hat needs {_FEWEST_DRAWS} draws of the last fifth, one every {thin} "
+            f"sweeps: raise it to {5 * _FEWEST_DRAWS * thin}, or lower --thin."
         )
     return own

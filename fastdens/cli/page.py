@@ -6,35 +6,73 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from fastdens.cli.analyze import Analysis
+
+FigureOf = Callable[["Analysis"], "Figure"]
+
+
+class Section(NamedTuple):
+    """A part of the report: whether an analysis has it, its numbers, its figures by name, and its HTML, which is made
+    from the numbers and the PNG of the figures."""
+
+    applies: Callable[[Analysis], bool]
+    numbers: Callable[[Analysis], Iterable[Number]]
+    figures: Mapping[str, FigureOf]
+    html: Callable[[Analysis, Numbers, Mapping[str, bytes]], str]
+
 
 class Number(NamedTuple):
-    """One number of the report; ``layer`` and ``class_name`` are empty where it belongs to none."""
+    """One number of the report, with its standard error and the ends of its interval where it has them.
+
+    What it belongs to is said by ``layer``, ``class_name``, ``other_class`` (of a pair) and ``group`` (a subset, a bin, a
+    predictor, a seed), empty where it belongs to none.
+    """
 
     quantity: str
-    layer: str
-    class_name: str
     value: float
+    layer: str = ""
+    class_name: str = ""
+    other_class: str = ""
+    group: str = ""
+    standard_error: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 class Numbers:
     """All numbers of a report, to be looked up by what they are."""
 
     def __init__(self, numbers: Iterable[Number]) -> None:
-        self.rows = list(numbers)
-        self._values = {number[:3]: number.value for number in self.rows}
+        self.rows = [Number(*row[:1], float(row.value), *row[2:6], *map(float, row[6:])) for row in numbers]
+        self._rows = {(row.quantity, row.layer, row.class_name, row.group): row for row in self.rows if not row.other_class}
 
-    def html(self, quantity: str, layer: str = "", class_name: str = "", digits: str = ".3f") -> str:
-        """The number as it stands on the page."""
-        value = self._values[quantity, layer, class_name]
-        shown = "–" if math.isnan(value) else format(int(value) if digits == "d" else value, digits)
-        return f'<data value="{value!r}">{shown}</data>'
+    def html(
+        self, quantity: str, layer: str = "", class_name: str = "", digits: str = ".3f", *, group: str = ""
+    ) -> str:
+        """The number as it stands on the page, with its standard error or its interval behind it."""
+        row = self._rows[quantity, layer, class_name, group]
+        if not math.isnan(row.low):
+            return f"{_data(row.value, digits)} [{_data(row.low, digits)}, {_data(row.high, digits)}]"
+        if not math.isnan(row.standard_error):
+            return f"{_data(row.value, digits)} ± {_data(row.standard_error, digits)}"
+        return _data(row.value, digits)
+
+
+def _data(value: float, digits: str) -> str:
+    if math.isnan(value):
+        shown = "–"
+    elif math.isinf(value):
+        shown = "∞" if value > 0 else "−∞"
+    else:
+        shown = format(int(value) if digits == "d" else value, digits)
+    return f'<data value="{value!r}">{shown}</data>'
 
 
 def csv_bytes(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
@@ -46,22 +84,46 @@ def csv_bytes(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def grid(n: int) -> tuple[Figure, list[Any]]:
-    """A figure and its axes, two a row."""
+def grid(n: int, height: float = 3.6) -> tuple[Figure, list[Any]]:
+    """A figure and its n axes, two a row (a single one is as wide as a row)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7.2), layout="constrained")
-    return figure, list(figure.subplots(math.ceil(n / 2), 2).flat)
+    n_rows, n_columns = math.ceil(n / 2), min(n, 2)
+    figure = Figure(figsize=(11, height * n_rows), layout="constrained")
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    for unused in axes[n:]:
+        unused.remove()
+    return figure, axes[:n]
 
 
 def png_bytes(figure: Figure) -> bytes:
     """A figure as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    return _saved(figure, "png", {"Software": None})
+
+
+def pdf_bytes(figure: Figure) -> bytes:
+    """A figure as PDF, of vectors and embedded fonts, the same bytes at every time."""
+    return _saved(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
+
+
+def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    from matplotlib import rc_context
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=130)
+    with rc_context({"pdf.fonttype": 42}):
+        figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)
     return buffer.getvalue()
+
+
+def by_layer_html(numbers: Numbers, layers: Iterable[str], columns: Mapping[str, str], group: str = "") -> str:
+    """A table of some quantities, with how each is shown, a row a layer."""
+    return table_html(
+        ["layer", *columns],
+        [
+            [escape(layer), *(numbers.html(quantity, layer, digits=d, group=group) for quantity, d in columns.items())]
+            for layer in layers
+        ],
+    )
 
 
 def table_html(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -10,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdens.progress import progress_bar
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 class FlippedLabels(NamedTuple):
@@ -29,6 +33,24 @@ def flip_labels(labels: Tensor, share: float, n_classes: int, generator: torch.G
     given = labels.clone()
     given[chosen] = (labels[chosen] + step) % n_classes
     return FlippedLabels(given, flipped)
+
+
+def check_training(*, epochs: int, batch_size: int, noise: float | Tensor, precision: str) -> None:
+    """Refuse what :func:`train` cannot do.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range or there is no such precision.
+    """
+    for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 2)):
+        if value < least:
+            raise ValueError(f"{name} is {value}, but training needs {least} or more: pass a larger number.")
+    deviations = torch.as_tensor(noise)
+    if not bool((deviations.isfinite() & (deviations >= 0)).all()):
+        raise ValueError(f"noise is {noise}, but it is a standard deviation: pass 0 or a positive number.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, but it is one of {', '.join(map(repr, PRECISIONS))}: pass one.")
 
 
 def _jittered(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -53,10 +75,17 @@ def train(
     batch_size: int = 64,
     learning_rate: float = 0.1,
     weight_decay: float = 5e-4,
+    noise: float | Tensor = 0.0,
+    jitter: bool = True,
+    precision: str = "float32",
+    examples: Tensor | None = None,
     generator: torch.Generator,
     progress: bool = True,
 ) -> None:
-    """Train in place: SGD with Nesterov momentum 0.9, one cycle of the learning rate, jittered images.
+    """Train in place: SGD with Nesterov momentum 0.9 and one cycle of the learning rate.
+
+    The same generator gives the same weights, bit for bit, on the same device with the same number of threads. The
+    model stays in the ``channels_last`` memory format.
 
     Parameters
     ----------
@@ -67,33 +96,83 @@ def train(
     epochs, batch_size : int
     learning_rate, weight_decay : float
         The largest rate of the cycle; the decay of weights.
+    noise : float or Tensor
+        Standard deviation, in the units of the images, of Gaussian noise that is added to them, drawn anew each time:
+        what randomized smoothing wants a network to be trained with. One number, or [1, channels, 1, 1].
+    jitter : bool
+        Turn, scale and move each image a little, each time otherwise.
+    precision : {"float32", "bfloat16"}
+        "bfloat16" is torch's automatic mixed precision: faster, weights stay float32.
+    examples : Tensor, optional
+        int64, indices of the examples to train on; by default all N.
     generator : torch.Generator
-        Of the order of the examples and the jitter.
+        On the CPU; of the order of the examples, the jitter and the noise.
     progress : bool
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or there is no such precision, or there are fewer than two examples.
+
+    References
+    ----------
+    Cohen et al., Certified adversarial robustness via randomized smoothing, ICML 2019, section 3.3 (the noise).
     """
+    check_training(epochs=epochs, batch_size=batch_size, noise=noise, precision=precision)
+    examples = torch.arange(len(images)) if examples is None else examples
+    n_examples = len(examples)
+    if n_examples < 2:
+        raise ValueError(f"there are {n_examples} examples to train on, but a network needs two or more: pass more.")
     device = next(model.parameters()).device
+    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
     )
-    n_batches = math.ceil(len(images) / batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * n_batches)
+    n_batches = math.ceil(n_examples / batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=epochs * n_batches, cycle_momentum=False
+    )
+    noise_generator = torch.Generator(device)
+    deviation = torch.as_tensor(noise, dtype=torch.float32, device=device)
+    noisy = bool(deviation.any())
+    if noisy:
+        noise_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     model.train()
-    with progress_bar("Training", epochs, shown=progress) as advance:
+    with progress_bar("Training", epochs, shown=progress) as advance, _deterministic_convolutions():
         for _ in range(epochs):
-            total, correct = 0.0, 0
+            # Summed on the device: reading them after each step would keep it waiting for the next.
+            total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
             # Near-equal batches: one of a single example would have no variance to normalize by.
-            for chosen in torch.randperm(len(images), generator=generator).tensor_split(n_batches):
-                batch, target = _jittered(images[chosen], generator).to(device), labels[chosen].to(device)
-                output = model(batch)
-                loss = F.cross_entropy(output, target)
+            for chosen in examples[torch.randperm(n_examples, generator=generator)].tensor_split(n_batches):
+                batch, target = images[chosen].to(device), labels[chosen].to(device)
+                if jitter:
+                    batch = _jittered(batch, generator)
+                if noisy:
+                    batch = batch + deviation * torch.randn(batch.shape, generator=noise_generator, device=device)
+                with mixed:
+                    output = model(batch.contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(output.float(), target)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                total += float(loss.detach()) * len(chosen)
-                correct += int((output.argmax(1) == target).sum())
-            advance(note=f"loss {total / len(images):.3f}, given labels fitted {correct / len(images):.3f}")
+                total += loss.detach() * len(chosen)
+                correct += (output.argmax(1) == target).sum()
+            advance(note=f"loss {total / n_examples:.3f}, given labels fitted {correct / n_examples:.3f}")
     model.eval()
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """Convolutions on a GPU by algorithms that give the same bits each time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 @torch.inference_mode()
@@ -101,4 +180,5 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Labels that the network gives, int64 [N], in main memory."""
     device = next(model.parameters()).device
     model.eval()
-    return torch.cat([model(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])
+    batches = (batch.to(device, memory_format=torch.channels_last) for batch in images.split(batch_size))
+    return torch.cat([model(batch).argmax(1).cpu() for batch in batches])

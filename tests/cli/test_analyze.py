@@ -1,4 +1,4 @@
-"""The command from images to report: its files, its numbers, its errors."""
+"""The command from images, or from activations, to report: its files, its numbers, its errors."""
 
 from __future__ import annotations
 
@@ -11,26 +11,37 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score, roc_auc_score
 
 import fastdens as fd
 from fastdens.cli import main
 from fastdens.cli.densities import DENSITIES
 from fastdens.convergence import rhat_threshold
-from fastdens.experiments.images import load_images
-from fastdens.experiments.networks import small_image_resnet
-from fastdens.experiments.training import flip_labels, predict, train
 
-QUICK = ["--epochs", "1", "--width", "4", "--image-size", "8", "--dimensions", "4", "4", "6", "6"]
+QUICK = ["--epochs", "1", "--width", "4", "--image-size", "8", "--dimensions", "4", "4", "6", "6", "--seeds", "2"]
+QUICK += ["--memorization-networks", "3", "--memorization-epochs", "1", "--bins", "2", "--bin-epochs", "1"]
+QUICK += ["--certified-examples", "6", "--certificate-draws", "50"]
+DRAWS = ["--entropy-draws", "200", "--divergence-draws", "50"]
 DENSITY = {"dp": ["--sweeps", "80", "--chains", "2"], "gmm": ["--density", "gmm"]}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 SAMPLED = ("component_counts", "trace")
+FIGURES = (
+    *("class_log_density", "split_agreement", "distance_and_divergence", "kl_matrix", "held_out_accuracy"),
+    *("flipped_labels", "memorization_by_density", "correlations", "subset_f1", "subset_divergence"),
+    "robustness_by_density",
+)
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     folders = {density: tmp_path_factory.mktemp("analysis") / density for density in DENSITY}
+    runs = tmp_path_factory.mktemp("runs")
     for density, folder in folders.items():
-        assert main(["analyze", *QUICK, *DENSITY[density], "--output", str(folder)]) == 0
+        # The second analysis finds the networks that the first has trained.
+        options = [*QUICK, *DRAWS, *DENSITY[density], "--runs", str(runs)]
+        assert main(["analyze", *options, "--output", str(folder)]) == 0
     return folders
 
 
@@ -46,20 +57,33 @@ def rows(file):
 
 def values_of(folder):
     numbers = rows(folder / "numbers.csv")
-    return {(n["quantity"], n["layer"], n["class_name"]): float(n["value"]) for n in numbers}
+    return {
+        (n["quantity"], n["layer"], n["class_name"]): float(n["value"])
+        for n in numbers
+        if not (n["group"] or n["other_class"])
+    }
+
+
+def grouped_values_of(folder, quantity):
+    numbers = rows(folder / "numbers.csv")
+    return {(n["layer"], n["group"]): float(n["value"]) for n in numbers if n["quantity"] == quantity}
 
 
 def test_every_number_of_the_page_is_in_the_csv_and_the_json(report):
     page = (report / "report.html").read_text()
     shown = re.findall(r'<data value="([^"]+)">([^<]*)</data>', page)
-    assert len(shown) > 200
-    in_csv = {row["value"] for row in rows(report / "numbers.csv")}
+    assert len(shown) > 400
+    parts = ("value", "standard_error", "low", "high")
+    in_csv = {row[part] for row in rows(report / "numbers.csv") for part in parts}
     assert {value for value, _ in shown} <= in_csv
-    in_json = {repr(row["value"]) for row in json.loads((report / "report.json").read_text())["numbers"]}
-    assert {value for value, _ in shown if value != "nan"} <= in_json
+    numbers = json.loads((report / "report.json").read_text(), parse_constant=pytest.fail)["numbers"]
+    in_json = {repr(row[part]) for row in numbers for part in parts}
+    assert {value for value, _ in shown if math.isfinite(float(value))} <= in_json
     for value, text in shown:
-        if text != "–":
+        if math.isfinite(float(value)):
             assert float(text) == pytest.approx(float(value), abs=0.0051, rel=0.051)
+        else:
+            assert text in ("–", "∞")
     # No number of a result stands outside of those elements.
     prose = re.sub(r"<(style|script|code|title|h1)[^>]*>.*?</\1>|<data.*?</data>|<[^>]+>", " ", page, flags=re.S)
     assert set(re.findall(r"\b\d+\.\d+\b", prose)) <= {"0.5"}
@@ -68,9 +92,14 @@ def test_every_number_of_the_page_is_in_the_csv_and_the_json(report):
 def test_the_page_is_self_contained_and_figures_are_beside_it(report):
     page = (report / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    for name in ("class_log_density", "flipped_labels", "held_out_accuracy"):
+    captions = re.findall(r'<figure><img alt="([^"]+)".*?<figcaption>(.*?)</figcaption>', page, flags=re.S)
+    named = {alt.replace(" ", "_"): caption for alt, caption in captions}
+    assert set(FIGURES) <= set(named)
+    for name, caption in named.items():
+        assert "<data" in caption, name
         with Image.open(report / f"{name}.png") as image:
-            assert image.size[0] > 800
+            assert image.size[0] > 600
+        assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not list(report.glob(".*"))
 
 
@@ -124,7 +153,7 @@ def test_the_density_of_a_fit_is_that_of_the_estimator_and_its_warning_is_left_t
     with pytest.warns(fd.ConvergenceWarning):
         estimator.fit(batch)
     recwarn.clear()
-    fit = DENSITIES["dp"].fit(batch, 5, chains=3, sweeps=80)
+    fit = DENSITIES["dp"].fit(batch, 5, chains=3, sweeps=80, thin=4)
     assert not recwarn.list
     assert torch.equal(fit.models.score_samples(batch), estimator.score_samples(batch))
     np.testing.assert_array_equal(fit.n_components, estimator.n_components_.double().mean((1, 2)).numpy())
@@ -135,7 +164,7 @@ def test_the_density_of_a_fit_is_that_of_the_estimator_and_its_warning_is_left_t
 
 def test_numbers_follow_from_the_examples(report):
     examples, value = rows(report / "examples.csv"), values_of(report)
-    assert len(examples) == value["training images", "", ""] == 1437
+    assert len(examples) == value["training examples", "", ""] == 1437
     flipped = np.array([row["flipped"] == "1" for row in examples])
     assert flipped.sum() == value["flipped labels", "", ""] == 144
     differs = np.array([row["true label"] != row["given label"] for row in examples])
@@ -148,18 +177,139 @@ def test_numbers_follow_from_the_examples(report):
     assert value["flipped AUC", "layer4", ""] == pytest.approx(below, abs=1e-4)
 
 
-def test_an_earlier_report_and_files_of_others_stay(reports, capsys):
-    report, quick = reports["gmm"], [*QUICK, *DENSITY["gmm"], "--components", "1"]
+def test_an_earlier_report_and_files_of_others_stay(reports, tmp_path, capsys):
+    report, quick = reports["gmm"], ["--epochs", "1", "--width", "4", "--image-size", "8", *DRAWS, *DENSITY["gmm"]]
+    quick += ["--memorization-networks", "0", "--bins", "0", "--seeds", "1", "--components", "1"]
     (report / "mine.txt").write_text("mine")
     before = (report / "report.html").read_bytes()
-    assert main(["analyze", *quick, "--output", str(report)]) == 1
+    quick += ["--runs", str(tmp_path / "runs"), "--output", str(report)]
+    assert main(["analyze", *quick]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert (report / "report.html").read_bytes() == before
-    assert main(["analyze", *quick, "--flip", "0", "--output", str(report), "--overwrite"]) == 0
+    assert main(["analyze", *quick, "--flip", "0", "--overwrite"]) == 0
     assert (report / "mine.txt").read_text() == "mine"
-    value = {(n["quantity"], n["layer"]): float(n["value"]) for n in rows(report / "numbers.csv")}
-    assert math.isnan(value["flipped AUC", "layer1"])
+    page = (report / "report.html").read_text()
+    for absent in ("Flipped labels", "Memorization", "robustness", "seeds"):
+        assert absent not in page
     json.loads((report / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_memorization_follows_from_the_networks(report):
+    examples, value = rows(report / "examples.csv"), values_of(report)
+    score = np.array([float(row["memorization score"]) for row in examples])
+    known = np.isfinite(score)
+    assert value["examples with a memorization score", "", ""] == known.sum() > 500
+    assert value["mean memorization score", "", ""] == pytest.approx(score[known].mean())
+    for layer in LAYERS:
+        density = np.array([float(row[f"log-density {layer}"]) for row in examples])
+        expected = spearmanr(score[known], density[known])[0]
+        assert value["Spearman correlation of memorization", layer, ""] == pytest.approx(expected, abs=1e-9)
+    bins = np.array_split(np.argsort(density[known], kind="stable"), 10)
+    means = grouped_values_of(report, "mean memorization score of a bin")
+    for b, own in enumerate(bins):
+        assert means["layer4", f"bin {b + 1}"] == pytest.approx(score[known][own].mean())
+
+
+def test_robustness_is_of_each_bin(report):
+    tried = grouped_values_of(report, "examples tried")
+    assert tried["layer4", "bin 1"] == tried["layer4", "bin 2"] == 6
+    radius = grouped_values_of(report, "mean certified radius")
+    # Fifty draws, all of them right, certify no more than this.
+    assert 0 <= radius["layer4", "bin 1"] < 0.5 * 1.2
+    bins = np.array([int(row["density bin"]) for row in rows(report / "examples.csv")])
+    density = np.array([float(row["log-density layer4"]) for row in rows(report / "examples.csv")])
+    label = np.array([row["given label"] for row in rows(report / "examples.csv")])
+    for c in "0123456789":
+        own = label == c
+        assert abs((bins[own] == 1).sum() - (bins[own] == 2).sum()) <= 1
+        assert density[own & (bins == 1)].max() <= density[own & (bins == 2)].min()
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory):
+    """Activations of classes of two densities, with a tenth of the labels flipped, and scores that are higher there."""
+    rng = np.random.default_rng(20)
+    folder = tmp_path_factory.mktemp("handed-in")
+    n_classes, n, width = 24, 60, 5
+    spread = np.where(np.arange(n_classes) < 10, 0.2, 1.5)
+    parts = {}
+    for part in ("train", "test"):
+        labels = np.repeat(np.arange(n_classes), n)
+        centres = 40 * np.random.default_rng(3).normal(size=(n_classes, width))
+        x = centres[labels] + spread[labels, None] * rng.normal(size=(len(labels), width))
+        flipped = (rng.random(len(labels)) < 0.1) & (part == "train")
+        labels = np.where(flipped, (labels + 7) % n_classes, labels)
+        order = rng.permutation(len(labels))
+        (folder / part).mkdir()
+        np.save(folder / part / "deep.npy", x[order].astype(np.float32))
+        np.save(folder / part / "first.npy", rng.normal(size=x.shape).astype(np.float32))
+        np.save(folder / part / "labels.npy", labels[order])
+        parts[part] = x[order], labels[order], flipped[order]
+    scores = np.clip(parts["train"][2] + 0.1 * rng.normal(size=len(order)), 0, 1).astype(np.float32)
+    np.savez(folder / "scores.npz", tr_mem=scores, tr_labels=parts["train"][1].astype(np.int32))
+    (folder / "train" / "class_names.txt").write_text("\n".join(f"class-{c}" for c in range(n_classes)))
+    return folder, parts, scores
+
+
+def test_activations_alone_give_every_figure_that_needs_no_network(handed_in, tmp_path, capsys):
+    folder, parts, scores = handed_in
+    output = tmp_path / "report"
+    options = ["--activations", str(folder / "train"), "--test-activations", str(folder / "test"), *DRAWS]
+    options += ["--memorization", str(folder / "scores.npz"), "--density", "gmm", "--components", "1"]
+    options += ["--layers", "first", "deep"]
+    assert main(["analyze", *options, "--output", str(output)]) == 0
+    value, examples = values_of(output), rows(output / "examples.csv")
+    x, labels, flipped = parts["train"]
+    # The planted groups: ten classes are denser, at the layer that was made of them and not at the other.
+    assert value["groups", "deep", ""] == 2 and value["groups", "first", ""] == 1
+    assert [value["class group", "deep", f"class-{c}"] for c in range(24)] == [1] * 10 + [0] * 14
+    # The planted flips.
+    density = np.array([float(row["log-density deep"]) for row in examples])
+    assert roc_auc_score(flipped, -density) > 0.9
+    own = x[labels == 4]
+    assert value["class mean pairwise distance", "deep", "class-4"] == pytest.approx(pdist(own).mean(), rel=1e-4)
+    assert value["Spearman correlation of memorization", "deep", ""] == pytest.approx(spearmanr(scores, density)[0])
+    assert value["held-out accuracy", "deep", ""] > 0.99 > 0.2 > value["held-out accuracy", "first", ""]
+    assert value["held-out F1", "deep", ""] == pytest.approx(f1_score(labels, labels, average="weighted"), abs=0.01)
+    f1 = grouped_values_of(output, "subset F1")
+    assert f1["deep", "most memorized"] < 0.3 and f1["deep", "least memorized"] > 0.95
+    for name in ("class_log_density", "kl_matrix", "correlations", "subset_f1", "subset_divergence"):
+        assert (output / f"{name}.pdf").exists()
+    assert not (output / "robustness_by_density.png").exists()
+    assert "24 classes" in capsys.readouterr().out
+
+
+def test_errors_of_activations_are_one_sentence(handed_in, tmp_path, capsys):
+    folder, (x, labels, _), scores = handed_in[0], handed_in[1]["train"], handed_in[2]
+
+    def error_of(*arguments):
+        assert main(["analyze", *map(str, arguments), *DRAWS, "--output", str(tmp_path / "out")]) == 1
+        assert not (tmp_path / "out").exists()
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "Traceback" not in error
+        return error
+
+    train = folder / "train"
+    assert "'deep'" in error_of("--activations", train, "--layers", "deap")
+    assert "labels.npy" in error_of("--activations", save(tmp_path / "unlabelled", x))
+    few = np.where(np.arange(len(labels)) < 3, 24, labels)
+    assert "'24' has 3 training examples" in error_of("--activations", save(tmp_path / "few", x, few))
+    assert "holds no activations" in error_of("--activations", tmp_path / "nowhere")
+    assert "--memorization-networks" in error_of("--activations", train, "--memorization-networks", 4)
+    assert "--dimensions has 3 numbers" in error_of("--activations", train, "--dimensions", 2, 2, 2)
+    np.save(tmp_path / "short.npy", scores[:-1])
+    short = error_of("--activations", train, "--memorization", tmp_path / "short.npy")
+    assert str(len(scores) - 1) in short and str(len(scores)) in short
+    np.savez(tmp_path / "named.npz", tr_memm=scores)
+    assert "tr_mem" in error_of("--activations", train, "--memorization", tmp_path / "named.npz")
+
+
+def save(folder, x, labels=None):
+    folder.mkdir()
+    np.save(folder / "layer.npy", x.astype(np.float32))
+    if labels is not None:
+        np.save(folder / "labels.npy", labels)
+    return folder
 
 
 def test_errors_are_one_sentence(tmp_path, capsys):
@@ -168,71 +318,11 @@ def test_errors_are_one_sentence(tmp_path, capsys):
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "'CIFAR10'" in error_of("--dataset", "CIFAR_10")
-    assert "--data-root" in error_of("--dataset", "CIFAR10", "--data-root", str(tmp_path))
+    assert "'CIFAR100'" in error_of("--dataset", "CIFAR_100x")
+    assert "CIFAR10" in error_of("--dataset", "CIFAR10", "--data-root", str(tmp_path))
     assert "'resnet18'" in error_of("--network", "resnet_18")
     assert "--components is for --density gmm, but the density is dp" in error_of("--components", "3")
     assert "--sweeps is for --density dp, but the density is gmm" in error_of("--density", "gmm", "--sweeps", "90")
     assert "--chains is for --density dp" in error_of("--density", "gmm", "--chains", "4")
     assert "--sweeps is 79, but" in error_of("--sweeps", "79")
-    (tmp_path / "folder" / "train" / "a").mkdir(parents=True)
-    assert "no folder 'val'" in error_of("--dataset", str(tmp_path / "folder"))
-
-
-def test_folders_of_images(tmp_path, rng):
-    for part, n in (("train", 3), ("test", 2)):
-        for name in ("cat", "dog"):
-            (tmp_path / part / name).mkdir(parents=True)
-            for i in range(n):
-                pixels = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.png")
-    images = load_images(str(tmp_path), tmp_path, 12, 0)
-    assert images.train.shape == (6, 3, 12, 12) and images.test.shape == (4, 3, 12, 12)
-    assert images.class_names == ("cat", "dog") and images.test_labels.tolist() == [0, 0, 1, 1]
-    (tmp_path / "test" / "emu").mkdir()
-    with pytest.raises((ValueError, FileNotFoundError), match="emu"):
-        load_images(str(tmp_path), tmp_path, 12, 0)
-
-
-def test_flipped_labels_are_other_labels_and_uniform(seed):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(60_000) % 4
-    given, flipped = flip_labels(labels, 0.5, 4, generator)
-    assert int(flipped.sum()) == 30_000 and torch.equal(given != labels, flipped)
-    step = torch.bincount((given - labels)[flipped] % 4, minlength=4)
-    assert step[0] == 0 and (step[1:] - 10_000).abs().max() < 5 * (30_000 * 2 / 9) ** 0.5
-
-
-def test_networks_have_the_stem_and_the_widths_of_the_paper():
-    for name, width, features in (("resnet18", 64, 512), ("resnet18", 6, 48), ("resnet50", 8, 256)):
-        model = small_image_resnet(name, 7, 1, width).eval()
-        stages = stage_shapes(model, torch.randn(2, 1, 16, 16))
-        assert stages["layer1"][2:] == (16, 16) and stages["layer4"] == (2, features, 2, 2)
-    import torchvision
-
-    ours, theirs = small_image_resnet("resnet18", 10, 3, 64), torchvision.models.resnet18(num_classes=10)
-    assert {k: v.shape for k, v in ours.state_dict().items() if k != "conv1.weight"} == {
-        k: v.shape for k, v in theirs.state_dict().items() if k != "conv1.weight"
-    }
-
-
-def stage_shapes(model, x):
-    shapes = {}
-    for name in ("layer1", "layer2", "layer3", "layer4"):
-        model.get_submodule(name).register_forward_hook(lambda _m, _i, o, name=name: shapes.update({name: o.shape}))
-    with torch.no_grad():
-        model(x)
-    return shapes
-
-
-def test_training_learns_and_repeats(seed):
-    images = load_images("digits", None, 8, 0)
-    weights = []
-    for _ in range(2):
-        torch.manual_seed(seed)
-        model = small_image_resnet("resnet18", 10, 1, 4)
-        generator = torch.Generator().manual_seed(seed)
-        train(model, images.train, images.train_labels, epochs=3, generator=generator, progress=False)
-        weights.append(model.fc.weight)
-    assert torch.equal(*weights)
-    assert float((predict(model, images.test) == images.test_labels).double().mean()) > 0.5
+    assert "--test-activations goes with --activations" in error_of("--test-activations", str(tmp_path))

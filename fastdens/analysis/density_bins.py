@@ -1,0 +1,65 @@
+"""Examples in bins of equal size, from the least to the most dense."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.validation import check_integer
+
+
+def density_bins(
+    log_density: ArrayLike | Tensor, n_bins: int, labels: ArrayLike | Tensor | None = None
+) -> NDArray[np.int64]:
+    """The bin of each example when they are sorted by density and cut into ``n_bins`` of equal size.
+
+    Sizes differ by one example at most, also within each class where labels are given. Equal densities stay in the
+    order of the examples.
+
+    Parameters
+    ----------
+    log_density : array or Tensor
+        [N], log-density of each example under its own class (nats).
+    n_bins : int
+        From 1 to N.
+    labels : array or Tensor, optional
+        [N] integers from 0. The examples of each class are sorted and cut on their own, so that every bin holds the
+        same share of each class; without, a class may fill some bins and miss others.
+
+    Returns
+    -------
+    ndarray
+        int64 [N], 0 for the least dense.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes disagree, there are more bins than examples, or a density is NaN.
+
+    References
+    ----------
+    Jamroz & Kurdziel, AAAI 2023.
+    """
+    values = as_numpy(log_density).astype(np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"log_density has shape {values.shape}, but it must be [N].")
+    if check_integer("n_bins", n_bins, 1) > len(values):
+        raise ValueError(f"n_bins is {n_bins}, but there are {len(values)} examples: pass {len(values)} bins at most.")
+    bad = np.isnan(values)
+    if bad.any():
+        raise ValueError(f"the log-density of example {int(bad.argmax())} is NaN: leave it out.")
+    labels = np.zeros(len(values), np.int64) if labels is None else as_labels(labels, len(values))
+    order = np.lexsort((values, labels))
+    sizes = np.unique(labels, return_counts=True)[1]
+    out = np.empty(len(values), np.int64)
+    # What does not divide goes to one bin each, where the last class stopped: so the totals differ by one at most too.
+    start = next_bin = 0
+    for size in sizes:
+        share, rest = divmod(int(size), n_bins)
+        counts = np.full(n_bins, share)
+        counts[(next_bin + np.arange(rest)) % n_bins] += 1
+        out[order[start : start + size]] = np.repeat(np.arange(n_bins), counts)
+        start, next_bin = start + size, (next_bin + rest) % n_bins
+    return out

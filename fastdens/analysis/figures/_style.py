@@ -1,0 +1,128 @@
+"""What the figures have in common: colours, markers, ticks of classes and layers, legends, remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito's colours, which stay apart under every common colour blindness.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
+PURPLE, YELLOW, SKY_BLUE = "#CC79A7", "#E69F00", "#56B4E9"
+
+SMALL = 8  # points: the smallest text of a figure
+MANY_CLASSES = 30  # beyond these the names of classes are left out
+MANY_POINTS = 5_000  # beyond these points are pixels in a PDF too
+
+
+class SeriesStyle(NamedTuple):
+    """What tells a series apart: its colour, and a marker, a kind of line or a hatch."""
+
+    colour: str
+    marker: str
+    line: Any
+    hatch: str
+
+
+STYLES = (
+    SeriesStyle(BLUE, "o", "-", ""),
+    SeriesStyle(ORANGE, "s", "--", "///"),
+    SeriesStyle(GREEN, "^", "-.", "..."),
+    SeriesStyle(PURPLE, "D", ":", "xxx"),
+    SeriesStyle(YELLOW, "v", (0, (5, 1, 1, 1, 1, 1)), "\\\\\\"),
+    SeriesStyle(SKY_BLUE, "P", (0, (3, 2, 1, 2)), "++"),
+    SeriesStyle("black", "X", (0, (8, 2)), "--"),
+)
+
+
+def spacing(axes: Axes, n: int, which: str = "x") -> float:
+    """Points of paper between neighbours when ``n`` positions share an axis."""
+    length = axes.bbox.width if which == "x" else axes.bbox.height
+    return float(length * 72 / axes.figure.dpi / n)
+
+
+def dodge(n: int) -> NDArray[np.floating]:
+    """Shifts of ``n`` series that share positions, so that their bars stand side by side."""
+    return (np.arange(n) - (n - 1) / 2) * min(0.22, 0.7 / n)
+
+
+def draw_intervals(axes: Axes, x: NDArray[Any], ends: NDArray[np.float64], **style: Any) -> None:
+    """A bar from the low to the high end [2, n] at each x that has both."""
+    drawn = np.isfinite(ends).all(0)
+    axes.vlines(x[drawn], ends[0, drawn], ends[1, drawn], rasterized=int(drawn.sum()) > MANY_POINTS, **style)
+
+
+def name_ticks(axes: Axes, names: Sequence[str], which: str = "x") -> None:
+    """One tick a name at 0, 1, ...; upright where they would run into each other, long names without their middle."""
+    shown = [name if len(name) <= 24 else f"{name[:9]}…{name[-14:]}" for name in names]
+    room = spacing(axes, len(shown), which)
+    size = 10 if room >= 13 else SMALL
+    if which == "y":
+        axes.set_yticks(range(len(shown)), shown, fontsize=size)
+    else:
+        # A letter is about 0.65 of its size wide.
+        rotation = 90 if max(map(len, shown)) * 0.65 * size > room else 0
+        axes.set_xticks(range(len(shown)), shown, fontsize=size, rotation=rotation)
+        axes.set_xlim(-0.5 - 0.03 * len(shown), len(shown) - 0.5 + 0.03 * len(shown))
+
+
+def lay_out(axes: Axes) -> None:
+    """Give the axes the size they will have beside their labels, for what is measured next."""
+    figure = axes.figure.figure
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
+def make_room(axes: Axes, share: float) -> None:
+    """Leave the uppermost ``share`` of the axes free of data."""
+    transform = axes.yaxis.get_transform()
+    low, high = transform.transform(np.array(axes.get_ylim(), np.float64))
+    top = transform.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0]
+    axes.set_ylim(top=float(top))
+
+
+def legend_above_data(axes: Axes, *twins: Axes, handles: Sequence[Any] | None = None) -> None:
+    """A legend inside the axes, in as few rows as fit, with the data of the axes and their twins kept below it.
+
+    It comes last, when ticks and labels are there.
+    """
+    lay_out(axes)
+    if handles is None:
+        handles = axes.get_legend_handles_labels()[0]
+    for n_columns in range(len(handles), 0, -1):
+        legend = axes.legend(
+            handles=list(handles), loc="upper left", ncols=n_columns, frameon=False, fontsize=SMALL + 0.5,
+            columnspacing=1.2, handletextpad=0.5, handlelength=2.2, borderaxespad=0.2,
+        )  # fmt: skip
+        # Marks of a hundred classes are small; those of the legend need not be.
+        for line in legend.get_lines():
+            line.set_markersize(max(5, line.get_markersize()))
+        extent = legend.get_window_extent()
+        if extent.width <= 0.97 * axes.bbox.width:
+            break
+    for own in (axes, *twins):
+        make_room(own, min(0.6, 1.05 * extent.height / axes.bbox.height))
+
+
+def remark(axes: Axes, text: str) -> None:
+    """Say something above the axes, at the right, after what stands there already."""
+    before = axes.get_title(loc="right")
+    axes.set_title(f"{before}; {text}" if before else text, loc="right", fontsize=SMALL, color=GREY, pad=3)
+
+
+def remark_left_out(axes: Axes, n_left_out: int, n: int, what: str) -> None:
+    """Say how many values could not be drawn, if any."""
+    if n_left_out:
+        remark(axes, f"{n_left_out:,} of {n:,} {what} not finite, left out")
+
+
+def fraction_axis(axes: Axes) -> None:
+    """A y axis from 0 to 1, or to the end of the highest bar of an error, and a little more."""
+    axes.set_ylim(0, max(1, float(axes.dataLim.y1)) + 0.02)
+    axes.set_yticks(np.linspace(0, 1, 6))

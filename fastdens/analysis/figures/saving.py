@@ -1,0 +1,53 @@
+"""A figure on the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdens.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
+    """Write a figure as PNG, at 200 dots per inch, and as PDF, with its fonts in it as TrueType (type 42).
+
+    The same figure gives the same bytes: no date is written.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path-like
+        Without a suffix: ``.png`` and ``.pdf`` are appended. Missing folders are created.
+    overwrite : bool
+        Replace what is there.
+
+    Returns
+    -------
+    (Path, Path)
+        Of the PNG and of the PDF.
+
+    Raises
+    ------
+    ValueError
+        If the path has one of the suffixes already.
+    FileExistsError
+        If one of the files exists and may not be replaced; then neither is written.
+    """
+    from matplotlib import rc_context
+
+    stem = Path(path)
+    if stem.suffix in (".png", ".pdf"):
+        raise ValueError(f"{stem} ends in {stem.suffix}, but both a PNG and a PDF are written: leave the suffix out.")
+    png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
+    with (
+        written_whole(png, overwrite=overwrite) as png_partial,
+        written_whole(pdf, overwrite=overwrite) as pdf_partial,
+        rc_context({"pdf.fonttype": 42}),
+    ):
+        figure.savefig(png_partial, format="png", dpi=200, metadata={"Software": None})
+        figure.savefig(pdf_partial, format="pdf", dpi=200, metadata={"CreationDate": None})
+    return png, pdf

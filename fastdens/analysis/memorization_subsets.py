@@ -1,0 +1,75 @@
+"""The most memorized, the least memorized and random examples, as many of each class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.validation import check_integer
+
+
+class Subsets(NamedTuple):
+    """Indices of examples, int64 [classes * size], class after class.
+
+    In each class the examples of ``most`` fall in score, those of ``least`` rise, and those of ``random`` are in random
+    order.
+    """
+
+    most: NDArray[np.int64]
+    least: NDArray[np.int64]
+    random: NDArray[np.int64]
+
+
+def memorization_subsets(
+    scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, size: int, *, random_state: int = 0
+) -> Subsets:
+    """``size`` examples of every class with the highest memorization scores, the lowest, and at random.
+
+    Equal scores, of which there are many at zero, are ordered at random. Examples whose score is not finite are in no
+    subset. Subsets may share examples: the most and the least memorized do in a class under twice ``size``.
+
+    Parameters
+    ----------
+    scores : array or Tensor
+        [N], memorization score of each example.
+    labels : array or Tensor
+        [N] integers from 0.
+    size : int
+        Examples of each class in each subset, at least 1.
+    random_state : int
+        A class's examples depend on it and on that class alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes disagree, or a class has fewer than ``size`` examples with a finite score.
+
+    References
+    ----------
+    Feldman & Zhang, What Neural Networks Memorize and Why, NeurIPS 2020 (the scores). Jamroz & Kurdziel, AAAI 2023.
+    """
+    check_integer("size", size, 1)
+    check_integer("random_state", random_state, 0)
+    values = as_numpy(scores).astype(np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"scores has shape {values.shape}, but it must be [N] with at least one example.")
+    labels = as_labels(labels, len(values))
+    finite = np.isfinite(values)
+    parts = []
+    for c in np.unique(labels):
+        members = np.flatnonzero((labels == c) & finite)
+        if len(members) < size:
+            raise ValueError(
+                f"class {c} has {len(members)} example{'s' * (len(members) != 1)} with a finite score, but size is "
+                f"{size}: lower size or leave the class out."
+            )
+        rng = np.random.default_rng([random_state, c])
+        # A stable sort leaves equal scores in the order of the shuffle.
+        shuffled = rng.permutation(members)
+        rising = shuffled[np.argsort(values[shuffled], kind="stable")]
+        parts.append(Subsets(rising[::-1][:size], rising[:size], rng.permutation(members)[:size]))
+    return Subsets(*map(np.concatenate, zip(*parts, strict=True)))

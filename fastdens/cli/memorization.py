@@ -1,0 +1,126 @@
+"""Memorization scores of the training examples, by many networks that each see a share of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastdens.analysis.memorization import MemorizationScores, memorization_scores
+from fastdens.cli.options import MemorizationOptions
+from fastdens.cli.subject import images_and_labels, recipe_of
+from fastdens.experiments.images import Images
+from fastdens.experiments.training import FlippedLabels
+from fastdens.experiments.training_runs import Recipe, load_predictions, subset_runs, train_runs
+from fastdens.files import written_whole
+
+# Feldman & Zhang call an example memorized from here on.
+_MEMORIZED = 0.25
+
+
+def memorization(options: MemorizationOptions) -> MemorizationScores:
+    """Train the networks that are not in the folder of runs yet, estimate the scores and write them to a file.
+
+    The file is an npz archive of ``tr_mem`` float32 [N], as in the score files of Feldman & Zhang; ``tr_labels`` int32
+    [N], the labels that the networks were trained with; ``tr_mem_standard_error`` float32 [N]; and ``n_included`` and
+    ``n_left_out`` int64 [N], networks that saw each example and that did not.
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists and may not be replaced; this is found out before training.
+    ValueError, OSError
+        If an option is wrong, a data set is missing, or the folder has runs of other options.
+    """
+    options = options.with_defaults()
+    if options.output.exists() and not options.overwrite:
+        raise FileExistsError(f"{options.output} exists already: choose another --output or pass --overwrite.")
+    images, given = images_and_labels(options)
+    recipe = recipe_of(options, batch_size=options.batch_size, precision=options.precision)
+    scores = estimate_scores(
+        images,
+        given.labels,
+        recipe,
+        folder=options.runs,
+        n_networks=options.networks,
+        share=options.share,
+        seed=options.seed,
+        processes=options.processes,
+        device=options.device,
+    )
+    with written_whole(options.output, overwrite=options.overwrite) as partial, partial.open("wb") as stream:
+        np.savez(
+            stream,
+            tr_mem=scores.score.astype(np.float32),
+            tr_labels=given.labels.numpy().astype(np.int32),
+            tr_mem_standard_error=scores.standard_error.astype(np.float32),
+            n_included=scores.n_included,
+            n_left_out=scores.n_left_out,
+        )
+    print(_summary(options, scores, given), flush=True)
+    return scores
+
+
+def estimate_scores(
+    images: Images,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    n_networks: int,
+    share: float = 0.7,
+    seed: int = 0,
+    processes: int = 1,
+    device: str | None = None,
+    progress: bool = True,
+) -> MemorizationScores:
+    """Memorization score of every training example, by networks in ``folder``, trained where they are not there yet.
+
+    Parameters
+    ----------
+    images : Images
+    labels : Tensor
+        int64 [N], the labels that the networks are trained with.
+    recipe, folder, processes, device, progress
+        As :func:`fastdens.experiments.training_runs.train_runs` takes them.
+    n_networks, share, seed
+        As :func:`fastdens.experiments.training_runs.subset_runs` takes them.
+    """
+    runs = subset_runs(n_networks, len(labels), share, seed)
+    train_runs(folder, images, labels, runs, recipe, processes=processes, device=device, progress=progress)
+    correct: NDArray[np.bool_] = np.empty((n_networks, len(labels)), bool)
+    for t, run in enumerate(runs):
+        correct[t] = load_predictions(folder, run.name).train_predicted == labels
+    return memorization_scores(correct, np.stack([run.included.numpy() for run in runs]))
+
+
+def _summary(options: MemorizationOptions, scores: MemorizationScores, given: FlippedLabels) -> str:
+    known = np.isfinite(scores.score)
+    sentences = [
+        f"{options.dataset}: memorization of {len(known)} training examples, by {options.networks} networks that each "
+        f"saw {options.share:.0%} of them."
+    ]
+    if not known.all():
+        sentences.append(
+            f"{int((~known).sum())} examples have no score, as all networks saw them or none did: more --networks give "
+            "them one."
+        )
+    if known.any():
+        score = scores.score[known]
+        sentences.append(
+            f"The mean score is {score.mean():.3f}, and {(score > _MEMORIZED).mean():.1%} have one over {_MEMORIZED}; "
+            f"the mean standard error of a score is {scores.standard_error[known].mean():.3f}."
+        )
+        flipped = given.flipped.numpy()[known]
+        if 0 < flipped.sum() < len(flipped):
+            from sklearn.metrics import roc_auc_score
+
+            sentences.append(
+                f"The score finds the {int(flipped.sum())} flipped labels among them with an AUC of "
+                f"{roc_auc_score(flipped, score):.3f}."
+            )
+    sentences.append(f"Scores: {options.output}")
+    return " ".join(sentences)
