@@ -26,4 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"fastdens: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("fastdens: interrupted", file=sys.stderr)
+        return 130
     return 0

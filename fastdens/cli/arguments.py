@@ -37,7 +37,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
         "--long-tailed",
         nargs="+",
         metavar="CLASS",
-        help="(glyphs100) classes whose training images come from a long tail, or a share of all classes (default: 0.1)",
+        help="(glyphs100) classes whose training images come from a long tail, or their share, such as 0.1 (default: a fifth)",
     )
 
 

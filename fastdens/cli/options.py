@@ -185,7 +185,6 @@ _DEMONSTRATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "certified_examples": 40,
         },
         "glyphs100": {
-            "long_tailed": ["0.1"],
             "width": 8,
             "epochs": 6,
             "seeds": 1,

@@ -33,7 +33,8 @@ _LARGEST = 8_000_000_000  # bytes of float32
 class Images(NamedTuple):
     """Images float32 [N, channels, height, width], mean 0 and variance 1 in training, and labels int64 [N].
 
-    ``long_tailed`` bool [classes] says which classes have a long tail of subpopulations, where that is known.
+    ``images * std + mean`` are pixels from 0 to 1; both are [1, channels, 1, 1]. ``long_tailed`` bool [classes] says
+    which classes have a long tail of subpopulations, where that is known.
     """
 
     train: Tensor
@@ -41,6 +42,8 @@ class Images(NamedTuple):
     test: Tensor
     test_labels: Tensor
     class_names: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
     long_tailed: Tensor | None = None
 
 
@@ -102,7 +105,7 @@ def load_images(
     (train, train_labels), (test, test_labels) = parts
     train, test = (x if x.is_floating_point() else x.float().div_(255) for x in (train, test))
     mean, std = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
-    return Images(train.sub_(mean).div_(std), train_labels, test.sub_(mean).div_(std), test_labels, names, tails)
+    return Images(train.sub_(mean).div_(std), train_labels, test.sub_(mean).div_(std), test_labels, names, mean, std, tails)
 
 
 # Images, uint8 or float32 between 0 and 1, and labels.

@@ -41,7 +41,8 @@ _PREDICTIONS = ("train_predicted", "test_predicted")
 class Recipe:
     """What a network is and how it is trained.
 
-    See :func:`fastdens.experiments.networks.build_network` and :func:`fastdens.experiments.training.train`.
+    See :func:`fastdens.experiments.networks.build_network` and :func:`fastdens.experiments.training.train`; the noise
+    is in units of pixels from 0 to 1, whatever the images were standardized by.
 
     Raises
     ------
@@ -344,6 +345,7 @@ class _Job(NamedTuple):
     train: Tensor
     labels: Tensor
     test: Tensor
+    deviation: Tensor
     shape: _Shape
     names: tuple[str, ...]
     included: Tensor
@@ -423,6 +425,7 @@ def _job(folder: Path, images: Images, labels: Tensor, runs: Sequence[TrainingRu
         images.train,
         labels,
         images.test,
+        images.std,
         _Shape.of(images),
         tuple(run.name for run in runs),
         torch.stack([run.included for run in runs]),
@@ -517,7 +520,7 @@ def _train_run(job: _Job, run: int, device: torch.device) -> None:
             batch_size=job.recipe.batch_size,
             learning_rate=job.recipe.learning_rate,
             weight_decay=job.recipe.weight_decay,
-            noise=job.recipe.noise,
+            noise=job.recipe.noise / job.deviation,
             jitter=job.recipe.jitter,
             precision=job.recipe.precision,
             examples=job.included[run].nonzero()[:, 0],
