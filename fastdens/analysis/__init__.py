@@ -1,14 +1,51 @@
 """Analysis of fitted densities: functions of plain arrays, on top of the core."""
 
+from fastdens.analysis.adversarial import PGDAccuracy, pgd_accuracy
 from fastdens.analysis.class_log_density import ClassLogDensity, class_log_density
+from fastdens.analysis.correlation import Correlations, PredictorComparison, compare_predictors, correlate, holm
+from fastdens.analysis.density_bins import density_bins
 from fastdens.analysis.generative_classification import GenerativeClassification, generative_classification
-from fastdens.analysis.modes import Modes, find_modes
+from fastdens.analysis.memorization import MemorizationScores, memorization_scores
+from fastdens.analysis.memorization_subsets import Subsets, memorization_subsets
+from fastdens.analysis.modes import ModeIntervals, Modes, find_modes, mode_intervals
+from fastdens.analysis.neighbour_distance import neighbour_distance
+from fastdens.analysis.pairwise_distance import Estimate, mean_pairwise_distance
+from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
+from fastdens.analysis.smoothing import Certificates, certify
+from fastdens.analysis.split_agreement import split_agreement
+from fastdens.divergences import MonteCarloEstimate, entropy, kl_matrix, relative_entropy
 
 __all__ = [
+    "Certificates",
     "ClassLogDensity",
+    "Correlations",
+    "Estimate",
     "GenerativeClassification",
+    "MemorizationScores",
+    "ModeIntervals",
     "Modes",
+    "MonteCarloEstimate",
+    "PGDAccuracy",
+    "PredictorComparison",
+    "ScoreFile",
+    "Subsets",
+    "certify",
     "class_log_density",
+    "compare_predictors",
+    "correlate",
+    "density_bins",
+    "entropy",
     "find_modes",
     "generative_classification",
+    "holm",
+    "kl_matrix",
+    "mean_pairwise_distance",
+    "memorization_scores",
+    "memorization_subsets",
+    "mode_intervals",
+    "neighbour_distance",
+    "pgd_accuracy",
+    "read_memorization_scores",
+    "relative_entropy",
+    "split_agreement",
 ]

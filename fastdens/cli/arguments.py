@@ -37,7 +37,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
         "--long-tailed",
         nargs="+",
         metavar="CLASS",
-        help="(glyphs100) classes whose training images come from a long tail, or their share, such as 0.1 (default: a fifth)",
+        help="(glyphs100) classes whose images come from a long tail, or their share, such as 0.1 (default: a fifth)",
     )
 
 
@@ -52,12 +52,18 @@ def _add_network(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add(
         "--width",
         type=_positive,
-        help="channels of the first stage (default: 64, the full network; 16 for digits; for glyphs100 8 without a GPU)",
+        help="channels of the first stage (default: 64; 16 for digits; 8 for glyphs100 without a GPU)",
     )
     add(
         "--epochs",
         type=_positive,
-        help="passes over the training images (default: 100; 20 for digits; for glyphs100 6, on a GPU 30)",
+        help="passes over the training images (default: 100; 12 for digits; 6 for glyphs100, on a GPU 30)",
+    )
+    add(
+        "--jitter",
+        action=argparse.BooleanOptionalAction,
+        help="turn, scale and move each training image a little, each time otherwise (default: yes; no for digits and "
+        "glyphs100, whose networks could not memorize in few epochs else)",
     )
     return group
 
@@ -120,21 +126,21 @@ def _add_analyze(command: argparse.ArgumentParser) -> None:
         "--memorization-networks",
         type=_number,
         metavar="N",
-        help="train N networks on random subsets to estimate scores (default: 0; 12 for digits, 8 for glyphs100, on a "
+        help="train N networks on random subsets to estimate scores (default: 0; 16 for digits, 8 for glyphs100, on a "
         "GPU 40)",
     )
-    add("--memorization-epochs", type=_positive, help="their epochs (default: --epochs; 12 for digits, 3 for glyphs100)")
+    add("--memorization-epochs", type=_positive, help="their epochs (default: --epochs; 3 for glyphs100)")
     add = command.add_argument_group("robustness").add_argument
     add(
         "--bins",
         type=_number,
         help="density bins for each of which a network is trained without it (default: 0; 4 for digits and glyphs100)",
     )
-    add("--bin-epochs", type=_positive, help="their epochs (default: --epochs; 12 for digits, 3 for glyphs100)")
+    add("--bin-epochs", type=_positive, help="their epochs (default: --epochs; 3 for glyphs100)")
     add("--sigma", type=_positive_float, default=0.5, help="noise of the smoothing, pixels being from 0 to 1")
     add("--epsilon", type=_positive_float, default=0.5, help="L2 radius of the attack, pixels being from 0 to 1")
     add("--certified-examples", type=_positive, help="examples to certify and attack in each bin (default: 100)")
-    add("--certificate-draws", type=_positive, help="draws of noise an example (default: 100000; the demonstrations 1000)")
+    add("--certificate-draws", type=_positive, help="draws of noise (default: 100000; the demonstrations 1000)")
     _add_machine(command)
     add = command.add_argument_group("files").add_argument
     add("--runs", type=Path, help="folder of trained networks, which are not trained again (default: OUTPUT/runs)")

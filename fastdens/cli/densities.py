@@ -63,9 +63,7 @@ def burn_in(sweeps: int) -> int:
     return 4 * sweeps // 5
 
 
-def fit_dirichlet_process_mixtures(
-    batch: fd.RaggedBatch, seed: int, *, chains: int, sweeps: int, thin: int
-) -> Fit:
+def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, seed: int, *, chains: int, sweeps: int, thin: int) -> Fit:
     """Dirichlet-process mixtures by collapsed Gibbs sampling, kept and started as in the paper.
 
     Raises

@@ -12,16 +12,18 @@ from torch import Tensor
 import fastdens as fd
 from fastdens.analysis import (
     ClassLogDensity,
+    Estimate,
     GenerativeClassification,
     ModeIntervals,
     Modes,
-    Estimate,
     class_log_density,
     find_modes,
     generative_classification,
+    kl_matrix,
     mean_pairwise_distance,
     mode_intervals,
     neighbour_distance,
+    relative_entropy,
 )
 from fastdens.cli.densities import DENSITIES, Chains, Fit
 from fastdens.cli.options import AnalyzeOptions
@@ -67,8 +69,9 @@ def check_class_sizes(subject: Subject, options: AnalyzeOptions) -> None:
     needed = max(_FEWEST_EXAMPLES, options.neighbours + 1)
     if int(sizes[smallest]) < needed:
         raise ValueError(
-            f"class {subject.class_names[smallest]!r} has {int(sizes[smallest])} training examples in {options.subject}, "
-            f"but the analysis needs at least {needed} of each class: add examples, or leave the class out of the data."
+            f"class {subject.class_names[smallest]!r} has {int(sizes[smallest])} training examples in "
+            f"{options.subject}, but the analysis needs at least {needed} of each class: add examples, or leave the "
+            "class out of the data."
         )
 
 
@@ -135,8 +138,8 @@ def analyze_layer(subject: Subject, layer: str, n_features: int, options: Analyz
         find_modes(classes.mean, random_state=options.seed),
         mode_intervals(fit.log_density, subject.labels, random_state=options.seed),
         mean_pairwise_distance(batch),
-        fd.relative_entropy(density, batch, options.entropy_draws, generator),
-        fd.kl_matrix(density, options.divergence_draws, generator),
+        relative_entropy(density, batch, options.entropy_draws, generator),
+        kl_matrix(density, options.divergence_draws, generator),
         neighbour_distance(points, subject.labels, options.neighbours),
         held_out,
         auc(-fit.log_density, subject.flipped),

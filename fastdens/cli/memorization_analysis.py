@@ -121,7 +121,6 @@ def _fit(
     # Whether chains agree is told of the whole classes; one is enough here.
     changed = {"chains": 1} if options.density == "dp" else {}
     at = torch.from_numpy(rows)
-    fit, _ = fit_classes(
-        points[at.to(points.device)], subject.labels[at], len(subject.class_names), layer, options, options.seed, **changed
-    )
+    own = points[at.to(points.device)]
+    fit, _ = fit_classes(own, subject.labels[at], len(subject.class_names), layer, options, options.seed, **changed)
     return fit.models

@@ -29,6 +29,7 @@ class AnalyzeOptions:
     layers: list[str] | None = None
     width: int | None = None
     epochs: int | None = None
+    jitter: bool | None = None
     seeds: int | None = None
     dimensions: list[int] | None = None
     density: str = "dp"
@@ -116,6 +117,7 @@ class MemorizationOptions:
     network: str | None = None
     width: int | None = None
     epochs: int | None = None
+    jitter: bool | None = None
     batch_size: int = 64
     precision: str = "float32"
     networks: int = 40
@@ -138,7 +140,8 @@ _Options = TypeVar("_Options", AnalyzeOptions, MemorizationOptions)
 
 def _filled(options: _Options, defaults: Mapping[str, Any]) -> _Options:
     """Options with defaults where they are None."""
-    return replace(options, **{name: defaults[name] for name in vars(options).keys() & defaults if getattr(options, name) is None})
+    missing = [name for name, value in vars(options).items() if value is None and name in defaults]
+    return replace(options, **{name: defaults[name] for name in missing})
 
 
 def _best_device() -> str:
@@ -152,6 +155,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
         "network": "resnet18",
         "width": 64,
         "epochs": 100,
+        "jitter": True,
         "seeds": 1,
         "entropy_draws": 100_000,
         "divergence_draws": 10_000,
@@ -166,6 +170,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
 _SMALL: Mapping[str, Any] = MappingProxyType(
     {
         "flip": 0.1,
+        "jitter": False,
         "entropy_draws": 2_000,
         "divergence_draws": 200,
         "bins": 4,
@@ -177,11 +182,9 @@ _DEMONSTRATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "digits": {
             "width": 16,
-            "epochs": 20,
+            "epochs": 12,
             "seeds": 2,
-            "memorization_networks": 12,
-            "memorization_epochs": 12,
-            "bin_epochs": 12,
+            "memorization_networks": 16,
             "certified_examples": 40,
         },
         "glyphs100": {

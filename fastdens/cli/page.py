@@ -31,8 +31,8 @@ class Section(NamedTuple):
 class Number(NamedTuple):
     """One number of the report, with its standard error and the ends of its interval where it has them.
 
-    What it belongs to is said by ``layer``, ``class_name``, ``other_class`` (of a pair) and ``group`` (a subset, a bin, a
-    predictor, a seed), empty where it belongs to none.
+    What it belongs to is said by ``layer``, ``class_name``, ``other_class`` (of a pair) and ``group`` (a subset, a bin,
+    a predictor, another layer), empty where it belongs to none.
     """
 
     quantity: str
@@ -51,7 +51,9 @@ class Numbers:
 
     def __init__(self, numbers: Iterable[Number]) -> None:
         self.rows = [Number(*row[:1], float(row.value), *row[2:6], *map(float, row[6:])) for row in numbers]
-        self._rows = {(row.quantity, row.layer, row.class_name, row.group): row for row in self.rows if not row.other_class}
+        self._rows = {
+            (row.quantity, row.layer, row.class_name, row.group): row for row in self.rows if not row.other_class
+        }
 
     def html(
         self, quantity: str, layer: str = "", class_name: str = "", digits: str = ".3f", *, group: str = ""
@@ -94,25 +96,6 @@ def grid(n: int, height: float = 3.6) -> tuple[Figure, list[Any]]:
     for unused in axes[n:]:
         unused.remove()
     return figure, axes[:n]
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A figure as PNG."""
-    return _saved(figure, "png", {"Software": None})
-
-
-def pdf_bytes(figure: Figure) -> bytes:
-    """A figure as PDF, of vectors and embedded fonts, the same bytes at every time."""
-    return _saved(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
-
-
-def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    with rc_context({"pdf.fonttype": 42}):
-        figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)
-    return buffer.getvalue()
 
 
 def by_layer_html(numbers: Numbers, layers: Iterable[str], columns: Mapping[str, str], group: str = "") -> str:

@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastdens.cli.page import SORTING, STYLE, Number, Numbers, csv_bytes, pdf_bytes, png_bytes
+from fastdens.analysis.figures import save_figure
+from fastdens.cli.page import SORTING, STYLE, Number, Numbers, csv_bytes
 from fastdens.cli.sections import SECTIONS
 from fastdens.files import written_whole
 
@@ -33,16 +34,19 @@ def write_report(analysis: Analysis) -> Path:
     folder = analysis.options.output
     sections = [section for section in SECTIONS if section.applies(analysis)]
     numbers = Numbers(number for section in sections for number in section.numbers(analysis))
-    drawn = {name: draw(analysis) for section in sections for name, draw in section.figures.items()}
-    pictures = {name: png_bytes(figure) for name, figure in drawn.items()}
-    files = {f"{name}.png": png for name, png in pictures.items()}
-    files |= {f"{name}.pdf": pdf_bytes(figure) for name, figure in drawn.items()}
-    files["numbers.csv"] = csv_bytes(Number._fields, numbers.rows)
-    files["examples.csv"] = _examples_csv(analysis)
-    files["report.json"] = _json(analysis, numbers)
-    # The page comes last: where it is, everything it speaks of is.
+    pictures = {}
+    for section in sections:
+        for name, draw in section.figures.items():
+            png, _ = save_figure(draw(analysis), folder / name, overwrite=True)
+            pictures[name] = png.read_bytes()
     body = "\n".join(section.html(analysis, numbers, pictures) for section in sections)
-    files["report.html"] = _page(analysis, body).encode()
+    files = {
+        "numbers.csv": csv_bytes(Number._fields, numbers.rows),
+        "examples.csv": _examples_csv(analysis),
+        "report.json": _json(analysis, numbers),
+        # The page comes last: where it is, everything it speaks of is.
+        "report.html": _page(analysis, body).encode(),
+    }
     for name, content in files.items():
         with written_whole(folder / name, overwrite=True) as partial:
             partial.write_bytes(content)
@@ -93,9 +97,9 @@ def _page(analysis: Analysis, body: str) -> str:
 <body>
 <h1>How the classes of {escape(options.subject)} are fitted</h1>
 {body}
-<p>Every number of this page is in <code>numbers.csv</code>, with its standard error or interval in the same row, and so
-are the divergences of all pairs of classes; every training example is a row of <code>examples.csv</code>; each figure is
-beside this page as PNG and as PDF. Options: <code>{escape(json.dumps(options.as_json()))}</code></p>
+<p>Every number of this page is in <code>numbers.csv</code>, with its standard error or interval in the same row, and
+so are the divergences of all pairs of classes; every training example is a row of <code>examples.csv</code>; each
+figure is beside this page as PNG and as PDF. Options: <code>{escape(json.dumps(options.as_json()))}</code></p>
 <script>{SORTING}</script>
 </body>
 </html>

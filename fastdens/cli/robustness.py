@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -64,9 +63,7 @@ def analyze_robustness(subject: Subject, layer: LayerAnalysis, options: AnalyzeO
     bins = density_bins(layer.log_density, options.bins, labels)
     runs = left_out_runs(bins, options.bins, options.seed)
     recipe = recipe_of(options, epochs=options.bin_epochs or options.epochs, noise=options.sigma)
-    train_runs(
-        options.runs, images, subject.labels, runs, recipe, processes=options.processes, device=options.device
-    )
+    train_runs(options.runs, images, subject.labels, runs, recipe, processes=options.processes, device=options.device)
     chosen = _examples(bins, labels, subject.given.flipped.numpy(), options)
     parts = []
     for b, rows in enumerate(chosen):

@@ -55,7 +55,7 @@ def load_subject(options: AnalyzeOptions) -> Subject:
 
 def recipe_of(options: AnalyzeOptions | MemorizationOptions, **changed: Any) -> Recipe:
     """How networks are trained; ``changed`` replaces parts of the recipe."""
-    own = {name: getattr(options, name) for name in ("network", "width", "epochs")}
+    own = {name: getattr(options, name) for name in ("network", "width", "epochs", "jitter")}
     return Recipe(**(own | changed))
 
 

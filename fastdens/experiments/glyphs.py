@@ -205,7 +205,8 @@ class _Subpopulations(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    """Of each image: subpopulation and font [N], inverse affine map [N, 2, 3], colours [N, 3], gradient [N, 2]."""
+    """Of each image: subpopulation, font and noise [N], inverse affine map [N, 2, 3], its colours [N, 3], and the
+    direction [N, 2] in which that of the background goes from the first to the second."""
 
     subpopulation: np.ndarray
     font: np.ndarray

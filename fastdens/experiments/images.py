@@ -105,7 +105,9 @@ def load_images(
     (train, train_labels), (test, test_labels) = parts
     train, test = (x if x.is_floating_point() else x.float().div_(255) for x in (train, test))
     mean, std = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
-    return Images(train.sub_(mean).div_(std), train_labels, test.sub_(mean).div_(std), test_labels, names, mean, std, tails)
+    return Images(
+        train.sub_(mean).div_(std), train_labels, test.sub_(mean).div_(std), test_labels, names, mean, std, tails
+    )
 
 
 # Images, uint8 or float32 between 0 and 1, and labels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import runpy
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,6 +95,7 @@ def build_network(
         "resnet18", "resnet34", "resnet50" or "resnet101": :class:`SmallImageResNet`. "torchvision/resnet50",
         "torchvision/vit_b_16", ...: a classifier of ``torchvision.models``. "timm/mixer_b16_224",
         "timm/vit_small_patch16_224", ...: a model of timm. A name that only torchvision or timm has needs no prefix.
+        "my_network.py:make_network": what that function, in that file, returns for the number of classes.
     n_classes, n_channels : int
         Outputs, and channels of an image; torchvision's networks take 3.
     width : int
@@ -125,6 +127,8 @@ def build_network(
         model, published = _timm(bare, n_classes, n_channels, image_size)
     elif library == "torchvision":
         model, published = _torchvision(bare, n_classes, n_channels, image_size)
+    elif library == "file":
+        model = _of_file(bare, n_classes)
     else:
         model = small_image_resnet(bare, n_classes, n_channels, width)
     if weights is not None:
@@ -157,6 +161,8 @@ def default_layers(model: nn.Module) -> list[str]:
 
 def _library(name: str) -> tuple[str, str]:
     """Where the network of that name is from, "" for here, and its name there."""
+    if ".py:" in name:
+        return "file", name
     library, slash, bare = name.partition("/")
     if slash and library in ("torchvision", "timm"):
         return library, bare
@@ -176,6 +182,23 @@ def _library(name: str) -> tuple[str, str]:
             return "timm", name
         known += timm.list_models()
     raise ValueError(f"there is no network {name!r}: the nearest names are {nearest_names(name, known)}{hint}.")
+
+
+def _of_file(name: str, n_classes: int) -> nn.Module:
+    """What the function FUNCTION of FILE.py returns for FILE.py:FUNCTION."""
+    file, _, function = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path} for the network {name!r}: put {function!r} in it.")
+    namespace = runpy.run_path(str(path))
+    if not callable(namespace.get(function)):
+        known = [known for known, value in namespace.items() if callable(value) and not known.startswith("_")]
+        nearest = f": the nearest names are {nearest_names(function, known)}" if known else ": define it"
+        raise ValueError(f"{path} has no function {function!r}{nearest}.")
+    model = namespace[function](n_classes)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{function} of {path} returned {type(model).__name__}, not an nn.Module: return the network.")
+    return model
 
 
 def _torchvision_names() -> list[str]:

@@ -100,6 +100,8 @@ def test_arrays_of_the_wrong_kind(tmp_path, arrays, words):
     assert re.search(words if ".*" in words else re.escape(words), refused(tmp_path / "x.npz"))
 
 
+# Python's own, of a header with a backslash in it.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 def test_damaged_files_are_told(rng, file, tmp_path):
     path, scores, _ = file
     np.save(tmp_path / "y.npy", scores)

@@ -183,3 +183,19 @@ def test_networks_of_timm(tmp_path):
         build_network("timm/resnet18", 3, weights=tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="no network 'hf_hub:timm/resnet18'"):
         build_network("hf_hub:timm/resnet18", 3)
+
+
+def test_a_network_of_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\ndef make_network(n_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Linear(5, n_classes))\nnumber = 3\n"
+    )
+    model = build_network(f"{file}:make_network", 7)
+    assert model(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
+    with pytest.raises(ValueError, match="'make_network'"):
+        build_network(f"{file}:make_netwrok", 7)
+    with pytest.raises(FileNotFoundError, match=r"other\.py"):
+        build_network(f"{tmp_path / 'other.py'}:make_network", 7)
+    with pytest.raises(ValueError, match="pass layers"):
+        default_layers(model)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_scores(axes: Axes, layers: Sequence[str], scores: ArrayLike | Tensor, reference: float) -> Axes:
+def plot_scores(axes: Axes, layers: Sequence[str], scores: ArrayLike | Tensor, reference: float | None) -> Axes:
     """Held-out score of the generative classification at each layer, beside that of the network.
 
     Parameters
@@ -35,8 +35,8 @@ def plot_scores(axes: Axes, layers: Sequence[str], scores: ArrayLike | Tensor, r
         L names.
     scores : array or Tensor
         [L], between 0 and 1; a layer whose score is NaN has no bar.
-    reference : float
-        The network's.
+    reference : float or None
+        The network's own, if it is known.
 
     Raises
     ------
@@ -46,11 +46,12 @@ def plot_scores(axes: Axes, layers: Sequence[str], scores: ArrayLike | Tensor, r
     names = named(layers, "layers")
     values = fractions(shaped(scores, "scores", "L", L=len(names)), "scores")
     axes.bar(range(len(names)), values, color=BLUE, width=0.6)
-    axes.axhline(reference, color="black", ls="--", lw=1, label=f"the network: {reference:.3f}")
     name_ticks(axes, names)
     fraction_axis(axes)
     axes.set_ylabel("held-out accuracy")
-    legend_above_data(axes)
+    if reference is not None:
+        axes.axhline(reference, color="black", ls="--", lw=1, label=f"the network: {reference:.3f}")
+        legend_above_data(axes)
     # In the middle of the bar, where the line of a good network does not pass; above it where the bar is too short.
     upright = 0.6 * spacing(axes, len(names)) < 2.8 * SMALL
     length = (2.8 if upright else 1.2) * SMALL

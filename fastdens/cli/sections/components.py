@@ -49,11 +49,11 @@ def _component_counts(analysis: Analysis) -> Figure:
 
     figure, axes = grid(len(analysis.layers))
     for (layer, chains), own in zip(_sampled(analysis), axes, strict=True):
-        plot_component_counts(own, chains.n_components, analysis.subject.class_names).set_title(layer)
+        names = analysis.subject.class_names
+        plot_component_counts(own, chains.n_components, names, legend=own is axes[0]).set_title(layer)
     top = max(own.get_ylim()[1] for own in axes)
     for own in axes:
         own.set_ylim(top=top)
-    axes[0].legend(frameon=False, fontsize="small", loc="upper right")
     return figure
 
 

@@ -40,9 +40,7 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
         divergence, error = _arrays(layer.divergence)
         for i, name in enumerate(names):
             for j, other in enumerate(names):
-                yield Number(
-                    "KL divergence", divergence[i, j], layer.layer, name, other, standard_error=error[i, j]
-                )
+                yield Number("KL divergence", divergence[i, j], layer.layer, name, other, standard_error=error[i, j])
         if len(names) > 1:
             low, median, high = np.quantile(of_pairs(divergence), [0.25, 0.5, 0.75])
             yield Number("median KL divergence", median, layer.layer)
@@ -118,8 +116,8 @@ def _html(analysis: Analysis, numbers: Numbers, figures: Mapping[str, bytes]) ->
             "distance_and_divergence",
             figures["distance_and_divergence"],
             "Mean log-density of each class against the mean Euclidean distance between pairs of its examples (left "
-            "axis) and against the KL divergence of its density from the Gaussian of independent features with the same "
-            f"means and variances (right axis). At {last} the rank correlation with the distance is "
+            "axis) and against the KL divergence of its density from the Gaussian of independent features with the "
+            f"same means and variances (right axis). At {last} the rank correlation with the distance is "
             f"{n(distance, last, digits='.2f')} and with the relative entropy {n(entropy, last, digits='.2f')}.",
         )
     }

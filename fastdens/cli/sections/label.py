@@ -26,8 +26,9 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
 
 
 def _held_out_accuracy(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_scores
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_scores
 
     subject = analysis.subject
     figure = Figure(figsize=(7, 4), layout="constrained")

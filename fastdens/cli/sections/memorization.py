@@ -109,14 +109,13 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
                 yield Number("subset lower quartile of the KL divergence", low, layer, group=words)
                 yield Number("subset upper quartile of the KL divergence", high, layer, group=words)
     for b, (value, error) in enumerate(zip(*_by_bin(analysis), strict=True)):
-        yield Number(
-            "mean memorization score of a bin", value, layers[-1], group=f"bin {b + 1}", standard_error=error
-        )
+        yield Number("mean memorization score of a bin", value, layers[-1], group=f"bin {b + 1}", standard_error=error)
 
 
 def _correlations(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_correlations
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_correlations
 
     predictors, layers = _of(analysis).predictors, [layer.layer for layer in analysis.layers]
     names = predictors[layers[0]].names
@@ -127,13 +126,17 @@ def _correlations(analysis: Analysis) -> Figure:
         )
         for k, name in enumerate(names)
     }
-    plot_correlations(figure.subplots(), layers, series)
+    # Of the three only the log-density is tested; the others are told apart from zero by their intervals.
+    apart = {name: (low > 0) | (high < 0) for name, (_, low, high) in series.items()}
+    apart["log-density"] = _of(analysis).correlations.spearman_pvalue_corrected < 0.05
+    plot_correlations(figure.subplots(), layers, series, significant=apart)
     return figure
 
 
 def _by_density(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_by_bin
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_by_bin
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     mean, error = _by_bin(analysis)
@@ -142,8 +145,9 @@ def _by_density(analysis: Analysis) -> Figure:
 
 
 def _subset_f1(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_subset_scores
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_subset_scores
 
     subsets = _of(analysis).subsets
     figure = Figure(figsize=(8, 4.2), layout="constrained")
@@ -156,8 +160,9 @@ def _subset_f1(analysis: Analysis) -> Figure:
 
 
 def _subset_divergence(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_divergence_by_layer
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_divergence_by_layer
 
     subsets = _of(analysis).subsets
     figure = Figure(figsize=(8, 4.2), layout="constrained")
@@ -208,9 +213,9 @@ def _html(analysis: Analysis, numbers: Numbers, figures: Mapping[str, bytes]) ->
             figures["subset_divergence"],
             "KL divergence between densities fitted on "
             f"{n('examples of a class fitted in a subset', digits='d')} examples of each class: median over pairs of "
-            "classes, band from the lower to the upper quartile. At "
-            f"{last} the median is {n('subset median KL divergence', last, digits='.2f', group=most)} nats for the most "
-            f"and {n('subset median KL divergence', last, digits='.2f', group=least)} for the least memorized.",
+            f"classes, band from the lower to the upper quartile. At {last} the median is "
+            f"{n('subset median KL divergence', last, digits='.2f', group=most)} nats for the most and "
+            f"{n('subset median KL divergence', last, digits='.2f', group=least)} for the least memorized.",
         )
     return f"""
 <h2>Memorization</h2>
@@ -243,8 +248,8 @@ predictor and the next.</p>
         figure_html(
             "subset_f1",
             figures["subset_f1"],
-            f"The {n('examples of a class held out in a subset', digits='d')} most memorized, least memorized and random "
-            "examples of each class, classified by densities fitted without them: weighted F1 at each layer. At "
+            f"The {n('examples of a class held out in a subset', digits='d')} most memorized, least memorized and "
+            "random examples of each class, classified by densities fitted without them: weighted F1 at each layer. At "
             f"{first} it is {n('subset F1', first, group=most)} for the most and {n('subset F1', first, group=least)} "
             f"for the least memorized, at {last} {n('subset F1', last, group=most)} and "
             f"{n('subset F1', last, group=least)}.",
@@ -263,9 +268,9 @@ def _about_scores(analysis: Analysis, numbers: Numbers) -> str:
     if not scores.n_networks:
         return f"Memorization scores were read from {escape(str(analysis.options.memorization))}. {summary}"
     return (
-        f"{n('networks trained for memorization', digits='d')} networks were trained on random subsets of the examples. "
-        "The score of an example is the share of those networks right on it that had it less the share of those that "
-        "had it not (Feldman &amp; Zhang, 2020); its standard error is on average "
+        f"{n('networks trained for memorization', digits='d')} networks were trained on random subsets of the "
+        "examples. The score of an example is the share of those networks right on it that had it less the share of "
+        "those that had it not (Feldman &amp; Zhang, 2020); its standard error is on average "
         f"{n('mean standard error of a score')}. {summary}"
     )
 

@@ -57,14 +57,15 @@ def _class_log_density(analysis: Analysis) -> Figure:
             analysis.subject.class_names,
             mean_interval=(ends.mean_low, ends.mean_high),
             line_interval=(ends.line_low, ends.line_high) if layer.modes.n_groups == 2 else None,
-            legend=layer is analysis.layers[0],
+            legend=layer is analysis.layers[0] or layer.modes.n_groups == 2,
         ).set_title(layer.layer)
     return figure
 
 
 def _agreement(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_split_agreement
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_split_agreement
 
     size = 3 + 0.45 * len(analysis.layers)
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
@@ -107,9 +108,9 @@ def _html(analysis: Analysis, numbers: Numbers, figures: Mapping[str, bytes]) ->
         figure_html(
             "class_log_density",
             figures["class_log_density"],
-            "Mean log-density of each class, sorted, with bars of one standard deviation over its examples. Classes are "
-            "split by a line in the widest gap where a calibrated test of one mode and the BIC of two Gaussians against "
-            f"one both ask for two groups; brackets are 95 % bootstrap intervals. {sentences}.",
+            "Mean log-density of each class, sorted, with bars of one standard deviation over its examples. Classes "
+            "are split by a line in the widest gap between two groups where a test of one mode and the BIC of two "
+            f"Gaussians against one both ask for two; brackets are 95 % bootstrap intervals. {sentences}.",
         )
     }
 {by_layer_html(numbers, layers, columns)}
@@ -117,8 +118,8 @@ def _html(analysis: Analysis, numbers: Numbers, figures: Mapping[str, bytes]) ->
         figure_html(
             "split_agreement",
             figures["split_agreement"],
-            "Adjusted Rand index of the groups that two layers split the classes into (1: the same, 0: as by chance; two "
-            "layers of one group agree). Between the first layer and the last it is "
+            "Adjusted Rand index of the groups that two layers split the classes into (1: the same, 0: as by chance; "
+            "two layers of one group agree). Between the first layer and the last it is "
             f"{numbers.html('adjusted Rand index of layers', first, digits='.2f', group=last)}.{seeds}",
         )
     }"""

@@ -51,8 +51,8 @@ def _flipped_html(analysis: Analysis, numbers: Numbers, figures: Mapping[str, by
             figures["flipped_labels"],
             "Log-density of examples whose label was flipped against those whose label was kept. The area under the "
             "ROC curve of finding the flipped ones by low density is "
-            f"{numbers.html('flipped AUC', first)} at {first} and {numbers.html('flipped AUC', last)} at {last} (0.5 is "
-            "chance; under it the flipped ones are the denser).",
+            f"{numbers.html('flipped AUC', first)} at {first} and {numbers.html('flipped AUC', last)} at {last} (0.5 "
+            "is chance; under it the flipped ones are the denser).",
         )
     }
 {by_layer_html(numbers, layers, columns)}"""

@@ -77,8 +77,9 @@ def _series(analysis: Analysis, quantity: str) -> tuple[NDArray[np.float64], NDA
 
 
 def _by_density(analysis: Analysis) -> Figure:
-    from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
     from matplotlib.figure import Figure
+
+    from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
 
     robustness = _of(analysis)
     figure = Figure(figsize=(13, 4), layout="constrained")
@@ -125,10 +126,11 @@ gets wrong, or abstains on, has radius zero.</p>
             "robustness_by_density",
             figures["robustness_by_density"],
             "Mean certified radius and accuracy under attack of each density bin, bars of one standard error, and the "
-            f"share of each bin certified beyond a radius. The mean radius is {n('mean certified radius', layer, group='bin 1')} "
-            f"in the least dense bin and {n('mean certified radius', layer, group=last)} in the densest; "
-            f"{n('accuracy under attack', layer, group='bin 1')} and {n('accuracy under attack', layer, group=last)} of "
-            "the examples withstand the attack.",
+            "share of each bin certified beyond a radius. The mean radius is "
+            f"{n('mean certified radius', layer, group='bin 1')} in the least dense bin and "
+            f"{n('mean certified radius', layer, group=last)} in the densest; "
+            f"{n('accuracy under attack', layer, group='bin 1')} and {n('accuracy under attack', layer, group=last)} "
+            "of the examples withstand the attack.",
         )
     }
 {table_html(["examples", *_QUANTITIES], rows)}
