@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,12 @@ from fastdens.cli.layer_analysis import (
     groups_of_another_network,
     projected_dimensions,
 )
-from fastdens.cli.memorization import estimate_scores
 from fastdens.cli.memorization_analysis import MemorizationAnalysis, Scores, analyze_memorization
 from fastdens.cli.options import AnalyzeOptions
-from fastdens.cli.robustness import RobustnessAnalysis, analyze_robustness
-from fastdens.cli.subject import Subject, load_subject, recipe_of
+from fastdens.cli.subject import Subject, load_subject
+
+if TYPE_CHECKING:
+    from fastdens.cli.robustness import RobustnessAnalysis
 
 
 class Analysis(NamedTuple):
@@ -75,7 +76,7 @@ def analyze(options: AnalyzeOptions) -> Analysis:
     if options.memorization_networks:
         scores = _estimated_scores(subject, options)
     memorization = None if scores is None else analyze_memorization(subject, layers, scores, options)
-    robustness = analyze_robustness(subject, layers[-1], options) if options.bins else None
+    robustness = _robustness(subject, layers[-1], options) if options.bins else None
     analysis = Analysis(
         options,
         subject,
@@ -89,7 +90,16 @@ def analyze(options: AnalyzeOptions) -> Analysis:
     return analysis
 
 
+def _robustness(subject: Subject, layer: LayerAnalysis, options: AnalyzeOptions) -> RobustnessAnalysis:
+    from fastdens.cli.robustness import analyze_robustness
+
+    return analyze_robustness(subject, layer, options)
+
+
 def _estimated_scores(subject: Subject, options: AnalyzeOptions) -> Scores:
+    from fastdens.cli.memorization import estimate_scores
+    from fastdens.cli.network_subject import recipe_of
+
     assert subject.images is not None
     estimated = estimate_scores(
         subject.images,

@@ -89,7 +89,7 @@ def _add_analyze(command: argparse.ArgumentParser) -> None:
     add = network.add_argument
     add("--weights", type=Path, help="file with weights of the network (.pt, .pth, .safetensors): it is not trained")
     add("--layers", nargs="+", metavar="NAME", help="modules of the network, or files of --activations, in this order")
-    add("--seeds", type=_positive, help="networks to train, to compare their groups (default: 1, for digits 2)")
+    add("--seeds", type=_positive, help="networks to train, to compare their groups (default: 1; 2 for digits and glyphs100)")
     add = command.add_argument_group("densities").add_argument
     add(
         "--dimensions",

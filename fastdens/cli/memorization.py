@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.analysis.memorization import MemorizationScores, memorization_scores
+from fastdens.cli.network_subject import images_and_labels, recipe_of
 from fastdens.cli.options import MemorizationOptions
-from fastdens.cli.subject import images_and_labels, recipe_of
 from fastdens.experiments.images import Images
 from fastdens.experiments.training import FlippedLabels
 from fastdens.experiments.training_runs import Recipe, load_predictions, subset_runs, train_runs

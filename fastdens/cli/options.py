@@ -190,7 +190,7 @@ _DEMONSTRATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "glyphs100": {
             "width": 8,
             "epochs": 6,
-            "seeds": 1,
+            "seeds": 2,
             "chains": 2,
             "thin": 16,
             "memorization_networks": 8,

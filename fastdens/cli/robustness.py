@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from fastdens.analysis import Certificates, PGDAccuracy, certify, density_bins, pgd_accuracy
 from fastdens.cli.layer_analysis import LayerAnalysis
+from fastdens.cli.network_subject import recipe_of
 from fastdens.cli.options import AnalyzeOptions
-from fastdens.cli.subject import Subject, recipe_of
+from fastdens.cli.subject import Subject
 from fastdens.experiments.training_runs import left_out_runs, load_run, train_runs
 
 

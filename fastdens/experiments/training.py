@@ -84,8 +84,7 @@ def train(
 ) -> None:
     """Train in place: SGD with Nesterov momentum 0.9 and one cycle of the learning rate.
 
-    The same generator gives the same weights, bit for bit, on the same device with the same number of threads. The
-    model stays in the ``channels_last`` memory format.
+    The same generator gives the same weights, bit for bit, on the same device with the same number of threads.
 
     Parameters
     ----------
@@ -124,7 +123,8 @@ def train(
     if n_examples < 2:
         raise ValueError(f"there are {n_examples} examples to train on, but a network needs two or more: pass more.")
     device = next(model.parameters()).device
-    model.to(memory_format=torch.channels_last)
+    memory_format = _fastest_memory_format(device)
+    model.to(memory_format=memory_format)
     optimizer = torch.optim.SGD(
         model.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
     )
@@ -151,7 +151,7 @@ def train(
                 if noisy:
                     batch = batch + deviation * torch.randn(batch.shape, generator=noise_generator, device=device)
                 with mixed:
-                    output = model(batch.contiguous(memory_format=torch.channels_last))
+                    output = model(batch.contiguous(memory_format=memory_format))
                 loss = F.cross_entropy(output.float(), target)
                 optimizer.zero_grad()
                 loss.backward()
@@ -160,6 +160,7 @@ def train(
                 total += loss.detach() * len(chosen)
                 correct += (output.argmax(1) == target).sum()
             advance(note=f"loss {total / n_examples:.3f}, given labels fitted {correct / n_examples:.3f}")
+    model.to(memory_format=torch.contiguous_format)
     model.eval()
 
 
@@ -175,10 +176,16 @@ def _deterministic_convolutions() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
+def _fastest_memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last, except where several threads train on a CPU: torch 2.14 crashes there at some batch sizes."""
+    if device.type == "cpu" and torch.get_num_threads() > 1:
+        return torch.contiguous_format
+    return torch.channels_last
+
+
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Labels that the network gives, int64 [N], in main memory."""
     device = next(model.parameters()).device
     model.eval()
-    batches = (batch.to(device, memory_format=torch.channels_last) for batch in images.split(batch_size))
-    return torch.cat([model(batch).argmax(1).cpu() for batch in batches])
+    return torch.cat([model(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])

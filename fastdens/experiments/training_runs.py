@@ -288,7 +288,7 @@ def load_run(
         )
     model = _network(recipe, shape)
     model.load_state_dict({key[len("model.") :]: value for key, value in state.tensors.items() if key[:6] == "model."})
-    model.to(_devices(device)[0]).to(memory_format=torch.channels_last).eval()
+    model.to(_devices(device)[0]).eval()
     return RunResult(model, *_predictions(state))
 
 

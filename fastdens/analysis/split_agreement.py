@@ -1,0 +1,59 @@
+"""Do layers, or networks, split the classes into the same groups?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fastdens.analysis._arrays import as_numpy
+
+
+def split_agreement(
+    groups: Mapping[str, ArrayLike | Tensor] | Sequence[ArrayLike | Tensor] | NDArray[np.integer] | Tensor,
+) -> NDArray[np.float64]:
+    """Adjusted Rand index of every pair of splits.
+
+    It is 1 for the same split, whichever group is called which, and 0 on average for random ones of the same sizes.
+    Two layers of one group each agree (1); a layer of one group and one of two do not (0).
+
+    Parameters
+    ----------
+    groups : array, Tensor, or sequence or mapping of them
+        [L, M], the group of each class in each layer or network. The order of a mapping is that of the result.
+
+    Returns
+    -------
+    ndarray
+        float64 [L, L], symmetric, 1 on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        If groups are not integers, or two splits have different numbers of classes.
+    ImportError
+        If scikit-learn is missing.
+
+    References
+    ----------
+    Hubert & Arabie, Comparing partitions, Journal of Classification 2, 1985.
+    """
+    try:
+        from sklearn.metrics import adjusted_rand_score
+    except ImportError:
+        raise ImportError(
+            "split_agreement needs scikit-learn, not installed: pip install 'fastdens[analysis]'."
+        ) from None
+    named = groups if isinstance(groups, Mapping) else dict(enumerate(groups))
+    splits = {name: as_numpy(split) for name, split in named.items()}
+    n_classes = len(next(iter(splits.values()))) if splits else 0
+    for name, split in splits.items():
+        if split.shape != (n_classes,) or n_classes == 0 or not np.issubdtype(split.dtype, np.integer):
+            raise ValueError(
+                f"groups of {name!r} are {split.dtype} of shape {split.shape}, but each split needs one integer for each "
+                f"of the same classes, here {n_classes}."
+            )
+    rows = list(splits.values())
+    return np.array([[adjusted_rand_score(a, b) for b in rows] for a in rows], np.float64).reshape(len(rows), len(rows))
