@@ -6,7 +6,7 @@ All functions take a sorted, standardized sample [M].
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +53,15 @@ def fit_two_gaussians(x: Array) -> TwoGaussians:
 
     Starts are splits of the sorted sample at its quartiles; all starts of both models run side by side.
     """
-    from scipy.special import expit
-
     powers = np.stack([np.ones_like(x), x, x * x], 1)
     splits = [powers[math.ceil(share * len(x)) :].sum(0) for share in _STARTS]
     upper = np.broadcast_to(splits, (2, len(splits), 3))
     for _ in range(_EM_ITERATIONS):
         weight, mean, variance = _moments(np.stack([powers.sum(0) - upper, upper], -2))
         log_joint = _log_joint(x, weight, mean, variance)
-        upper = expit(log_joint[..., 1, :] - log_joint[..., 0, :]) @ powers
-    log_likelihood = np.logaddexp(log_joint[..., 0, :], log_joint[..., 1, :]).sum(-1)
+        log_density = np.logaddexp(log_joint[..., 0, :], log_joint[..., 1, :])
+        upper = np.exp(log_joint[..., 1, :] - log_density) @ powers
+    log_likelihood = log_density.sum(-1)
     n_parameters = np.array([4, 5])
     equal_or_own, start = np.unravel_index(
         np.argmax(2 * log_likelihood - n_parameters[:, None] * math.log(len(x))), log_likelihood.shape
@@ -101,15 +100,14 @@ def find_valley(two: TwoGaussians) -> Valley | None:
 
 
 def unimodal_log_likelihood(x: Array) -> float:
-    """Log-likelihood of the best two-piece exponential power density, or of the uniform one with two nats to its credit.
+    """Log-likelihood of the best two-piece exponential power density.
 
-    It is exp(-(|x - m| / s)^b) / ((s0 + s1) Gamma(1 + 1 / b)) with s = s0 below the mode m and s1 above: normal (b = 2),
-    Laplace (1), heavier, flat up to uniform (b large), and skewed up to exponential. For given m and b, with A and B the
-    sums of |x - m|^b below and above, s0 : s1 = A^(1 / (b + 1)) : B^(1 / (b + 1)) and the likelihood are closed forms;
-    m and b are tried on a grid. Its limit, the uniform density, has two parameters fewer, a nat each (Akaike).
+    It is exp(-(|x - m| / s)^b) / ((s0 + s1) Gamma(1 + 1 / b)) with s = s0 below the mode m and s1 above it: normal for
+    b = 2, Laplace for 1, heavier below that, flatter above, and skewed up to exponential. For given m and b, with A and
+    B the sums of |x - m|^b below and above, s0 : s1 = A^(1 / (b + 1)) : B^(1 / (b + 1)) and the likelihood are closed
+    forms; m and b are tried on a grid. The limit of large b, the uniform density, is credited a nat for each of the two
+    parameters that it lacks (Akaike).
     """
-    from scipy.special import gammaln
-
     n = len(x)
     steps = np.linspace(0, 1, _LOCATIONS)
     modes = np.concatenate([np.quantile(x, steps), x[0] + np.ptp(x) * steps])
@@ -120,7 +118,7 @@ def unimodal_log_likelihood(x: Array) -> float:
         # Each side on its own: the difference of large sums would lose the small one.
         below, above = (power * (distance < 0)).sum(1), (power * (distance > 0)).sum(1)
         scale = below ** (1 / (b + 1)) + above ** (1 / (b + 1))
-        log_likelihood = -n * ((b + 1) / b * np.log(scale) + (math.log(b / n) + 1) / b + gammaln(1 + 1 / b))
+        log_likelihood = -n * ((b + 1) / b * np.log(scale) + (math.log(b / n) + 1) / b + math.lgamma(1 + 1 / b))
         best = max(best, float(log_likelihood.max()))
     return best
 
@@ -145,7 +143,7 @@ def critical_bandwidth_pvalue(x: Array, rng: np.random.Generator) -> float:
     return float((1 + _has_two_modes(draws, bandwidth / float(step)).sum()) / (1 + _DRAWS))
 
 
-def _bin(x: Array, grid: Array) -> Array:
+def _bin(x: Array, grid: Array) -> NDArray[Any]:
     """Linear binning: each point is shared by the two nearest nodes."""
     position = (x - grid[0]) / (grid[1] - grid[0])
     node = position.astype(np.int64)
@@ -158,7 +156,7 @@ def _kernel(bandwidth: float) -> Array:
     return np.exp(-0.5 * ((nodes[:, None] - nodes) / bandwidth) ** 2)
 
 
-def _has_two_modes(counts: NDArray[np.number], bandwidth: float) -> NDArray[np.bool_]:
+def _has_two_modes(counts: NDArray[Any], bandwidth: float) -> NDArray[np.bool_]:
     """Whether the kernel density of each row [rows, _GRID] has a trough with more than outliers on either side."""
     density = counts @ _kernel(bandwidth)
     below = np.cumsum(counts, 1)[:, 1:-1]
@@ -166,10 +164,10 @@ def _has_two_modes(counts: NDArray[np.number], bandwidth: float) -> NDArray[np.b
     # Binning may split a point between the sides.
     outliers = most_outliers(n) + 0.5
     trough = (density[:, 1:-1] < density[:, :-2]) & (density[:, 1:-1] <= density[:, 2:])
-    return (trough & (below > outliers) & (n - below > outliers)).any(1)
+    return np.any(trough & (below > outliers) & (n - below > outliers), axis=1)
 
 
-def _critical_bandwidth(counts: Array, step: float, largest: float) -> float:
+def _critical_bandwidth(counts: NDArray[Any], step: float, largest: float) -> float:
     """By bisection of its logarithm, to a thousandth; not under the step of the grid."""
     low, high = step, largest
     while high > 1.001 * low:

@@ -52,8 +52,8 @@ def split_agreement(
     for name, split in splits.items():
         if split.shape != (n_classes,) or n_classes == 0 or not np.issubdtype(split.dtype, np.integer):
             raise ValueError(
-                f"groups of {name!r} are {split.dtype} of shape {split.shape}, but each split needs one integer for each "
-                f"of the same classes, here {n_classes}."
+                f"groups of {name!r} are {split.dtype} of shape {split.shape}, but each split needs one integer for "
+                f"each of the same classes, here {n_classes}."
             )
     rows = list(splits.values())
     return np.array([[adjusted_rand_score(a, b) for b in rows] for a in rows], np.float64).reshape(len(rows), len(rows))
