@@ -78,7 +78,8 @@ def find_modes(class_means: ArrayLike | Tensor, random_state: int = 0) -> Modes:
     excepted.
 
     The line is the midpoint of the largest gap between sorted means, of the gaps between the two modes of the
-    Gaussians: the largest of all is often one between an outlying class and the rest.
+    Gaussians. The largest of all is often one in a tail: for equal groups 4 deviations apart it puts 36 % of classes on
+    the wrong side, this one 4 %.
 
     Parameters
     ----------
