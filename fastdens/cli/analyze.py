@@ -100,13 +100,14 @@ def _estimated_scores(subject: Subject, options: AnalyzeOptions) -> Scores:
     from fastdens.cli.memorization import estimate_scores
     from fastdens.cli.network_subject import recipe_of
 
-    assert subject.images is not None
+    assert subject.images is not None and options.memorization_share is not None
     estimated = estimate_scores(
         subject.images,
         subject.labels,
-        recipe_of(options, epochs=options.memorization_epochs),
+        recipe_of(options, epochs=options.memorization_epochs or options.epochs),
         folder=options.runs,
         n_networks=options.memorization_networks,
+        share=options.memorization_share,
         seed=options.seed,
         processes=options.processes,
         device=options.device,

@@ -57,7 +57,7 @@ def _add_network(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add(
         "--epochs",
         type=_positive,
-        help="passes over the training images (default: 100; 12 for digits; 6 for glyphs100, on a GPU 30)",
+        help="passes over the training images (default: 100; 12 for digits; 5 for glyphs100, on a GPU 30)",
     )
     add(
         "--jitter",
@@ -89,7 +89,11 @@ def _add_analyze(command: argparse.ArgumentParser) -> None:
     add = network.add_argument
     add("--weights", type=Path, help="file with weights of the network (.pt, .pth, .safetensors): it is not trained")
     add("--layers", nargs="+", metavar="NAME", help="modules of the network, or files of --activations, in this order")
-    add("--seeds", type=_positive, help="networks to train, to compare their groups (default: 1; 2 for digits and glyphs100)")
+    add(
+        "--seeds",
+        type=_positive,
+        help="networks to train, to compare their groups (default: 1; digits, glyphs100: 2)",
+    )
     add = command.add_argument_group("densities").add_argument
     add(
         "--dimensions",
@@ -130,6 +134,7 @@ def _add_analyze(command: argparse.ArgumentParser) -> None:
         "GPU 40)",
     )
     add("--memorization-epochs", type=_positive, help="their epochs (default: --epochs; 3 for glyphs100)")
+    add("--memorization-share", type=_share, help="share of the images each sees (default: 0.7; 0.5 for glyphs100)")
     add = command.add_argument_group("robustness").add_argument
     add(
         "--bins",

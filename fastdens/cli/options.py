@@ -42,6 +42,7 @@ class AnalyzeOptions:
     memorization: Path | None = None
     memorization_networks: int | None = None
     memorization_epochs: int | None = None
+    memorization_share: float | None = None
     neighbours: int = 10
     bins: int | None = None
     bin_epochs: int | None = None
@@ -160,6 +161,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
         "entropy_draws": 100_000,
         "divergence_draws": 10_000,
         "memorization_networks": 0,
+        "memorization_share": 0.7,
         "bins": 0,
         "certified_examples": 100,
         "certificate_draws": 100_000,
@@ -189,14 +191,15 @@ _DEMONSTRATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "glyphs100": {
             "width": 8,
-            "epochs": 6,
+            "epochs": 5,
             "seeds": 2,
             "chains": 2,
             "thin": 16,
             "memorization_networks": 8,
+            "memorization_share": 0.5,
             "memorization_epochs": 3,
             "bin_epochs": 3,
-            "certified_examples": 60,
+            "certified_examples": 40,
         },
     }
 )

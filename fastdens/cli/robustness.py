@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from fastdens.cli.network_subject import recipe_of
 from fastdens.cli.options import AnalyzeOptions
 from fastdens.cli.subject import Subject
 from fastdens.experiments.training_runs import left_out_runs, load_run, train_runs
+from fastdens.saved_state import fingerprint
 
 
 class RobustnessAnalysis(NamedTuple):
@@ -64,14 +67,19 @@ def analyze_robustness(subject: Subject, layer: LayerAnalysis, options: AnalyzeO
     bins = density_bins(layer.log_density, options.bins, labels)
     runs = left_out_runs(bins, options.bins, options.seed)
     recipe = recipe_of(options, epochs=options.bin_epochs or options.epochs, noise=options.sigma)
-    train_runs(options.runs, images, subject.labels, runs, recipe, processes=options.processes, device=options.device)
+    assert options.runs is not None
+    # Other densities make other bins: each choice of bins has a folder of its own.
+    folder = options.runs / f"bins-{fingerprint([torch.from_numpy(bins)])[:12]}"
+    train_runs(folder, images, subject.labels, runs, recipe, processes=options.processes, device=options.device)
     chosen = _examples(bins, labels, subject.given.flipped.numpy(), options)
     parts = []
     for b, rows in enumerate(chosen):
-        result = load_run(options.runs, runs[b].name, images, device=options.device)
+        result = load_run(folder, runs[b].name, images, device=options.device)
         parts.append(
             (
-                *_radii_and_attacks(result.model, subject, rows, runs[b].name, options),
+                *_radii_and_attacks(
+                    result.model, subject, rows, folder / f"certificates-{runs[b].name}.safetensors", options
+                ),
                 float((result.test_predicted == images.test_labels).double().mean()),
             )
         )
@@ -109,10 +117,10 @@ def _examples(
 
 
 def _radii_and_attacks(
-    network: nn.Module, subject: Subject, rows: NDArray[np.int64], name: str, options: AnalyzeOptions
+    network: nn.Module, subject: Subject, rows: NDArray[np.int64], checkpoint: Path, options: AnalyzeOptions
 ) -> tuple[NDArray[np.float64], PGDAccuracy]:
     images = subject.images
-    assert images is not None and options.certificate_draws is not None and options.runs is not None
+    assert images is not None and options.certificate_draws is not None
     model = InPixels(network, images.mean, images.std).to(options.device)
     pixels = images.train[rows] * images.std + images.mean
     labels = subject.labels[rows]
@@ -123,7 +131,7 @@ def _radii_and_attacks(
         labels=labels,
         n=options.certificate_draws,
         random_state=options.seed,
-        checkpoint=options.runs / f"certificates-{name}.safetensors",
+        checkpoint=checkpoint,
         device=options.device,
     )
     attack = pgd_accuracy(
