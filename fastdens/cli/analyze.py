@@ -63,7 +63,7 @@ def analyze(options: AnalyzeOptions) -> Analysis:
     check_output(options.output, options.overwrite)
     given = read_memorization_scores(options.memorization) if options.memorization else None
     subject = load_subject(options)
-    if given is not None:
+    if given is not None and options.memorization is not None:
         # Read again beside the labels: a file of other examples is told before anything is fitted.
         given = read_memorization_scores(options.memorization, len(subject.labels), subject.labels.numpy())
     check_class_sizes(subject, options)
@@ -100,7 +100,8 @@ def _estimated_scores(subject: Subject, options: AnalyzeOptions) -> Scores:
     from fastdens.cli.memorization import estimate_scores
     from fastdens.cli.network_subject import recipe_of
 
-    assert subject.images is not None and options.memorization_share is not None
+    assert subject.images is not None and options.runs is not None
+    assert options.memorization_networks is not None and options.memorization_share is not None
     estimated = estimate_scores(
         subject.images,
         subject.labels,
@@ -109,10 +110,9 @@ def _estimated_scores(subject: Subject, options: AnalyzeOptions) -> Scores:
         n_networks=options.memorization_networks,
         share=options.memorization_share,
         seed=options.seed,
-        processes=options.processes,
+        processes=options.processes or 1,
         device=options.device,
     )
-    assert options.memorization_networks is not None
     return Scores(estimated.score, estimated.standard_error, options.memorization_networks)
 
 

@@ -124,7 +124,7 @@ def analyze_layer(subject: Subject, layer: str, n_features: int, options: Analyz
     generator = torch.Generator(points.device).manual_seed(options.seed)
     assert options.entropy_draws is not None and options.divergence_draws is not None
     held_out = None
-    if subject.test is not None:
+    if subject.test is not None and subject.test_labels is not None:
         test = svd.transform(subject.test.features[layer]).to(options.device)
         held_out = generative_classification(fit.models.log_prob(test), subject.test_labels)
     return LayerAnalysis(

@@ -47,7 +47,7 @@ def memorization(options: MemorizationOptions) -> MemorizationScores:
         n_networks=options.networks,
         share=options.share,
         seed=options.seed,
-        processes=options.processes,
+        processes=options.processes or 1,
         device=options.device,
     )
     with written_whole(options.output, overwrite=options.overwrite) as partial, partial.open("wb") as stream:

@@ -54,7 +54,8 @@ def subject_of_network(options: AnalyzeOptions) -> Subject:
         If something is missing or does not fit.
     """
     images, given = images_and_labels(options)
-    assert options.network is not None and options.seeds is not None and options.runs is not None
+    assert options.network is not None and options.width is not None
+    assert options.seeds is not None and options.runs is not None
     if options.weights:
         n_channels = images.train.shape[1]
         model = build_network(

@@ -44,6 +44,9 @@ class RobustnessAnalysis(NamedTuple):
 class InPixels(nn.Module):
     """A network for images of values from 0 to 1, before what :class:`Images` has standardized away."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.network = network
@@ -70,7 +73,7 @@ def analyze_robustness(subject: Subject, layer: LayerAnalysis, options: AnalyzeO
     assert options.runs is not None
     # Other densities make other bins: each choice of bins has a folder of its own.
     folder = options.runs / f"bins-{fingerprint([torch.from_numpy(bins)])[:12]}"
-    train_runs(folder, images, subject.labels, runs, recipe, processes=options.processes, device=options.device)
+    train_runs(folder, images, subject.labels, runs, recipe, processes=options.processes or 1, device=options.device)
     chosen = _examples(bins, labels, subject.given.flipped.numpy(), options)
     parts = []
     for b, rows in enumerate(chosen):

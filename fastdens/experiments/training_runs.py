@@ -536,8 +536,9 @@ def _train_run(job: _Job, run: int, device: torch.device) -> None:
 
 def _train_in_processes(job: _Job, n_processes: int, devices: list[torch.device], advance: Advance) -> None:
     try:
-        for tensor in (job.train, job.labels, job.test, job.included):
-            tensor.share_memory_()
+        # Copies: sharing a tensor in place frees the memory under numpy arrays that the caller may hold of it.
+        shared = {name: getattr(job, name).clone().share_memory_() for name in ("train", "labels", "test", "included")}
+        job = job._replace(**shared)
     except RuntimeError as error:
         raise OSError(
             f"the images cannot be put into shared memory ({error}): enlarge /dev/shm, or pass processes=1."

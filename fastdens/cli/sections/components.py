@@ -20,8 +20,8 @@ def _sampled(analysis: Analysis) -> Iterator[tuple[str, Chains]]:
 
 
 def _numbers(analysis: Analysis) -> Iterable[Number]:
-    for layer in analysis.layers:
-        yield Number("components", layer.n_components.mean(), layer.layer)
+    for found in analysis.layers:
+        yield Number("components", found.n_components.mean(), found.layer)
     for layer, chains in _sampled(analysis):
         mean = chains.n_components.mean((1, 2))
         for quantity, value in {

@@ -120,12 +120,11 @@ def _correlations(analysis: Analysis) -> Figure:
     predictors, layers = _of(analysis).predictors, [layer.layer for layer in analysis.layers]
     names = predictors[layers[0]].names
     figure = Figure(figsize=(8, 4.2), layout="constrained")
-    series = {
-        name: tuple(
-            np.array([getattr(predictors[layer], part)[k] for layer in layers]) for part in ("rho", "low", "high")
-        )
-        for k, name in enumerate(names)
-    }
+
+    def of_layers(k: int, part: str) -> NDArray[np.float64]:
+        return np.array([getattr(predictors[layer], part)[k] for layer in layers])
+
+    series = {name: (of_layers(k, "rho"), of_layers(k, "low"), of_layers(k, "high")) for k, name in enumerate(names)}
     # Of the three only the log-density is tested; the others are told apart from zero by their intervals.
     apart = {name: (low > 0) | (high < 0) for name, (_, low, high) in series.items()}
     apart["log-density"] = _of(analysis).correlations.spearman_pvalue_corrected < 0.05

@@ -32,6 +32,7 @@ def _flipped_numbers(analysis: Analysis) -> Iterable[Number]:
 def _flipped_labels(analysis: Analysis) -> Figure:
     from fastdens.analysis.figures import plot_flipped
 
+    assert analysis.subject.flipped is not None
     figure, axes = grid(len(analysis.layers))
     for layer, own in zip(analysis.layers, axes, strict=True):
         title = layer.layer if math.isnan(layer.flipped_auc) else f"{layer.layer}, AUC {layer.flipped_auc:.3f}"
