@@ -46,6 +46,8 @@ def train_all(folder, n_networks=3, recipe=RECIPE, **options):
     images = some_images()
     runs = subset_runs(n_networks, 200, seed=4)
     train_runs(folder, images, images.train_labels, runs, recipe, device="cpu", **{"progress": False, **options})
+    # Sharing a tensor in place would free the memory under a numpy array of it.
+    assert not images.train.is_shared() and not images.train_labels.is_shared()
 
 
 def start(folder, change=None, *arguments):

@@ -89,7 +89,8 @@ def _by_density(analysis: Analysis) -> Figure:
         (attack, "accuracy under attack", "accuracy under attack"),
     ):
         mean, error = _series(analysis, quantity)
-        plot_by_bin(own, mean, label, errors=error)
+        plot_by_bin(own, mean, label, errors=error).set_ylim(bottom=0)
+    attack.set_ylim(top=1)
     at = np.linspace(0, max(float(robustness.radius.max()) * 1.05, 0.1), 101)
     plot_certified_accuracy(
         curve,
