@@ -43,7 +43,7 @@ class Modes(NamedTuple):
     group: NDArray[np.int64]
     dip_pvalue: float
     bic_gain: float
-    pvalue: float
+    pvalue: float = math.nan
 
 
 class ModeIntervals(NamedTuple):

@@ -16,6 +16,7 @@ from fastdens.experiments.training import flip_labels
 from fastdens.experiments.training_runs import Recipe, load_run
 
 QUICK = ["memorization", "--epochs", "1", "--width", "4", "--image-size", "8", "--batch-size", "256", "--device", "cpu"]
+QUICK += ["--processes", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_impossible_options_are_refused_at_once(tmp_path, options):
 def test_the_function_gives_what_the_command_writes(folder, printed):
     images = load_images("digits", Path("data"), 8, 0)
     given = flip_labels(images.train_labels, 0.1, 10, torch.Generator().manual_seed(0))
-    recipe = Recipe(width=4, epochs=1, batch_size=256)
+    recipe = Recipe(width=4, epochs=1, batch_size=256, jitter=False)
     scores = estimate_scores(
         images, given.labels, recipe, folder=folder / "runs", n_networks=3, device="cpu", progress=False
     )
