@@ -130,7 +130,7 @@ def _add_analyze(command: argparse.ArgumentParser) -> None:
         "--memorization-networks",
         type=_number,
         metavar="N",
-        help="train N networks on random subsets to estimate scores (default: 0; 16 for digits, 8 for glyphs100, on a "
+        help="train N networks on random subsets to estimate scores (default: 0; 16 for digits, 6 for glyphs100, on a "
         "GPU 40)",
     )
     add("--memorization-epochs", type=_positive, help="their epochs (default: --epochs; 3 for glyphs100)")

@@ -195,7 +195,7 @@ _DEMONSTRATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "seeds": 2,
             "chains": 2,
             "thin": 16,
-            "memorization_networks": 8,
+            "memorization_networks": 6,
             "memorization_share": 0.5,
             "memorization_epochs": 3,
             "bin_epochs": 3,
