@@ -69,8 +69,9 @@ def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | 
         np.bincount(labels_of, minlength=n_classes) / n_examples for labels_of in (labels, predicted, labels[correct])
     )
     either = np.where(true + called > 0, true + called, 1.0)
-    precision = float((true * both / np.where(called > 0, called, 1.0)).sum())
-    f1 = float((true * 2 * both / either).sum())
+    # Shares that round up may add up to a little more than one.
+    precision = min(1.0, float((true * both / np.where(called > 0, called, 1.0)).sum()))
+    f1 = min(1.0, float((true * 2 * both / either).sum()))
     # An example's part in F1 = sum_c 2 true both / (true + called), by the derivative in each share.
     part = (2 * both * called / either**2)[labels] - (2 * both * true / either**2)[predicted]
     part += np.where(correct, (2 * true / either)[labels], 0.0)

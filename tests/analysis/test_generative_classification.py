@@ -67,3 +67,10 @@ def test_models_that_failed_and_errors():
         generative_classification(np.array([[0.0, 1.0], [np.nan, np.nan]]), [0, 0])
     with pytest.raises(ValueError, match=r"\[N, M\]"):
         generative_classification(np.zeros(3), [0, 0, 0])
+
+
+def test_scores_of_examples_that_are_all_right_are_exactly_one_at_most():
+    for n in range(1, 400):
+        labels = np.arange(n) % 7
+        result = generative_classification(np.eye(7)[labels], labels)
+        assert result.accuracy == 1 and result.f1 <= 1 and result.precision <= 1
