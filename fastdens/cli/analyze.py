@@ -122,7 +122,7 @@ def _seed_agreement(
     if not subject.others:
         return None
     groups = [np.stack([layer.modes.group for layer in layers])]
-    groups += [groups_of_another_network(subject, other, options) for other in range(len(subject.others))]
+    groups += [groups_of_another_network(subject, network, layers, options) for network in subject.others]
     return np.stack([split_agreement(list(of_layer)) for of_layer in np.stack(groups, 1)])
 
 
@@ -134,9 +134,8 @@ def _about(subject: Subject, options: AnalyzeOptions) -> str:
     flips = "" if subject.flipped is None else f", {int(subject.flipped.sum())} of them with a flipped label"
     tests = "" if subject.test_labels is None else f", {len(subject.test_labels)} test examples"
     accuracy = ""
-    if subject.test_predicted is not None and subject.test_labels is not None:
-        share = float((subject.test_predicted == subject.test_labels).double().mean())
-        accuracy = f"; the network's accuracy on these is {share:.2%}"
+    if subject.test_accuracy is not None:
+        accuracy = f"; the network's accuracy on these is {subject.test_accuracy:.2%}"
     return (
         f"{options.subject}: {len(subject.labels)} training examples{flips}{tests}, {len(subject.class_names)} "
         f"classes{accuracy}"

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import fastdens as fd
+from fastdens.activations import Activations
 from fastdens.analysis import (
     ClassLogDensity,
     Estimate,
@@ -37,15 +38,17 @@ _FEWEST_EXAMPLES = 16
 class LayerAnalysis(NamedTuple):
     """What was found at one layer, of M classes and N training examples.
 
-    ``explained`` is the share of squares that the projection keeps; ``log_density`` [N] that of each example under the
-    class of its given label; ``n_components`` [M] the number of components of each class; ``chains`` is None where the
-    density was not sampled; ``held_out`` None without test examples. ``relative_entropy`` [M] and ``divergence`` [M, M]
-    (KL, row from column) are Monte Carlo estimates. The areas under the curve are those of finding flipped examples
-    and long-tailed classes by low density, NaN where there are none.
+    ``points`` [N, D] are the training examples projected; ``explained`` is the share of squares that the projection
+    keeps; ``log_density`` [N] that of each example under the class of its given label; ``n_components`` [M] the number
+    of components of each class; ``chains`` is None where the density was not sampled; ``held_out`` None without test
+    examples. ``relative_entropy`` [M] and ``divergence`` [M, M] (KL, row from column) are Monte Carlo estimates. The
+    areas under the curve are those of finding flipped examples and long-tailed classes by low density, NaN where there
+    are none.
     """
 
     layer: str
     n_features: int
+    points: Tensor
     explained: float
     n_components: NDArray[np.float64]
     chains: Chains | None
@@ -104,22 +107,49 @@ def projected_dimensions(subject: Subject, options: AnalyzeOptions) -> list[int]
 
 
 def fit_classes(
-    points: Tensor, labels: Tensor, n_classes: int, layer: str, options: AnalyzeOptions, seed: int, **changed: Any
+    subject: Subject,
+    layer: str,
+    points: Tensor,
+    options: AnalyzeOptions,
+    rows: NDArray[np.int64] | None = None,
+    **changed: Any,
 ) -> tuple[Fit, fd.RaggedBatch]:
-    """The density asked for, fitted to the classes of some examples, and the batch; ``changed`` replaces options of
-    the density."""
-    batch = fd.RaggedBatch.from_labels(points, labels, n_classes=n_classes, layer=layer)
+    """The density asked for, fitted to the classes of the training examples, or of some rows of them, and the batch;
+    ``changed`` replaces options of the density."""
+    labels = subject.labels
+    if rows is not None:
+        at = torch.from_numpy(rows)
+        points, labels = points[at.to(points.device)], labels[at]
+    batch = fd.RaggedBatch.from_labels(points, labels, n_classes=len(subject.class_names), layer=layer)
     density = DENSITIES[options.density]
     own = {name: getattr(options, name) for name in density.options} | changed
-    return density.fit(batch, seed, **own), batch
+    return density.fit(batch, options.seed, **own), batch
+
+
+class _Projected(NamedTuple):
+    """The classes of a layer of one network, projected and fitted, and what their densities tell of groups."""
+
+    svd: fd.reduction.UncentredSVD
+    points: Tensor
+    fit: Fit
+    batch: fd.RaggedBatch
+    classes: ClassLogDensity
+    modes: Modes
+
+
+def _project_and_fit(
+    subject: Subject, network: Activations, layer: str, n_features: int, options: AnalyzeOptions
+) -> _Projected:
+    svd = fd.reduction.UncentredSVD(n_features)
+    points = svd.fit_transform(network.features[layer]).to(options.device)
+    fit, batch = fit_classes(subject, layer, points, options)
+    classes = class_log_density(fit.log_density, subject.labels)
+    return _Projected(svd, points, fit, batch, classes, find_modes(classes.mean, random_state=options.seed))
 
 
 def analyze_layer(subject: Subject, layer: str, n_features: int, options: AnalyzeOptions) -> LayerAnalysis:
     """Project, fit and compare the classes of one layer."""
-    svd = fd.reduction.UncentredSVD(n_features)
-    points = svd.fit_transform(subject.train.features[layer]).to(options.device)
-    fit, batch = fit_classes(points, subject.labels, len(subject.class_names), layer, options, options.seed)
-    classes = class_log_density(fit.log_density, subject.labels)
+    svd, points, fit, batch, classes, modes = _project_and_fit(subject, subject.train, layer, n_features, options)
     density = fit.models.density()
     generator = torch.Generator(points.device).manual_seed(options.seed)
     assert options.entropy_draws is not None and options.divergence_draws is not None
@@ -130,12 +160,13 @@ def analyze_layer(subject: Subject, layer: str, n_features: int, options: Analyz
     return LayerAnalysis(
         layer,
         n_features,
+        points,
         float(svd.explained_.sum()),
         fit.n_components,
         fit.chains,
         fit.log_density,
         classes,
-        find_modes(classes.mean, random_state=options.seed),
+        modes,
         mode_intervals(fit.log_density, subject.labels, random_state=options.seed),
         mean_pairwise_distance(batch),
         relative_entropy(density, batch, options.entropy_draws, generator),
@@ -147,17 +178,12 @@ def analyze_layer(subject: Subject, layer: str, n_features: int, options: Analyz
     )
 
 
-def groups_of_another_network(subject: Subject, other: int, options: AnalyzeOptions) -> NDArray[np.int64]:
-    """Groups of the classes at each layer, [L, M], by a network trained from another seed."""
-    groups = []
-    for layer, n_features in zip(subject.train.layers, projected_dimensions(subject, options), strict=True):
-        points = fd.reduction.UncentredSVD(n_features).fit_transform(subject.others[other].features[layer])
-        fit, _ = fit_classes(
-            points.to(options.device), subject.labels, len(subject.class_names), layer, options, options.seed
-        )
-        means = class_log_density(fit.log_density, subject.labels).mean
-        groups.append(find_modes(means, random_state=options.seed).group)
-    return np.stack(groups)
+def groups_of_another_network(
+    subject: Subject, network: Activations, layers: list[LayerAnalysis], options: AnalyzeOptions
+) -> NDArray[np.int64]:
+    """Groups of the classes at each layer, [L, M], by the activations of another network."""
+    fitted = [_project_and_fit(subject, network, layer.layer, layer.n_features, options) for layer in layers]
+    return np.stack([of_layer.modes.group for of_layer in fitted])
 
 
 def auc(score: ArrayLike, positive: Tensor | None) -> float:

@@ -99,28 +99,23 @@ def _compare_subsets(
     chosen = memorization_subsets(scores, labels, fitted, random_state=options.seed)
     classification: dict[str, list[GenerativeClassification]] = {name: [] for name in Subsets._fields}
     divergence: dict[str, list[fd.MonteCarloEstimate]] = {name: [] for name in Subsets._fields}
+    kept = np.setdiff1d(np.arange(len(labels)), np.concatenate(left_out))
     for layer in layers:
-        svd = fd.reduction.UncentredSVD(layer.n_features)
-        points = svd.fit_transform(subject.train.features[layer.layer]).to(options.device)
-        kept = np.ones(len(labels), bool)
-        kept[np.concatenate(left_out)] = False
-        models = _fit(subject, points, np.flatnonzero(kept), layer.layer, options)
+        points = layer.points
+        models = _fit(subject, layer, kept, options)
         for name, rows in left_out._asdict().items():
             classification[name].append(generative_classification(models.log_prob(points[rows]), labels[rows]))
         generator = torch.Generator(points.device).manual_seed(options.seed)
         for name, rows in chosen._asdict().items():
-            density = _fit(subject, points, rows, layer.layer, options).density()
+            density = _fit(subject, layer, rows, options).density()
             assert options.divergence_draws is not None
             divergence[name].append(kl_matrix(density, options.divergence_draws, generator))
     return SubsetComparison(held_out, fitted, classification, divergence)
 
 
 def _fit(
-    subject: Subject, points: torch.Tensor, rows: NDArray[np.int64], layer: str, options: AnalyzeOptions
+    subject: Subject, layer: LayerAnalysis, rows: NDArray[np.int64], options: AnalyzeOptions
 ) -> fd.DirichletProcessMixtures | fd.GaussianMixtures:
     # Whether chains agree is told of the whole classes; one is enough here.
     changed = {"chains": 1} if options.density == "dp" else {}
-    at = torch.from_numpy(rows)
-    own = points[at.to(points.device)]
-    fit, _ = fit_classes(own, subject.labels[at], len(subject.class_names), layer, options, options.seed, **changed)
-    return fit.models
+    return fit_classes(subject, layer.layer, layer.points, options, rows, **changed)[0].models

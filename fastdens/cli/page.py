@@ -11,6 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fastdens.cli.analyze import Analysis
@@ -96,6 +97,14 @@ def grid(n: int, height: float = 3.6) -> tuple[Figure, list[Any]]:
     for unused in axes[n:]:
         unused.remove()
     return figure, axes[:n]
+
+
+def single(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of that many inches with one axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def by_layer_html(numbers: Numbers, layers: Iterable[str], columns: Mapping[str, str], group: str = "") -> str:

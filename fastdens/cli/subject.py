@@ -38,6 +38,13 @@ class Subject(NamedTuple):
         """Which labels were flipped, bool [N], if that is known."""
         return None if self.given is None else self.given.flipped
 
+    @property
+    def test_accuracy(self) -> float | None:
+        """Share of the test examples that the network gives their label, if both are known."""
+        if self.test_predicted is None or self.test_labels is None:
+            return None
+        return float((self.test_predicted == self.test_labels).double().mean())
+
 
 def load_subject(options: AnalyzeOptions) -> Subject:
     """The subject that the options ask for: activations on disk, or those of a network on images.

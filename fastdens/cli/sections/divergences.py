@@ -22,6 +22,14 @@ def of_pairs(divergence: NDArray[np.float64]) -> NDArray[np.float64]:
     return divergence[~np.eye(len(divergence), dtype=bool)]
 
 
+def quartiles(prefix: str, pairs: NDArray[np.float64], layer: str, group: str = "") -> Iterable[Number]:
+    """Median and quartiles of the divergences of pairs, under names that begin with ``prefix``."""
+    low, median, high = np.quantile(pairs, [0.25, 0.5, 0.75])
+    yield Number(f"{prefix}median KL divergence", median, layer, group=group)
+    yield Number(f"{prefix}lower quartile of the KL divergence", low, layer, group=group)
+    yield Number(f"{prefix}upper quartile of the KL divergence", high, layer, group=group)
+
+
 def _numbers(analysis: Analysis) -> Iterable[Number]:
     names = analysis.subject.class_names
     for layer in analysis.layers:
@@ -42,10 +50,7 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
             for j, other in enumerate(names):
                 yield Number("KL divergence", divergence[i, j], layer.layer, name, other, standard_error=error[i, j])
         if len(names) > 1:
-            low, median, high = np.quantile(of_pairs(divergence), [0.25, 0.5, 0.75])
-            yield Number("median KL divergence", median, layer.layer)
-            yield Number("lower quartile of the KL divergence", low, layer.layer)
-            yield Number("upper quartile of the KL divergence", high, layer.layer)
+            yield from quartiles("", of_pairs(divergence), layer.layer)
 
 
 def _arrays(estimate: tuple) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

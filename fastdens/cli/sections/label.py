@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from fastdens.cli.page import Number, Numbers, Section, by_layer_html, figure_html
+from fastdens.cli.page import Number, Numbers, Section, by_layer_html, figure_html, single
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,17 +26,11 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
 
 
 def _held_out_accuracy(analysis: Analysis) -> Figure:
-    from matplotlib.figure import Figure
-
     from fastdens.analysis.figures import plot_scores
 
-    subject = analysis.subject
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    own = None
-    if subject.test_predicted is not None and subject.test_labels is not None:
-        own = float((subject.test_predicted == subject.test_labels).double().mean())
+    figure, axes = single(7, 4)
     scores = [layer.held_out.accuracy for layer in analysis.layers if layer.held_out is not None]
-    plot_scores(figure.subplots(), [layer.layer for layer in analysis.layers], scores, own)
+    plot_scores(axes, [layer.layer for layer in analysis.layers], scores, analysis.subject.test_accuracy)
     return figure
 
 
@@ -44,7 +38,7 @@ def _html(analysis: Analysis, numbers: Numbers, figures: Mapping[str, bytes]) ->
     layers, n = [layer.layer for layer in analysis.layers], numbers.html
     first, last = layers[0], layers[-1]
     own = ""
-    if analysis.subject.test_predicted is not None:
+    if analysis.subject.test_accuracy is not None:
         own = f"; the network's own is {n('network test accuracy')}"
     columns = dict.fromkeys(["held-out accuracy", "held-out precision", "held-out recall", "held-out F1"], ".3f")
     return f"""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdens.analysis import density_bins
-from fastdens.cli.page import Number, Numbers, Section, by_layer_html, figure_html, table_html
-from fastdens.cli.sections.divergences import of_pairs
+from fastdens.cli.page import Number, Numbers, Section, by_layer_html, figure_html, single, table_html
+from fastdens.cli.sections.divergences import of_pairs, quartiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,22 +104,17 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
             )
             if len(analysis.subject.class_names) > 1:
                 pairs = of_pairs(subsets.divergence[name][at].value.cpu().numpy())
-                low, median, high = np.quantile(pairs, [0.25, 0.5, 0.75])
-                yield Number("subset median KL divergence", median, layer, group=words)
-                yield Number("subset lower quartile of the KL divergence", low, layer, group=words)
-                yield Number("subset upper quartile of the KL divergence", high, layer, group=words)
+                yield from quartiles("subset ", pairs, layer, group=words)
     for b, (value, error) in enumerate(zip(*_by_bin(analysis), strict=True)):
         yield Number("mean memorization score of a bin", value, layers[-1], group=f"bin {b + 1}", standard_error=error)
 
 
 def _correlations(analysis: Analysis) -> Figure:
-    from matplotlib.figure import Figure
-
     from fastdens.analysis.figures import plot_correlations
 
     predictors, layers = _of(analysis).predictors, [layer.layer for layer in analysis.layers]
     names = predictors[layers[0]].names
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure, axes = single(8, 4.2)
 
     def of_layers(k: int, part: str) -> NDArray[np.float64]:
         return np.array([getattr(predictors[layer], part)[k] for layer in layers])
@@ -128,30 +123,26 @@ def _correlations(analysis: Analysis) -> Figure:
     # Of the three only the log-density is tested; the others are told apart from zero by their intervals.
     apart = {name: (low > 0) | (high < 0) for name, (_, low, high) in series.items()}
     apart["log-density"] = _of(analysis).correlations.spearman_pvalue_corrected < 0.05
-    plot_correlations(figure.subplots(), layers, series, significant=apart)
+    plot_correlations(axes, layers, series, significant=apart)
     return figure
 
 
 def _by_density(analysis: Analysis) -> Figure:
-    from matplotlib.figure import Figure
-
     from fastdens.analysis.figures import plot_by_bin
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure, axes = single(7, 4)
     mean, error = _by_bin(analysis)
-    plot_by_bin(figure.subplots(), mean, "mean memorization score", errors=error)
+    plot_by_bin(axes, mean, "mean memorization score", errors=error)
     return figure
 
 
 def _subset_f1(analysis: Analysis) -> Figure:
-    from matplotlib.figure import Figure
-
     from fastdens.analysis.figures import plot_subset_scores
 
     subsets = _of(analysis).subsets
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure, axes = single(8, 4.2)
     plot_subset_scores(
-        figure.subplots(),
+        axes,
         [layer.layer for layer in analysis.layers],
         {words: [r.f1 for r in subsets.classification[name]] for name, words in _SUBSETS.items()},
     )
@@ -159,14 +150,12 @@ def _subset_f1(analysis: Analysis) -> Figure:
 
 
 def _subset_divergence(analysis: Analysis) -> Figure:
-    from matplotlib.figure import Figure
-
     from fastdens.analysis.figures import plot_divergence_by_layer
 
     subsets = _of(analysis).subsets
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure, axes = single(8, 4.2)
     plot_divergence_by_layer(
-        figure.subplots(),
+        axes,
         [layer.layer for layer in analysis.layers],
         {
             words: np.stack([of_pairs(kl.value.cpu().numpy()) for kl in subsets.divergence[name]])

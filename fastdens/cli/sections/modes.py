@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from fastdens.cli.page import Number, Numbers, Section, by_layer_html, figure_html, grid
+from fastdens.cli.page import Number, Numbers, Section, by_layer_html, figure_html, grid, single
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,13 +63,11 @@ def _class_log_density(analysis: Analysis) -> Figure:
 
 
 def _agreement(analysis: Analysis) -> Figure:
-    from matplotlib.figure import Figure
-
     from fastdens.analysis.figures import plot_split_agreement
 
     size = 3 + 0.45 * len(analysis.layers)
-    figure = Figure(figsize=(size + 1.2, size), layout="constrained")
-    plot_split_agreement(figure.subplots(), analysis.layer_agreement, [layer.layer for layer in analysis.layers])
+    figure, axes = single(size + 1.2, size)
+    plot_split_agreement(axes, analysis.layer_agreement, [layer.layer for layer in analysis.layers])
     return figure
 
 

@@ -48,32 +48,29 @@ def _share(values: NDArray[np.bool_]) -> tuple[float, float]:
     return share, math.sqrt(share * (1 - share) / n) if n else math.nan
 
 
+def _estimates(robustness: RobustnessAnalysis, chosen: NDArray[np.bool_]) -> dict[str, tuple[float, float]]:
+    """What some of the examples tell, each with its standard error."""
+    radius = robustness.radius[chosen]
+    n = len(radius)
+    mean = float(radius.mean()) if n else math.nan
+    error = float(radius.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return {
+        "mean certified radius": (mean, error),
+        "share certified": _share(radius > 0),
+        "accuracy": _share(robustness.clean[chosen]),
+        "accuracy under attack": _share(robustness.robust[chosen]),
+    }
+
+
 def _numbers(analysis: Analysis) -> Iterable[Number]:
     robustness = _of(analysis)
     layer = robustness.layer
     for name, chosen in _parts(analysis).items():
-        radius = robustness.radius[chosen]
-        n = len(radius)
-        yield Number("examples tried", n, layer, group=name)
-        mean = float(radius.mean()) if n else math.nan
-        error = float(radius.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-        yield Number("mean certified radius", mean, layer, group=name, standard_error=error)
-        for quantity, values in {
-            "share certified": radius > 0,
-            "accuracy": robustness.clean[chosen],
-            "accuracy under attack": robustness.robust[chosen],
-        }.items():
-            share, error = _share(values)
-            yield Number(quantity, share, layer, group=name, standard_error=error)
+        yield Number("examples tried", int(chosen.sum()), layer, group=name)
+        for quantity, (value, error) in _estimates(robustness, chosen).items():
+            yield Number(quantity, value, layer, group=name, standard_error=error)
     for b, accuracy in enumerate(robustness.accuracy):
         yield Number("test accuracy of the network without the bin", accuracy, layer, group=f"bin {b + 1}")
-
-
-def _series(analysis: Analysis, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    robustness = _of(analysis)
-    rows = [row for row in _numbers(analysis) if row.quantity == quantity and row.group.startswith("bin")]
-    assert len(rows) == robustness.n_bins
-    return np.array([row.value for row in rows]), np.array([row.standard_error for row in rows])
 
 
 def _by_density(analysis: Analysis) -> Figure:
@@ -82,13 +79,14 @@ def _by_density(analysis: Analysis) -> Figure:
     from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
 
     robustness = _of(analysis)
+    estimates = [_estimates(robustness, robustness.bin == b) for b in range(robustness.n_bins)]
     figure = Figure(figsize=(13, 4), layout="constrained")
     radius, attack, curve = figure.subplots(1, 3)
     for own, quantity, label in (
         (radius, "mean certified radius", "mean certified radius (L2, pixels in [0, 1])"),
         (attack, "accuracy under attack", "accuracy under attack"),
     ):
-        mean, error = _series(analysis, quantity)
+        mean, error = np.array([of_bin[quantity] for of_bin in estimates]).T
         plot_by_bin(own, mean, label, errors=error).set_ylim(bottom=0)
     attack.set_ylim(top=1)
     at = np.linspace(0, max(float(robustness.radius.max()) * 1.05, 0.1), 101)

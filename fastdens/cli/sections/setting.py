@@ -24,8 +24,8 @@ def _numbers(analysis: Analysis) -> Iterable[Number]:
     yield Number("classes", len(subject.class_names))
     if subject.test_labels is not None:
         yield Number("test examples", len(subject.test_labels))
-    if subject.test_predicted is not None and subject.test_labels is not None:
-        yield Number("network test accuracy", _share(subject.test_predicted == subject.test_labels))
+    if subject.test_accuracy is not None:
+        yield Number("network test accuracy", subject.test_accuracy)
     if subject.train_predicted is not None:
         fitted = subject.train_predicted == subject.labels
         if subject.flipped is None or not subject.flipped.any():
