@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 import fastdens as fd
@@ -186,10 +186,15 @@ def groups_of_another_network(
     return np.stack([of_layer.modes.group for of_layer in fitted])
 
 
-def auc(score: ArrayLike, positive: Tensor | None) -> float:
-    """Probability that a positive has the larger score; NaN where all are alike or nothing is known of them."""
+def auc(score: NDArray[np.float64], positive: Tensor | None) -> float:
+    """Probability that a positive has the larger score, of those whose score is known; NaN where all are alike or
+    nothing is known of them."""
     from sklearn.metrics import roc_auc_score
 
-    if positive is None or not 0 < int(positive.sum()) < len(positive):
+    if positive is None:
         return float("nan")
-    return float(roc_auc_score(positive.numpy(), np.asarray(score)))
+    known = ~np.isnan(score)
+    positives = positive.numpy()[known]
+    if not 0 < positives.sum() < len(positives):
+        return float("nan")
+    return float(roc_auc_score(positives, score[known]))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.analysis.memorization import MemorizationScores, memorization_scores
+from fastdens.cli.layer_analysis import auc
 from fastdens.cli.network_subject import images_and_labels, recipe_of
 from fastdens.cli.options import MemorizationOptions
 from fastdens.experiments.images import Images
@@ -113,13 +114,9 @@ def _summary(options: MemorizationOptions, scores: MemorizationScores, given: Fl
             f"The mean score is {score.mean():.3f}, and {(score > _MEMORIZED).mean():.1%} have one over {_MEMORIZED}; "
             f"the mean standard error of a score is {scores.standard_error[known].mean():.3f}."
         )
-        flipped = given.flipped.numpy()[known]
-        if 0 < flipped.sum() < len(flipped):
-            from sklearn.metrics import roc_auc_score
-
-            sentences.append(
-                f"The score finds the {int(flipped.sum())} flipped labels among them with an AUC of "
-                f"{roc_auc_score(flipped, score):.3f}."
-            )
+        found = auc(scores.score, given.flipped)
+        if not np.isnan(found):
+            n_flipped = int(given.flipped.numpy()[known].sum())
+            sentences.append(f"The score finds the {n_flipped} flipped labels among them with an AUC of {found:.3f}.")
     sentences.append(f"Scores: {options.output}")
     return " ".join(sentences)

@@ -85,7 +85,7 @@ def analyze_memorization(
         ),
         predictors,
         _compare_subsets(subject, layers, scores.values, options),
-        auc(np.nan_to_num(scores.values), subject.flipped),
+        auc(scores.values, subject.flipped),
     )
 
 

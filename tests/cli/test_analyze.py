@@ -202,6 +202,11 @@ def test_memorization_follows_from_the_networks(report):
     known = np.isfinite(score)
     assert value["examples with a memorization score", "", ""] == known.sum() > 500
     assert value["mean memorization score", "", ""] == pytest.approx(score[known].mean())
+    # An example without a score is no example of score zero.
+    assert 0 < (~known).sum() < 900
+    flipped = np.array([row["flipped"] == "1" for row in examples])
+    expected = roc_auc_score(flipped[known], score[known])
+    assert value["flipped AUC of memorization", "", ""] == pytest.approx(expected)
     for layer in LAYERS:
         density = np.array([float(row[f"log-density {layer}"]) for row in examples])
         expected = spearmanr(score[known], density[known])[0]
