@@ -160,19 +160,19 @@ def main() -> None:
         points = clustered_points(shape, seed=time.time_ns() % 2**31, device=device)
         n, d, k = shape.n_models * shape.n_points, shape.n_features, shape.n_components
         for covariance_type in ("full", "diag", "tied", "spherical"):
-            for precision in ("ieee", "tf32x3", "tf32") if covariance_type == "full" else ("ieee",):
+            for matmul_precision in ("ieee", "tf32x3", "tf32") if covariance_type == "full" else ("ieee",):
                 if time.monotonic() > deadline:
                     keep(shape=shape.name, skipped="out of time")
                     return
-                options = {"backend": "triton", "precision": precision, "on_error": "skip"}
+                options = {"backend": "triton", "matmul_precision": matmul_precision, "on_error": "skip"}
                 one, many = (
                     event_time(fastdens_fit(points, k, i, covariance_type, **options), 3) for i in (1, 1 + shape.n_iter)
                 )
                 row = {"operation": "EM iteration", "shape": shape.name, "covariance_type": covariance_type}
-                row |= {"precision": precision, "seconds": (many - one) / shape.n_iter}
+                row |= {"matmul_precision": matmul_precision, "seconds": (many - one) / shape.n_iter}
                 if covariance_type == "full":
                     row["products_seconds"] = event_time(em_floor(points, k, 1), 3)
-                    rate = rates["ieee_flop_per_s" if precision == "ieee" else "tf32_flop_per_s"]
+                    rate = rates["ieee_flop_per_s" if matmul_precision == "ieee" else "tf32_flop_per_s"]
                     # Points are read twice; a triangular and a symmetric product need half the operations each.
                     row["roofline_seconds"] = max(2 * n * k * d * d / rate, 8 * n * d / rates["bytes_per_s"])
                 keep(**row)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from fastdens.kernels.gibbs_sweep import GibbsSweeps
+from fastdens.kernels.gibbs.gibbs_sweep import GibbsSweeps
 from torch import Tensor
 
 import fastdens as fd
 from fastdens import kernels
-from fastdens.gibbs_sampling import random_labels, stream_keys
-from fastdens.niw_prior import data_prior
+from fastdens.distributions.niw import data_prior
+from fastdens.inference.gibbs import random_labels, stream_keys
 
 PAPER_STAGES, PAPER_SWEEPS = (16, 16, 64, 64), 400
 CLUSTERS = 6

@@ -3,13 +3,13 @@
 from fastdens import activations, reduction
 from fastdens.batch import RaggedBatch
 from fastdens.class_layer import ClassLayerModels
-from fastdens.densities import GaussianMixtureDensity
-from fastdens.dirichlet_process_mixtures import DirichletProcessMixtures
-from fastdens.divergences import MonteCarloEstimate
-from fastdens.gaussian_mixtures import GaussianMixtures
-from fastdens.saved_fits import load
-from fastdens.student_t_density import StudentTMixtureDensity
-from fastdens.validation import ConvergenceWarning, ModelError
+from fastdens.distributions.divergences import MonteCarloEstimate
+from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
+from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
+from fastdens.errors import ConvergenceWarning, ModelError
+from fastdens.io.saved_fits import load
+from fastdens.mixtures.dirichlet_process import DirichletProcessMixtures
+from fastdens.mixtures.gaussian import GaussianMixtures
 
 __version__ = "0.1.0"
 

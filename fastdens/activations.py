@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastdens.array_files import NpyStream, join_safetensors, map_npy, map_safetensors
-from fastdens.files import written_whole
-from fastdens.names import nearest_names
+from fastdens.io.arrays import NpyStream, join_safetensors, map_npy, map_safetensors
+from fastdens.io.atomic import written_whole
+from fastdens.kernels.options import suggest
 from fastdens.progress import progress_bar
 
 Pool = str | Callable[[Tensor], Tensor]
@@ -179,10 +179,10 @@ def _named_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Modul
         layers = [layers]
     known = {name: module for name, module in model.named_modules() if name}
     if not layers:
-        raise ValueError(f"layers is empty: pass names of modules, e.g. {nearest_names('layer', known)}.")
+        raise ValueError(f"layers is empty: pass names of modules, e.g. {suggest('layer', known)}.")
     for name in layers:
         if name not in known:
-            raise ValueError(f"the model has no layer {name!r}: the nearest names are {nearest_names(name, known)}.")
+            raise ValueError(f"the model has no layer {name!r}: the nearest names are {suggest(name, known)}.")
     if _LABELS in layers:
         raise ValueError(f"a layer named {_LABELS!r} cannot be told from the labels: rename the module.")
     if len(set(layers)) < len(layers):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.validation import check_integer
+from fastdens.errors import check_integer
 
 # With four draws a half chain has two, the fewest that have a variance.
 _FEWEST_DRAWS = 4

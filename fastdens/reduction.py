@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import as_points
-from fastdens.validation import check_integer
+from fastdens.errors import check_integer
 
 _BLOCK_ELEMENTS = 1 << 22
 _MAX_ANGLE = 1e-7

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastdens.kernels._dispatch import row_ranges
-from fastdens.kernels._ragged import sum_per_model
+from fastdens.kernels.layout import sum_per_model
+from fastdens.kernels.operation import row_ranges
 from fastdens.kernels.responsibilities import responsibilities
 from fastdens.kernels.sufficient_statistics import sufficient_statistics
 from torch import Tensor
@@ -29,14 +29,14 @@ def em_statistics(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    precision: str = "ieee",
+    matmul_precision: str = "ieee",
     log_weights: bool = False,
 ) -> EMStatistics:
     """The sums that one EM iteration of M mixtures needs.
 
     Parameters
     ----------
-    points, offsets, weights, means, precisions_cholesky, covariance_type, backend, precision, log_weights
+    points, offsets, weights, means, precisions_cholesky, covariance_type, backend, matmul_precision, log_weights
         As for :func:`fastdens.kernels.responsibilities`.
 
     Returns
@@ -49,7 +49,7 @@ def em_statistics(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    options: dict[str, Any] = {"covariance_type": covariance_type, "backend": backend, "precision": precision}
+    options: dict[str, Any] = {"covariance_type": covariance_type, "backend": backend, "matmul_precision": matmul_precision}
     ranges = row_ranges(offsets, means.shape[0], points.shape[0])
     e_step = responsibilities(points, ranges, weights, means, precisions_cholesky, log_weights=log_weights, **options)
     sums = sufficient_statistics(points, ranges, e_step.resp, means, **options)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels._dispatch import check_gaussians, resolve_backend
-from fastdens.kernels._gaussian import config, flat_factors, quadratic_form
-from fastdens.kernels._optional import tl, triton
+from fastdens.kernels.gaussian_pieces import config, flat_factors, quadratic_form
+from fastdens.kernels.operation import check_gaussians, resolve_backend
+from fastdens.kernels.optional import tl, triton
 from torch import Tensor
 
 
@@ -40,7 +40,7 @@ def _gaussian_log_prob_kernel(
     tl.store(out + rows * n_gaussians + g, tl.load(log_norm + g) - 0.5 * form, mask=mask)
 
 
-def _launch(points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, precision: str) -> Tensor:
+def _launch(points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, matmul_precision: str) -> Tensor:
     n_points, n_features = points.shape
     # To the kernel, G Gaussians are one mixture of G components.
     flat = flat_factors(means[None], precisions_cholesky[None], covariance_type)
@@ -62,7 +62,7 @@ def _launch(points: Tensor, means: Tensor, precisions_cholesky: Tensor, covarian
             BLOCK_N=blocks.block_n,
             BLOCK_D=blocks.block_d,
             NUM_D_BLOCKS=blocks.num_d_blocks,
-            PRECISION=precision,
+            PRECISION=matmul_precision,
             num_warps=blocks.num_warps,
             num_stages=blocks.num_stages,
         )
@@ -71,11 +71,11 @@ def _launch(points: Tensor, means: Tensor, precisions_cholesky: Tensor, covarian
 
 @torch.library.custom_op("fastdens::gaussian_log_prob", mutates_args=())
 def _gaussian_log_prob(
-    points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, backend: str, precision: str
+    points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, backend: str, matmul_precision: str
 ) -> Tensor:
     chosen = resolve_backend(backend, points)
     if chosen == "triton":
-        return _launch(points, means, precisions_cholesky, covariance_type, precision)
+        return _launch(points, means, precisions_cholesky, covariance_type, matmul_precision)
     if chosen == "cpu":
         from fastdens.kernels.cpu.gaussian_log_prob import gaussian_log_prob as on_cpu
 
@@ -87,7 +87,7 @@ def _gaussian_log_prob(
 
 @_gaussian_log_prob.register_fake
 def _(
-    points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, backend: str, precision: str
+    points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, backend: str, matmul_precision: str
 ) -> Tensor:
     return points.new_empty(points.shape[0], means.shape[0])
 
@@ -136,7 +136,7 @@ def gaussian_log_prob(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    precision: str = "ieee",
+    matmul_precision: str = "ieee",
 ) -> Tensor:
     """Log-density of each point under each of G Gaussians; differentiable in the points.
 
@@ -151,7 +151,7 @@ def gaussian_log_prob(
         spherical [G].
     covariance_type : {"full", "tied", "diag", "spherical"}
     backend : {"auto", "triton", "cpu", "reference"}
-    precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"ieee", "tf32x3", "tf32"}
         Of the float32 matrix products of the Triton kernel.
 
     Returns
@@ -166,6 +166,6 @@ def gaussian_log_prob(
     NotImplementedError
         If a parameter requires a gradient.
     """
-    check_gaussians(points, means, precisions_cholesky, covariance_type, precision)
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
     refuse_parameter_gradients(means=means, precisions_cholesky=precisions_cholesky)
-    return _gaussian_log_prob(points, means, precisions_cholesky, covariance_type, backend, precision)
+    return _gaussian_log_prob(points, means, precisions_cholesky, covariance_type, backend, matmul_precision)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from fastdens.kernels._gaussian import config
+from fastdens.kernels.gaussian_pieces import config
 
 TARGETS = (80, 90, 100)
 MAX_SHARED_BYTES = 99 * 1024
@@ -49,7 +49,7 @@ class _Variant(NamedTuple):
     num_stages: int
 
 
-def _variants(n_features: int, dtype: torch.dtype, precision: str) -> Iterator[_Variant]:
+def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Iterator[_Variant]:
     """Every kernel as the launchers pass it for points of D features."""
 
     def module(name: str) -> Any:
@@ -59,7 +59,7 @@ def _variants(n_features: int, dtype: torch.dtype, precision: str) -> Iterator[_
     p = _POINTERS[dtype]
     tile: dict[str, Any] = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
     sizes = {"n_points": "i32", "n_features": "i32", "n_components": "i32", "per_model": "i32"}
-    form = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": precision}
+    form = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision}
     chunk = {"chunk_model": "*i64", "chunk_start": "*i64", "chunk_stop": "*i64"}
     tensors = ("points", "means", "factors", "log_norm", "log_joint_norm", "resp", "out", "centres")
     values = {name: p for name in (*tensors, "locations", "degrees_of_freedom")}
@@ -82,11 +82,11 @@ def _variants(n_features: int, dtype: torch.dtype, precision: str) -> Iterator[_
     yield variant(module("student_t_log_prob")._student_t_log_prob_kernel, LOWEST=torch.finfo(dtype).min, **form)
     m_step = module("sufficient_statistics")
     yield variant(m_step._first_moments_kernel, **tile)
-    yield variant(m_step._scatter_kernel, TIED=False, PRECISION=precision, **tile)
+    yield variant(m_step._scatter_kernel, TIED=False, PRECISION=matmul_precision, **tile)
     yield variant(m_step._diagonal_scatter_kernel, **tile)
     yield variant(m_step._add_chunks_kernel, BLOCK=m_step._REDUCE_BLOCK)
-    if dtype == torch.float32 and precision == "ieee":
-        yield from _sampler_variants(n_features, module("gibbs_sweep"))
+    if dtype == torch.float32 and matmul_precision == "ieee":
+        yield from _sampler_variants(n_features, module("gibbs.gibbs_sweep"))
 
 
 def _sampler_variants(n_features: int, sampler: Any) -> Iterator[_Variant]:
@@ -148,7 +148,7 @@ def compile_report(
     ----------
     targets : sequence of int
         Compute capabilities, 80 for sm_80.
-    shapes : sequence of (D, dtype, precision)
+    shapes : sequence of (D, dtype, matmul_precision)
 
     Returns
     -------
@@ -159,8 +159,8 @@ def compile_report(
     from triton.compiler import ASTSource
 
     reports = []
-    for n_features, dtype, precision in shapes:
-        for kernel, types, constants, own_dtype, num_warps, num_stages in _variants(n_features, dtype, precision):
+    for n_features, dtype, matmul_precision in shapes:
+        for kernel, types, constants, own_dtype, num_warps, num_stages in _variants(n_features, dtype, matmul_precision):
             signature = types | {name: "constexpr" for name in constants}
             ordered = {name: signature[name] for name in kernel.arg_names}
             # As at a launch: pointers from an allocator are aligned to 16 bytes, and D = 16, 64, 512 is a multiple.
@@ -183,7 +183,7 @@ def compile_report(
                 reports.append(
                     KernelReport(
                         kernel.__name__.strip("_") + kind,
-                        f"D={n_features} {str(own_dtype).removeprefix('torch.')} {precision}",
+                        f"D={n_features} {str(own_dtype).removeprefix('torch.')} {matmul_precision}",
                         target,
                         registers,
                         spills,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels._dispatch import check_alike, check_gaussians, resolve_backend
-from fastdens.kernels._gaussian import config, flat_factors, quadratic_form
-from fastdens.kernels._optional import tl, triton
 from fastdens.kernels.gaussian_log_prob import precision_times_centred, refuse_parameter_gradients
+from fastdens.kernels.gaussian_pieces import config, flat_factors, quadratic_form
+from fastdens.kernels.operation import check_alike, check_gaussians, resolve_backend
+from fastdens.kernels.optional import tl, triton
 from torch import Tensor
 
 
@@ -62,7 +62,7 @@ def _launch(
     means: Tensor,
     precisions_cholesky: Tensor,
     covariance_type: str,
-    precision: str,
+    matmul_precision: str,
 ) -> Tensor:
     n_points, n_features = points.shape
     n_models, n_components, _ = means.shape
@@ -86,7 +86,7 @@ def _launch(
             BLOCK_N=blocks.block_n,
             BLOCK_D=blocks.block_d,
             NUM_D_BLOCKS=blocks.num_d_blocks,
-            PRECISION=precision,
+            PRECISION=matmul_precision,
             num_warps=blocks.num_warps,
             num_stages=blocks.num_stages,
         )
@@ -101,11 +101,11 @@ def _mixture_log_prob(
     precisions_cholesky: Tensor,
     covariance_type: str,
     backend: str,
-    precision: str,
+    matmul_precision: str,
 ) -> Tensor:
     chosen = resolve_backend(backend, points)
     if chosen == "triton":
-        return _launch(points, weights, means, precisions_cholesky, covariance_type, precision)
+        return _launch(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     if chosen == "cpu":
         from fastdens.kernels.cpu.mixture_log_prob import mixture_log_prob as on_cpu
 
@@ -123,7 +123,7 @@ def _(
     precisions_cholesky: Tensor,
     covariance_type: str,
     backend: str,
-    precision: str,
+    matmul_precision: str,
 ) -> Tensor:
     return points.new_empty(points.shape[0], means.shape[0])
 
@@ -136,10 +136,10 @@ def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, outp
 def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
     """``d log p / dx = -sum_k r_k U_k U_k' (x - mu_k)``, one model at a time: memory stays at [N, D]."""
     points, weights, means, factors, log_prob = ctx.saved_tensors  # type: ignore[attr-defined]
-    covariance_type, backend, precision = ctx.options  # type: ignore[attr-defined]
+    covariance_type, backend, matmul_precision = ctx.options  # type: ignore[attr-defined]
     out = torch.zeros_like(points)
     for m in range(means.shape[0]):
-        joint = torch.ops.fastdens.gaussian_log_prob(points, means[m], factors[m], covariance_type, backend, precision)
+        joint = torch.ops.fastdens.gaussian_log_prob(points, means[m], factors[m], covariance_type, backend, matmul_precision)
         resp = torch.exp(joint + weights[m].log() - log_prob[:, m, None])
         for k in range(means.shape[1]):
             factor = factors[m] if covariance_type == "tied" else factors[m, k]
@@ -159,7 +159,7 @@ def mixture_log_prob(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    precision: str = "ieee",
+    matmul_precision: str = "ieee",
 ) -> Tensor:
     """Log-density of each point under each of M mixtures; differentiable in the points.
 
@@ -174,7 +174,7 @@ def mixture_log_prob(
         [M, K, D], spherical [M, K].
     covariance_type : {"full", "tied", "diag", "spherical"}
     backend : {"auto", "triton", "cpu", "reference"}
-    precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"ieee", "tf32x3", "tf32"}
         Of the float32 matrix products of the Triton kernel.
 
     Returns
@@ -189,7 +189,7 @@ def mixture_log_prob(
     NotImplementedError
         If a parameter requires a gradient.
     """
-    check_gaussians(points, means, precisions_cholesky, covariance_type, precision)
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
     check_alike(points, weights=weights)
     refuse_parameter_gradients(weights=weights, means=means, precisions_cholesky=precisions_cholesky)
-    return _mixture_log_prob(points, weights, means, precisions_cholesky, covariance_type, backend, precision)
+    return _mixture_log_prob(points, weights, means, precisions_cholesky, covariance_type, backend, matmul_precision)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from fastdens.kernels._dispatch import row_ranges
-from fastdens.kernels._ragged import rows_of
+from fastdens.kernels.layout import rows_of
+from fastdens.kernels.operation import row_ranges
 from fastdens.kernels.precision_cholesky import precision_cholesky
 from fastdens.kernels.sufficient_statistics import sufficient_statistics
 from torch import Tensor
@@ -18,7 +18,8 @@ from torch import Tensor
 
 class NIWPosterior(NamedTuple):
     """Of each cluster: its points n int64 [M, K]; float64 m [M, K, D]; U [M, K, D, D], upper triangular with
-    ``S^-1 = U U'``; ``log det S`` [M, K]. A cluster without points has the prior's."""
+    ``S^-1 = U U'``; ``log det S`` [M, K]. A cluster without points has the prior's.
+    """
 
     counts: Tensor
     mean: Tensor

@@ -32,7 +32,7 @@ def precision_cholesky(
     bad : Tensor
         Bool [M], True where a covariance of the model is not positive definite or not finite.
     """
-    from fastdens.kernels._dispatch import resolve_backend
+    from fastdens.kernels.operation import resolve_backend
 
     if resolve_backend(backend, covariances) == "cpu":
         from fastdens.kernels.cpu.precision_cholesky import precision_cholesky as on_cpu

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels._dispatch import check_alike, check_gaussians, resolve_backend, row_ranges
-from fastdens.kernels._gaussian import config, flat_factors, quadratic_form, tiles
-from fastdens.kernels._optional import tl, triton
+from fastdens.kernels.gaussian_pieces import config, flat_factors, quadratic_form, tiles
+from fastdens.kernels.operation import check_alike, check_gaussians, resolve_backend, row_ranges
+from fastdens.kernels.optional import tl, triton
 from torch import Tensor
 
 
@@ -82,7 +82,7 @@ def _launch(
     means: Tensor,
     precisions_cholesky: Tensor,
     covariance_type: str,
-    precision: str,
+    matmul_precision: str,
     log_weights: bool,
 ) -> tuple[Tensor, Tensor]:
     n_points, n_features = points.shape
@@ -112,7 +112,7 @@ def _launch(
             BLOCK_N=blocks.block_n,
             BLOCK_D=blocks.block_d,
             NUM_D_BLOCKS=blocks.num_d_blocks,
-            PRECISION=precision,
+            PRECISION=matmul_precision,
             num_warps=blocks.num_warps,
             num_stages=blocks.num_stages,
         )
@@ -128,7 +128,7 @@ def responsibilities(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    precision: str = "ieee",
+    matmul_precision: str = "ieee",
     log_weights: bool = False,
 ) -> Responsibilities:
     """Responsibilities and log-density of each point under its own model.
@@ -139,7 +139,7 @@ def responsibilities(
         [N, D], float32 or float64, sorted by model.
     offsets : Tensor
         int64 [M + 1], or row ranges int64 [M, 2].
-    weights, means, precisions_cholesky, covariance_type, backend, precision
+    weights, means, precisions_cholesky, covariance_type, backend, matmul_precision
         As for :func:`fastdens.kernels.mixture_log_prob`.
     log_weights : bool
         The weights are given as logarithms. They need not be those of numbers that sum to one, nor of numbers that
@@ -155,13 +155,13 @@ def responsibilities(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    check_gaussians(points, means, precisions_cholesky, covariance_type, precision)
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
     check_alike(points, weights=weights)
     ranges = row_ranges(offsets, means.shape[0], points.shape[0])
     arguments = (points, ranges, weights, means, precisions_cholesky)
     chosen = resolve_backend(backend, points)
     if chosen == "triton":
-        return Responsibilities(*_launch(*arguments, covariance_type, precision, log_weights))
+        return Responsibilities(*_launch(*arguments, covariance_type, matmul_precision, log_weights))
     if chosen == "cpu":
         from fastdens.kernels.cpu.responsibilities import responsibilities as on_cpu
 

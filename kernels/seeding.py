@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import torch
-from fastdens.kernels._dispatch import resolve_backend
-from fastdens.kernels._ragged import bounded_runs, rows_of
-from fastdens.kernels._random import hashed_uniform
+from fastdens.kernels.counter_random import hashed_uniform
+from fastdens.kernels.layout import bounded_runs, rows_of
+from fastdens.kernels.operation import resolve_backend
 from torch import Tensor
 
 _MAX_ELEMENTS = 1 << 23

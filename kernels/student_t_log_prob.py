@@ -12,10 +12,11 @@ import math
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels._dispatch import PRECISIONS, check_alike, check_choice, resolve_backend, row_ranges
-from fastdens.kernels._gaussian import config, quadratic_form, tiles
-from fastdens.kernels._optional import tl, triton
 from fastdens.kernels.gaussian_log_prob import precision_times_centred, refuse_parameter_gradients
+from fastdens.kernels.gaussian_pieces import config, quadratic_form, tiles
+from fastdens.kernels.operation import check_alike, resolve_backend, row_ranges
+from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.options import MATMUL_PRECISIONS, check_choice
 from torch import Tensor
 
 
@@ -103,7 +104,7 @@ def _launch(
     scale_precisions_cholesky: Tensor,
     degrees_of_freedom: Tensor,
     ranges: Tensor | None,
-    precision: str,
+    matmul_precision: str,
 ) -> Tensor:
     n_points, n_features = points.shape
     n_models = len(offsets) - 1
@@ -132,7 +133,7 @@ def _launch(
             BLOCK_N=blocks.block_n,
             BLOCK_D=blocks.block_d,
             NUM_D_BLOCKS=blocks.num_d_blocks,
-            PRECISION=precision,
+            PRECISION=matmul_precision,
             num_warps=blocks.num_warps,
             num_stages=blocks.num_stages,
         )
@@ -149,13 +150,13 @@ def _student_t_log_prob(
     degrees_of_freedom: Tensor,
     rows: Tensor | None,
     backend: str,
-    precision: str,
+    matmul_precision: str,
 ) -> Tensor:
     ranges = _ranges(offsets, rows, len(points), len(locations))
     parameters = (locations, scale_precisions_cholesky, degrees_of_freedom)
     chosen = resolve_backend(backend, points)
     if chosen == "triton":
-        return _launch(points, offsets, log_weights, *parameters, ranges, precision)
+        return _launch(points, offsets, log_weights, *parameters, ranges, matmul_precision)
     if chosen == "cpu":
         from fastdens.kernels.cpu.student_t_log_prob import student_t_log_prob as on_cpu
 
@@ -174,7 +175,7 @@ def _(
     degrees_of_freedom: Tensor,
     rows: Tensor | None,
     backend: str,
-    precision: str,
+    matmul_precision: str,
 ) -> Tensor:
     n_points, n_models = points.shape[0], offsets.shape[0] - 1
     return points.new_empty((n_points, n_models) if rows is None else (n_points,))
@@ -253,9 +254,9 @@ def _check(
     scale_precisions_cholesky: Tensor,
     degrees_of_freedom: Tensor,
     rows: Tensor | None,
-    precision: str,
+    matmul_precision: str,
 ) -> None:
-    check_choice("precision", precision, PRECISIONS)
+    check_choice("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
     if points.ndim != 2 or points.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"points are {points.dtype} of shape {tuple(points.shape)}, but must be float32 or float64 [N, D]."
@@ -303,7 +304,7 @@ def student_t_log_prob(
     *,
     rows: Tensor | None = None,
     backend: str = "auto",
-    precision: str = "ieee",
+    matmul_precision: str = "ieee",
 ) -> Tensor:
     """Log-density of each point under each of M Student-t mixtures, or under its own; differentiable in the points.
 
@@ -322,7 +323,7 @@ def student_t_log_prob(
     rows : Tensor, optional
         The rows of each model, int64 [M + 1] offsets or [M, 2] ranges: each point under its own model.
     backend : {"auto", "triton", "cpu", "reference"}
-    precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"ieee", "tf32x3", "tf32"}
         Of the float32 matrix products of the Triton kernel.
 
     Returns
@@ -343,11 +344,11 @@ def student_t_log_prob(
     Kotz & Nadarajah, Multivariate t Distributions and Their Applications, 2004, eq. 1.1.
     """
     parameters = (log_weights, locations, scale_precisions_cholesky, degrees_of_freedom)
-    _check(points, offsets, *parameters, rows, precision)
+    _check(points, offsets, *parameters, rows, matmul_precision)
     refuse_parameter_gradients(
         log_weights=log_weights,
         locations=locations,
         scale_precisions_cholesky=scale_precisions_cholesky,
         degrees_of_freedom=degrees_of_freedom,
     )
-    return _student_t_log_prob(points, offsets, *parameters, rows, backend, precision)
+    return _student_t_log_prob(points, offsets, *parameters, rows, backend, matmul_precision)

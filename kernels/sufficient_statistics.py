@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels._dispatch import (
+from fastdens.kernels.gaussian_pieces import config, load_centred, tiles
+from fastdens.kernels.operation import (
     COVARIANCE_TYPES,
-    PRECISIONS,
+    MATMUL_PRECISIONS,
     check_alike,
     check_choice,
     resolve_backend,
     row_ranges,
 )
-from fastdens.kernels._gaussian import config, load_centred, tiles
-from fastdens.kernels._optional import tl, triton
+from fastdens.kernels.optional import tl, triton
 from torch import Tensor
 
 _MIN_CHUNK_ROWS = 1024
@@ -177,7 +177,7 @@ def _add_chunks(partial: Tensor, first: Tensor) -> Tensor:
 
 
 def _launch(
-    points: Tensor, ranges: Tensor, resp: Tensor, centres: Tensor, covariance_type: str, precision: str
+    points: Tensor, ranges: Tensor, resp: Tensor, centres: Tensor, covariance_type: str, matmul_precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     _, k, d = centres.shape
     points, resp, centres = points.contiguous(), resp.contiguous(), centres.contiguous()
@@ -206,7 +206,7 @@ def _launch(
         scatter = empty(n_chunks, n_factors, d, d)
         pairs = blocks.num_d_blocks * (blocks.num_d_blocks + 1) // 2
         _scatter_kernel[(n_chunks, n_factors, pairs)](
-            *table, means, scatter, d, k, n_factors, TIED=covariance_type == "tied", PRECISION=precision, **tile
+            *table, means, scatter, d, k, n_factors, TIED=covariance_type == "tied", PRECISION=matmul_precision, **tile
         )
     else:
         scatter = empty(n_chunks, k, d)
@@ -227,7 +227,7 @@ def sufficient_statistics(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    precision: str = "ieee",
+    matmul_precision: str = "ieee",
 ) -> SufficientStatistics:
     """Counts, means and scatter of every component of every model.
 
@@ -244,7 +244,7 @@ def sufficient_statistics(
         without points stays there.
     covariance_type : {"full", "tied", "diag", "spherical"}
     backend : {"auto", "triton", "cpu", "reference"}
-    precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"ieee", "tf32x3", "tf32"}
 
     Returns
     -------
@@ -258,7 +258,7 @@ def sufficient_statistics(
         If dtypes, shapes, devices or options do not fit.
     """
     check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
-    check_choice("precision", precision, PRECISIONS)
+    check_choice("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
     if tuple(points.shape) != (resp.shape[0], centres.shape[-1]) or resp.shape[1:] != centres.shape[1:2]:
         raise ValueError(
             f"points {tuple(points.shape)}, resp {tuple(resp.shape)} and centres {tuple(centres.shape)} must be "
@@ -268,7 +268,7 @@ def sufficient_statistics(
     ranges = row_ranges(offsets, centres.shape[0], points.shape[0])
     chosen = resolve_backend(backend, points)
     if chosen == "triton":
-        return SufficientStatistics(*_launch(points, ranges, resp, centres, covariance_type, precision))
+        return SufficientStatistics(*_launch(points, ranges, resp, centres, covariance_type, matmul_precision))
     if chosen == "cpu":
         from fastdens.kernels.cpu.sufficient_statistics import sufficient_statistics as on_cpu
 

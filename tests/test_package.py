@@ -79,7 +79,7 @@ def test_imports_point_one_way(folder):
         if folder == "kernels":
             assert all(name.startswith("fastdens.kernels") for name in own), path
         elif "cli" not in path.parts:
-            beside = {"analysis": "fastdens.experiments", "experiments": "fastdens.analysis"}
+            beside = {"analysis": "fastdens.training", "experiments": "fastdens.analysis"}
             part = path.relative_to(ROOT / folder).parts[0]
             above = ("fastdens.cli", beside[part]) if part in beside else ("fastdens.cli", *beside.values())
             assert not any(name.startswith(above) for name in own), path

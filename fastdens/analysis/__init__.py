@@ -13,7 +13,7 @@ from fastdens.analysis.pairwise_distance import Estimate, mean_pairwise_distance
 from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
 from fastdens.analysis.smoothing import Certificates, certify
 from fastdens.analysis.split_agreement import split_agreement
-from fastdens.divergences import MonteCarloEstimate, entropy, kl_matrix, relative_entropy
+from fastdens.distributions.divergences import MonteCarloEstimate, entropy, kl_matrix, relative_entropy
 
 __all__ = [
     "Certificates",

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from fastdens.activations import evaluating
 from fastdens.analysis._arrays import as_labels
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
-from fastdens.names import nearest_names
+from fastdens.errors import check_integer, check_non_negative
+from fastdens.kernels.options import suggest
 from fastdens.progress import progress_bar
-from fastdens.validation import check_integer, check_non_negative
 
 _NORMS = ("l2", "linf")
 # Inputs may be outside the bounds by this share of their range: they were standardized and back, and rounded.
@@ -113,7 +113,7 @@ def pgd_accuracy(
     Madry, Makelov, Schmidt, Tsipras & Vladu, Towards deep learning models resistant to adversarial attacks, ICLR 2018.
     """
     if norm not in _NORMS:
-        raise ValueError(f"there is no norm {norm!r}: the nearest names are {nearest_names(norm, _NORMS)}.")
+        raise ValueError(f"there is no norm {norm!r}: the nearest names are {suggest(norm, _NORMS)}.")
     epsilon = check_non_negative("epsilon", epsilon)
     if not math.isfinite(epsilon):
         raise ValueError("epsilon is infinite, but the radius of a ball is finite.")

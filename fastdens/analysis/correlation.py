@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastdens.analysis._arrays import as_labels, as_numpy
-from fastdens.names import nearest_names
-from fastdens.validation import check_integer
+from fastdens.errors import check_integer
+from fastdens.kernels.options import suggest
 
 # Two always correlate at 1 or -1.
 _FEWEST_EXAMPLES = 3
@@ -270,7 +270,7 @@ def compare_predictors(
     _check_resampling(confidence, n_resamples)
     if resample not in ("examples", "classes"):
         raise ValueError(
-            f"resample is {resample!r}, but it must be one of {nearest_names(str(resample), ['examples', 'classes'])}."
+            f"resample is {resample!r}, but it must be one of {suggest(str(resample), ['examples', 'classes'])}."
         )
     score_values = _as_scores(scores)
     if len(predictors) < 2:
@@ -441,7 +441,8 @@ def _spearman(pairs: _Pairs, confidence: float, n_resamples: int, rng: np.random
 
 def _kendall(pairs: _Pairs, confidence: float) -> _Estimate:
     """Kendall's tau-b; in each stratum, with s_i the sum over j of ``sign(x_i - x_j) sign(y_i - y_j)``, and u_i and
-    v_i the numbers of j with another x and another y, ``tau = sum s / sqrt(sum u sum v)``."""
+    v_i the numbers of j with another x and another y, ``tau = sum s / sqrt(sum u sum v)``.
+    """
     x, y, sizes = pairs.x, pairs.y, pairs.sizes
     # In order of x within strata; there, y by its group within the stratum.
     group = x.group[x.order]

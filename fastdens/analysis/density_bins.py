@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastdens.analysis._arrays import as_labels, as_numpy
-from fastdens.validation import check_integer
+from fastdens.errors import check_integer
 
 
 def density_bins(

@@ -18,7 +18,7 @@ from fastdens.analysis._unimodality import (
     most_outliers,
     unimodal_log_likelihood,
 )
-from fastdens.validation import check_integer
+from fastdens.errors import check_integer
 
 _SIGNIFICANCE = 0.05
 _FEWEST_CLASSES = 4

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastdens.analysis._arrays import as_labels, as_numpy
 from fastdens.batch import as_points
-from fastdens.validation import check_integer
+from fastdens.errors import check_integer
 
 _MAX_ELEMENTS = 1 << 22
 

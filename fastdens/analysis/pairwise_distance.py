@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.validation import check_batch
+from fastdens.errors import check_batch
 
 # Rows whose distances to all later points are held at a time: few enough that little of the square is done twice.
 _ROWS = 128

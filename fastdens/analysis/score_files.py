@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastdens.analysis._arrays import as_numpy
-from fastdens.names import nearest_names
+from fastdens.kernels.options import suggest
 
 _SCORES, _LABELS = "tr_mem", "tr_labels"
 
@@ -89,7 +89,7 @@ def _read(place: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     """Scores and labels, of the right type and of equal number."""
     if not place.is_file():
         beside = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        nearest = f"; names like it there: {nearest_names(place.name, beside)}" if beside else ""
+        nearest = f"; names like it there: {suggest(place.name, beside)}" if beside else ""
         what = f"{place} is a folder" if place.is_dir() else f"there is no file {place}{nearest}"
         raise FileNotFoundError(f"{what}: pass the path of a file of scores.")
     try:
@@ -109,7 +109,7 @@ def _read(place: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
             f"({type(error).__name__}): fetch it again, or write it with numpy.savez(path, {_SCORES}=scores)."
         ) from None
     if _SCORES not in arrays:
-        nearest = nearest_names(_SCORES, names) or "nothing"
+        nearest = suggest(_SCORES, names) or "nothing"
         raise ValueError(f"{place} has no array {_SCORES!r}, it holds {nearest}: save the scores under that name.")
     scores = _checked(place, _SCORES, arrays[_SCORES], np.floating, "one floating-point number an example")
     if _LABELS not in arrays:

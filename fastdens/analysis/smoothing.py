@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from fastdens.activations import evaluating
 from fastdens.analysis._arrays import as_labels, as_numpy
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
+from fastdens.errors import check_integer
+from fastdens.io.state_file import fingerprint, read_state, write_state
 from fastdens.progress import progress_bar
-from fastdens.saved_state import fingerprint, read_state, write_state
-from fastdens.validation import check_integer
 
 _KIND = "checkpoint of certificates"
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0

@@ -60,7 +60,7 @@ def _add_network(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="passes over the training images (default: 100; 12 for digits; 5 for glyphs100, on a GPU 30)",
     )
     add(
-        "--jitter",
+        "--augment",
         action=argparse.BooleanOptionalAction,
         help="turn, scale and move each training image a little, each time otherwise (default: yes; no for digits and "
         "glyphs100, whose networks could not memorize in few epochs else)",
@@ -158,7 +158,7 @@ def _add_memorization(command: argparse.ArgumentParser) -> None:
     add = _add_network(command).add_argument
     add("--batch-size", type=_positive, default=64, help="images a step of training")
     add(
-        "--precision",
+        "--dtype",
         choices=["float32", "bfloat16"],
         default="float32",
         help="of the training; bfloat16 is mixed precision, which is faster",

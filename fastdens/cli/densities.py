@@ -43,7 +43,8 @@ class Chains(NamedTuple):
 class Fit(NamedTuple):
     """Models of a stage's classes, the log-density [N] of each training example under its class, the number of
     components of each class [M], float64 (a mean where there are draws), and the chains that they come from, None where
-    there are none."""
+    there are none.
+    """
 
     models: fd.DirichletProcessMixtures | fd.GaussianMixtures
     log_density: NDArray[np.float64]

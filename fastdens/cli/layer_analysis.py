@@ -115,7 +115,8 @@ def fit_classes(
     **changed: Any,
 ) -> tuple[Fit, fd.RaggedBatch]:
     """The density asked for, fitted to the classes of the training examples, or of some rows of them, and the batch;
-    ``changed`` replaces options of the density."""
+    ``changed`` replaces options of the density.
+    """
     labels = subject.labels
     if rows is not None:
         at = torch.from_numpy(rows)
@@ -188,7 +189,8 @@ def groups_of_another_network(
 
 def auc(score: NDArray[np.float64], positive: Tensor | None) -> float:
     """Probability that a positive has the larger score, of those whose score is known; NaN where all are alike or
-    nothing is known of them."""
+    nothing is known of them.
+    """
     from sklearn.metrics import roc_auc_score
 
     if positive is None:

@@ -12,10 +12,10 @@ from fastdens.analysis.memorization import MemorizationScores, memorization_scor
 from fastdens.cli.layer_analysis import auc
 from fastdens.cli.network_subject import images_and_labels, recipe_of
 from fastdens.cli.options import MemorizationOptions
-from fastdens.experiments.images import Images
-from fastdens.experiments.training import FlippedLabels
-from fastdens.experiments.training_runs import Recipe, load_predictions, subset_runs, train_runs
-from fastdens.files import written_whole
+from fastdens.io.atomic import written_whole
+from fastdens.training.datasets import Images
+from fastdens.training.recipe import FlippedLabels
+from fastdens.training.runs import Recipe, load_predictions, subset_runs, train_runs
 
 # Feldman & Zhang call an example memorized from here on.
 _MEMORIZED = 0.25
@@ -39,7 +39,7 @@ def memorization(options: MemorizationOptions) -> MemorizationScores:
     if options.output.exists() and not options.overwrite:
         raise FileExistsError(f"{options.output} exists already: choose another --output or pass --overwrite.")
     images, given = images_and_labels(options)
-    recipe = recipe_of(options, batch_size=options.batch_size, precision=options.precision)
+    recipe = recipe_of(options, batch_size=options.batch_size, dtype=options.dtype)
     scores = estimate_scores(
         images,
         given.labels,
@@ -85,9 +85,9 @@ def estimate_scores(
     labels : Tensor
         int64 [N], the labels that the networks are trained with.
     recipe, folder, processes, device, progress
-        As :func:`fastdens.experiments.training_runs.train_runs` takes them.
+        As :func:`fastdens.training.runs.training_runs.train_runs` takes them.
     n_networks, share, seed
-        As :func:`fastdens.experiments.training_runs.subset_runs` takes them.
+        As :func:`fastdens.training.runs.training_runs.subset_runs` takes them.
     """
     runs = subset_runs(n_networks, len(labels), share, seed)
     train_runs(folder, images, labels, runs, recipe, processes=processes, device=device, progress=progress)

@@ -30,7 +30,8 @@ _HELD_OUT_SHARE, _FITTED_SHARE = 8, 4
 
 class Scores(NamedTuple):
     """Memorization score of each training example, [N], its standard error (None if a file had none), and the networks
-    that it was estimated from (0 if it was read)."""
+    that it was estimated from (0 if it was read).
+    """
 
     values: NDArray[np.float64]
     standard_error: NDArray[np.float64] | None
@@ -52,7 +53,8 @@ class SubsetComparison(NamedTuple):
 
 class MemorizationAnalysis(NamedTuple):
     """``predictors`` compares log-density, relative entropy and neighbour distance at each layer; ``flipped_auc`` is
-    that of finding flipped labels by a high score, NaN where none are known."""
+    that of finding flipped labels by a high score, NaN where none are known.
+    """
 
     scores: Scores
     correlations: Correlations

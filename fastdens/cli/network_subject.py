@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from fastdens.activations import Activations, extract
 from fastdens.cli.options import AnalyzeOptions, MemorizationOptions
 from fastdens.cli.subject import Subject
-from fastdens.experiments.images import Images, load_images
-from fastdens.experiments.networks import build_network, default_layers
-from fastdens.experiments.training import FlippedLabels, flip_labels, predict
-from fastdens.experiments.training_runs import Recipe, TrainingRun, load_run, train_runs
+from fastdens.training.datasets import Images, load_images
+from fastdens.training.networks import build_network, default_layers
+from fastdens.training.recipe import FlippedLabels, flip_labels, predict
+from fastdens.training.runs import Recipe, TrainingRun, load_run, train_runs
 
 
 def recipe_of(options: AnalyzeOptions | MemorizationOptions, **changed: Any) -> Recipe:
     """How networks are trained; ``changed`` replaces parts of the recipe."""
-    own = {name: getattr(options, name) for name in ("network", "width", "epochs", "jitter")}
+    own = {name: getattr(options, name) for name in ("network", "width", "epochs", "augment")}
     return Recipe(**(own | changed))
 
 

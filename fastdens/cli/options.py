@@ -29,7 +29,7 @@ class AnalyzeOptions:
     layers: list[str] | None = None
     width: int | None = None
     epochs: int | None = None
-    jitter: bool | None = None
+    augment: bool | None = None
     seeds: int | None = None
     dimensions: list[int] | None = None
     density: str = "dp"
@@ -118,9 +118,9 @@ class MemorizationOptions:
     network: str | None = None
     width: int | None = None
     epochs: int | None = None
-    jitter: bool | None = None
+    augment: bool | None = None
     batch_size: int = 64
-    precision: str = "float32"
+    dtype: str = "float32"
     networks: int = 40
     share: float = 0.7
     processes: int | None = None
@@ -156,7 +156,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
         "network": "resnet18",
         "width": 64,
         "epochs": 100,
-        "jitter": True,
+        "augment": True,
         "seeds": 1,
         "entropy_draws": 100_000,
         "divergence_draws": 10_000,
@@ -172,7 +172,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
 _SMALL: Mapping[str, Any] = MappingProxyType(
     {
         "flip": 0.1,
-        "jitter": False,
+        "augment": False,
         "entropy_draws": 2_000,
         "divergence_draws": 200,
         "bins": 4,

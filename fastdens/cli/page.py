@@ -21,7 +21,8 @@ FigureOf = Callable[["Analysis"], "Figure"]
 
 class Section(NamedTuple):
     """A part of the report: whether an analysis has it, its numbers, its figures by name, and its HTML, which is made
-    from the numbers and the PNG of the figures."""
+    from the numbers and the PNG of the figures.
+    """
 
     applies: Callable[[Analysis], bool]
     numbers: Callable[[Analysis], Iterable[Number]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fastdens.analysis.figures import save_figure
 from fastdens.cli.page import SORTING, STYLE, Number, Numbers, csv_bytes
 from fastdens.cli.sections import SECTIONS
-from fastdens.files import written_whole
+from fastdens.io.atomic import written_whole
 
 if TYPE_CHECKING:
     from fastdens.cli.analyze import Analysis

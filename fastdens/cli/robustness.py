@@ -15,8 +15,8 @@ from fastdens.cli.layer_analysis import LayerAnalysis
 from fastdens.cli.network_subject import recipe_of
 from fastdens.cli.options import AnalyzeOptions
 from fastdens.cli.subject import Subject
-from fastdens.experiments.training_runs import left_out_runs, load_run, train_runs
-from fastdens.saved_state import fingerprint
+from fastdens.io.state_file import fingerprint
+from fastdens.training.runs import left_out_runs, load_run, train_runs
 
 
 class RobustnessAnalysis(NamedTuple):

@@ -9,17 +9,18 @@ from torch import Tensor
 
 from fastdens.activations import Activations, load
 from fastdens.cli.options import AnalyzeOptions
-from fastdens.names import nearest_names
+from fastdens.kernels.options import suggest
 
 if TYPE_CHECKING:
-    from fastdens.experiments.images import Images
-    from fastdens.experiments.training import FlippedLabels
+    from fastdens.training.datasets import Images
+    from fastdens.training.recipe import FlippedLabels
 
 
 class Subject(NamedTuple):
     """Activations of N training examples, their given labels int64 [N], the names of the M classes, and what else is
     known, None where it is not: activations and labels of test examples, which labels were flipped, which classes have
-    a long tail, the images, the labels that the network gives, and activations from networks of other seeds."""
+    a long tail, the images, the labels that the network gives, and activations from networks of other seeds.
+    """
 
     train: Activations
     labels: Tensor
@@ -113,7 +114,7 @@ def _labelled(folder: Path, layers: list[str] | None) -> Activations:
 
 def _layer(found: Activations, name: str, folder: Path) -> Tensor:
     if name not in found.features:
-        raise ValueError(f"{folder} has no layer {name!r}: the nearest names are {nearest_names(name, found.layers)}.")
+        raise ValueError(f"{folder} has no layer {name!r}: the nearest names are {suggest(name, found.layers)}.")
     return found.features[name]
 
 

@@ -1,4 +1,4 @@
-"""CPU twin of the random numbers in :mod:`fastdens.kernels._random`."""
+"""CPU twin of the random numbers in :mod:`fastdens.kernels.counter_random`."""
 
 from __future__ import annotations
 

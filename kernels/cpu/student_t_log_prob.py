@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from fastdens.kernels._gaussian import tiles
 from fastdens.kernels.cpu._elementary import exp_minus, log1p
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import parallel_for
 from fastdens.kernels.cpu._tiles import _whole_vectors, load_tile, new_tile, padded, quadratic_form, tile_width
+from fastdens.kernels.gaussian_pieces import tiles
 from torch import Tensor
 
 _ITEMS_PER_THREAD = 4

@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from fastdens.cli import main
 from fastdens.cli.memorization import estimate_scores
-from fastdens.experiments.images import load_images
-from fastdens.experiments.training import flip_labels
-from fastdens.experiments.training_runs import Recipe, load_run
+from fastdens.training.datasets import load_images
+from fastdens.training.recipe import flip_labels
+from fastdens.training.runs import Recipe, load_run
 
 QUICK = ["memorization", "--epochs", "1", "--width", "4", "--image-size", "8", "--batch-size", "256", "--device", "cpu"]
 QUICK += ["--processes", "1"]
@@ -105,7 +105,7 @@ def test_an_output_is_replaced_on_request_only_and_networks_are_kept(folder, pri
 
 
 def test_nothing_is_said_of_flips_where_there_are_none(tmp_path, capsys):
-    assert command(tmp_path, "--networks", "2", "--flip", "0", "--share", "0.5", "--precision", "bfloat16") == 0
+    assert command(tmp_path, "--networks", "2", "--flip", "0", "--share", "0.5", "--dtype", "bfloat16") == 0
     out = capsys.readouterr().out
     assert "saw 50% of them" in out and "AUC" not in out
 
@@ -139,12 +139,12 @@ def test_an_interrupt_is_no_traceback(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastdens.experiments.training_runs.train", interrupted)
+    monkeypatch.setattr("fastdens.training.runs.training_runs.train", interrupted)
     assert command(tmp_path) == 130 and capsys.readouterr().err.endswith("fastdens: interrupted\n")
     assert not list((tmp_path / "runs").iterdir()) and not (tmp_path / "scores.npz").exists()
 
 
-@pytest.mark.parametrize("options", [["--share", "1"], ["--networks", "0"], ["--precision", "half"]])
+@pytest.mark.parametrize("options", [["--share", "1"], ["--networks", "0"], ["--dtype", "half"]])
 def test_impossible_options_are_refused_at_once(tmp_path, options):
     with pytest.raises(SystemExit):
         command(tmp_path, *options)
@@ -153,7 +153,7 @@ def test_impossible_options_are_refused_at_once(tmp_path, options):
 def test_the_function_gives_what_the_command_writes(folder, printed):
     images = load_images("digits", Path("data"), 8, 0)
     given = flip_labels(images.train_labels, 0.1, 10, torch.Generator().manual_seed(0))
-    recipe = Recipe(width=4, epochs=1, batch_size=256, jitter=False)
+    recipe = Recipe(width=4, epochs=1, batch_size=256, augment=False)
     scores = estimate_scores(
         images, given.labels, recipe, folder=folder / "runs", n_networks=3, device="cpu", progress=False
     )

@@ -12,10 +12,10 @@ import scipy.special
 import scipy.stats
 import torch
 from fastdens.kernels import gibbs_sweep, reference
-from fastdens.kernels._random import hashed_uniform
+from fastdens.kernels.counter_random import hashed_uniform
 from fastdens.kernels.cpu._random import stream_of
-from fastdens.kernels.cpu.gibbs_sweep import _resample_concentration
-from fastdens.kernels.gibbs_sweep import scan_order
+from fastdens.kernels.cpu.gibbs.gibbs_sweep import _resample_concentration
+from fastdens.kernels.gibbs.gibbs_sweep import scan_order
 
 from tests.problems import ranges_of
 
@@ -333,7 +333,7 @@ def test_alpha_given_the_number_of_clusters(rng):
 
 @pytest.mark.parametrize("shape", [0.05, 0.6, 1.0, 3.0, 700.0])
 def test_gamma_numbers(rng, shape):
-    from fastdens.kernels.cpu.gibbs_sweep import _gamma
+    from fastdens.kernels.cpu.gibbs.gibbs_sweep import _gamma
 
     key = int(rng.integers(2**62))
     draws = [_gamma(stream(key, t), np.int64(1) << 32, shape) for t in range(20_000)]

@@ -31,9 +31,9 @@ SHAPES = [
 LARGE_SHAPES = [([600, 1, 513, 1100], 64, 6), ([2500, 40], 5, 3), ([300], 300, 2), ([90, 400], 3, 256), ([80], 2048, 2)]
 
 
-def check_all(problem, covariance_type, backend, dtype, precision="ieee", tolerance=None):
+def check_all(problem, covariance_type, backend, dtype, matmul_precision="ieee", tolerance=None):
     x, offsets, weights, means, factor = problem
-    options = {"covariance_type": covariance_type, "backend": backend, "precision": precision}
+    options = {"covariance_type": covariance_type, "backend": backend, "matmul_precision": matmul_precision}
     tolerance = tolerance or TOLERANCE[dtype]
     ranges = ranges_of(offsets)
     e_step = kernels.responsibilities(x, offsets, weights, means, factor, **options)
@@ -88,11 +88,11 @@ def test_interpreter_on_many_components_dimensions_and_chunks(rng, sizes, n_feat
     check_all(problem, "full", "triton", torch.float32)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("tf32x3", 1e-4), ("tf32", 2e-2)])
+@pytest.mark.parametrize(("matmul_precision", "tolerance"), [("tf32x3", 1e-4), ("tf32", 2e-2)])
 @pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
-def test_precisions(rng, backend, device, precision, tolerance):
+def test_precisions(rng, backend, device, matmul_precision, tolerance):
     problem = mixture_problem(rng, [70, 3], 33, 2, "full", torch.float32, device=device)
-    check_all(problem, "full", backend, torch.float32, precision, tolerance)
+    check_all(problem, "full", backend, torch.float32, matmul_precision, tolerance)
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fastdens.kernels._random import hashed_uniform
+from fastdens.kernels.counter_random import hashed_uniform
 from fastdens.kernels.seeding import random_responsibilities
 
 from fastdens import kernels

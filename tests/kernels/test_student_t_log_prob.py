@@ -85,11 +85,11 @@ def test_agrees_with_scipy_in_one_dimension(rng, backend, device):
     np.testing.assert_allclose(kernels.student_t_log_prob(*problem, backend=backend)[:, 0].cpu(), want, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("tf32x3", 1e-4), ("tf32", 2e-2)])
+@pytest.mark.parametrize(("matmul_precision", "tolerance"), [("tf32x3", 1e-4), ("tf32", 2e-2)])
 @pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
-def test_precisions(rng, backend, device, precision, tolerance):
+def test_precisions(rng, backend, device, matmul_precision, tolerance):
     problem = student_t_problem(rng, 70, 33, [2], torch.float32, device=device)
-    check(problem, [70], backend, tolerance, precision=precision)
+    check(problem, [70], backend, tolerance, matmul_precision=matmul_precision)
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
@@ -262,8 +262,8 @@ def test_errors_are_one_sentence(rng, monkeypatch):
     call = kernels.student_t_log_prob
     with pytest.raises(ValueError, match="did you mean 'triton'"):
         call(x, offsets, log_weights, locations, factor, dof, backend="tritn")
-    with pytest.raises(ValueError, match="precision is 'fp16'"):
-        call(x, offsets, log_weights, locations, factor, dof, precision="fp16")
+    with pytest.raises(ValueError, match="matmul_precision is 'fp16'"):
+        call(x, offsets, log_weights, locations, factor, dof, matmul_precision="fp16")
     with pytest.raises(TypeError, match="points are torch"):
         call(x.long(), offsets, log_weights, locations, factor, dof)
     with pytest.raises(TypeError, match="locations is torch"):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastdens.analysis._arrays import as_numpy
-from fastdens.names import nearest_names
+from fastdens.kernels.options import suggest
 
 
 def shaped(values: ArrayLike | Tensor, name: str, symbols: str, **sizes: int) -> NDArray[np.float64]:
@@ -86,7 +86,7 @@ def of_series(values: Mapping[str, Any] | None, name: str, known: Iterable[str])
         raise TypeError(f"{name} is a {type(values).__name__}: pass a mapping with the names of the series.")
     known = list(known)
     for wrong in values.keys() - set(known):
-        raise ValueError(f"{name} names {wrong!r}, which is no series; the nearest: {nearest_names(wrong, known)}.")
+        raise ValueError(f"{name} names {wrong!r}, which is no series; the nearest: {suggest(wrong, known)}.")
     for missing in [one for one in known if one not in values]:
         raise ValueError(f"{name} has nothing for the series {missing!r}: pass all or none.")
     return dict(values)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastdens.files import written_whole
+from fastdens.io.atomic import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

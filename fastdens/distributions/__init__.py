@@ -1,0 +1,1 @@
+"""Densities of a batch of models, and what is computed from them."""

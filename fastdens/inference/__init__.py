@@ -1,0 +1,1 @@
+"""Inference as pure functions of states: EM, Gibbs sampling, variational."""

@@ -1,0 +1,1 @@
+"""Files: states, arrays, atomic writes."""

@@ -1,0 +1,1 @@
+"""Estimators of mixtures for a batch of models."""

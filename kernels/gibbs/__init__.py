@@ -1,0 +1,1 @@
+"""Collapsed Gibbs sampling of Dirichlet-process Gaussian mixtures."""

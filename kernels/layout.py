@@ -1,0 +1,160 @@
+"""Where the rows of each model lie: a :class:`Layout`, made once a batch and handed to every operation.
+
+What follows from the row ranges alone (the model of each row, tiles of rows for the programs of a launch) is computed
+on first use and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """Of the rows of all ranges, one range after the other, int64 [N]: their model, and their place within it."""
+
+    model: Tensor
+    position: Tensor
+
+
+class Tiles(NamedTuple):
+    """Runs of at most ``size`` rows of one model each, on the device: the programs of a launch."""
+
+    model: Tensor  # int64 [T]
+    start: Tensor  # int64 [T]
+    stop: Tensor  # int64 [T]
+    first: Tensor  # int64 [M + 1]: the tiles of model m are first[m]:first[m + 1]
+
+
+class Layout:
+    """Rows of M models among N points, checked; use :meth:`from_offsets` or :meth:`from_ranges` to make one.
+
+    Attributes
+    ----------
+    ranges : Tensor
+        int64 [M, 2], contiguous: first row and one past the last row of each model.
+    n_points : int
+        Number of points N of the tensor that the ranges index.
+    """
+
+    def __init__(self, ranges: Tensor, n_points: int) -> None:
+        self.ranges = ranges
+        self.n_points = n_points
+        self._tiles: dict[int, Tiles] = {}
+
+    @classmethod
+    def from_offsets(cls, offsets: Tensor, n_points: int) -> Layout:
+        """The layout of models that lie one after the other: model m owns rows ``offsets[m]:offsets[m + 1]``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the offsets are not int64 [M + 1], descend, or leave the points.
+        """
+        if offsets.dtype != torch.int64:
+            raise TypeError(f"offsets are {offsets.dtype}, but must be int64.")
+        if offsets.ndim != 1 or len(offsets) == 0:
+            raise ValueError(f"offsets have shape {tuple(offsets.shape)}, but must be [M + 1].")
+        return cls.from_ranges(torch.stack([offsets[:-1], offsets[1:]], 1), n_points)
+
+    @classmethod
+    def from_ranges(cls, ranges: Tensor, n_points: int) -> Layout:
+        """The layout of models whose rows may lie apart, in any order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the ranges are not int64 [M, 2] or leave the points.
+        """
+        if ranges.dtype != torch.int64:
+            raise TypeError(f"row ranges are {ranges.dtype}, but must be int64.")
+        if ranges.ndim != 2 or ranges.shape[1] != 2:
+            raise ValueError(f"row ranges have shape {tuple(ranges.shape)}, but must be [M, 2].")
+        inside = (ranges[:, 0] >= 0) & (ranges[:, 0] <= ranges[:, 1]) & (ranges[:, 1] <= n_points)
+        if not bool(inside.all()):
+            m = int((~inside).nonzero()[0])
+            raise ValueError(f"the rows of model {m} are {ranges[m].tolist()}, no range of {n_points} points.")
+        return cls(ranges.contiguous(), n_points)
+
+    @property
+    def n_models(self) -> int:
+        """Number of models M."""
+        return len(self.ranges)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Points of each model, int64 [M]."""
+        return self.ranges[:, 1] - self.ranges[:, 0]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Model and position of the rows of all models, one model after the other."""
+        return rows_of(self.ranges)
+
+    def select(self, models: Tensor) -> Layout:
+        """The layout of some of the models, by index or mask."""
+        return Layout(self.ranges[models], self.n_points)
+
+    def tiles(self, size: int) -> Tiles:
+        """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""
+        if size not in self._tiles:
+            counts = ((self.sizes + size - 1) // size).clamp_min(1)
+            first = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+            first[1:] = counts.cumsum(0)
+            model = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+            start = self.ranges[model, 0] + (torch.arange(len(model), device=counts.device) - first[model]) * size
+            self._tiles[size] = Tiles(model, start, torch.minimum(start + size, self.ranges[model, 1]), first)
+        return self._tiles[size]
+
+
+def as_layout(layout: Layout | Tensor, n_models: int, n_points: int) -> Layout:
+    """A layout, from itself or from the offsets int64 [M + 1] of models that lie one after the other.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither, or belongs to other models or points.
+    """
+    made = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, n_points)
+    if made.n_models != n_models or made.n_points != n_points:
+        raise ValueError(
+            f"the layout is of {made.n_models} models and {made.n_points} points, but there are {n_models} models and "
+            f"{n_points} points."
+        )
+    return made
+
+
+def rows_of(ranges: Tensor) -> Rows:
+    """The rows that row ranges [M, 2] hold."""
+    sizes = ranges[:, 1] - ranges[:, 0]
+    model = torch.repeat_interleave(torch.arange(len(sizes), device=ranges.device), sizes)
+    first = sizes.cumsum(0) - sizes
+    return Rows(model, torch.arange(len(model), device=ranges.device) - first[model])
+
+
+def bounded_runs(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Runs of consecutive models whose sizes sum to ``limit`` at most, or that are one model."""
+    runs, begin, total = [], 0, 0
+    for m, size in enumerate(sizes):
+        if m > begin and total + size > limit:
+            runs.append((begin, m))
+            begin, total = m, 0
+        total += size
+    return [*runs, (begin, len(sizes))]
+
+
+def sum_per_model(values: Tensor, ranges: Tensor) -> Tensor:
+    """Sum of each model's rows, float64 [M], in an order that depends on the model alone."""
+    sizes = ranges[:, 1] - ranges[:, 0]
+    contiguous = len(ranges) == 0 or bool((ranges[1:, 0] == ranges[:-1, 1]).all())
+    if contiguous and len(ranges):
+        values = values[int(ranges[0, 0]) : int(ranges[-1, 1])]
+    else:
+        ends = sizes.cumsum(0)
+        position = torch.arange(int(sizes.sum()), device=values.device)
+        values = values[position + torch.repeat_interleave(ranges[:, 0] - (ends - sizes), sizes)]
+    return torch.segment_reduce(values.double(), "sum", lengths=sizes)

@@ -1,0 +1,171 @@
+"""Collapsed Gibbs sampling in float64, one point at a time, written to be read (Neal 2000, algorithm 3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from fastdens.kernels.counter_random import hashed_bits, uniform_of_bits
+from torch import Tensor
+
+
+def _gamma(key: Tensor, draw: int, counter: int, shape: float) -> float:
+    """A gamma number of rate one (Marsaglia & Tsang 2000) from counters ``counter``, ``counter + 1``, ..."""
+
+    def uniform(offset: int) -> float:
+        return float(uniform_of_bits(hashed_bits(key, draw, torch.tensor(counter + offset, device=key.device))))
+
+    d = (shape if shape >= 1 else shape + 1) - 1 / 3
+    c = 1 / math.sqrt(9 * d)
+    trial = 0
+    while True:
+        radius, angle = math.sqrt(-2 * math.log(uniform(trial))), 2 * math.pi * uniform(trial + 1)
+        normal = radius * math.cos(angle)
+        v = (1 + c * normal) ** 3
+        if v > 0 and math.log(uniform(trial + 2)) < 0.5 * normal**2 + d - d * v + d * math.log(v):
+            break
+        trial += 3
+    return d * v if shape >= 1 else d * v * uniform(1 << 31) ** (1 / shape)
+
+
+def resample_concentration(
+    key: Tensor, draw: int, alpha: float, n_points: int, n_clusters: int, shape: float, rate: float
+) -> float:
+    """A draw of alpha given its last value and the number of clusters (Escobar & West 1995, section 6).
+
+    ``eta ~ Beta(alpha + 1, n)``, then a gamma number of rate ``b - log eta`` whose shape is ``a + K`` with odds
+    ``(a + K - 1) / (n (b - log eta))``, else ``a + K - 1``.
+    """
+    first, second = _gamma(key, draw, 1 << 32, alpha + 1), _gamma(key, draw, 2 << 32, n_points)
+    log_eta = math.log(first) - math.log(first + second)
+    odds = (shape + n_clusters - 1) / (n_points * (rate - log_eta))
+    u = float(uniform_of_bits(hashed_bits(key, draw, torch.tensor(0, device=key.device))))
+    drawn = _gamma(key, draw, 3 << 32, shape + n_clusters - (0 if u < odds / (1 + odds) else 1))
+    return max(drawn / (rate - log_eta), 1e-300)
+
+
+def gibbs_turn(
+    centred: Tensor,
+    labels: Tensor,
+    i: int,
+    alpha: float,
+    prior_scale: Tensor,
+    kappa0: float,
+    nu0: float,
+    key: Tensor,
+    sweep: int,
+) -> Tensor:
+    """Labels [n] after the turn of point i, everything worked out from the points [n, D] about the prior mean.
+
+    Cluster k has weight ``n_k t_k(x_i)`` without the point, a new cluster ``alpha t_0(x_i)``. A new cluster takes the
+    lowest free label; a point that was alone and founds a new cluster keeps its label.
+    """
+    x, dim = centred.double(), centred.shape[1]
+    n_slots = int(labels.max()) + 1
+    members = torch.nn.functional.one_hot(labels.long(), n_slots + 1).double()
+    members[i] = 0
+    n = members.sum(0)
+    means = members.T @ x / n.clamp_min(1)[:, None]
+    kappa, nu = kappa0 + n, nu0 + n
+    scale = torch.stack([(r[:, None] * (x - mu)).T @ (x - mu) for r, mu in zip(members.T, means, strict=True)])
+    pull = (kappa0 * n / kappa)[:, None, None] * means[:, :, None] * means[:, None, :]
+    scale = torch.diag(prior_scale) + scale + pull
+    location = (n / kappa)[:, None] * means
+    df = nu - dim + 1
+    # Student-t of df degrees of freedom and scale matrix S (kappa + 1) / (kappa df).
+    lower = torch.linalg.cholesky(scale * ((kappa + 1) / (kappa * df))[:, None, None])
+    y = torch.linalg.solve_triangular(lower, (x[i] - location)[..., None], upper=False)[..., 0]
+    log_t = torch.lgamma((df + dim) / 2) - torch.lgamma(df / 2) - 0.5 * dim * (df * math.pi).log()
+    log_t -= lower.diagonal(dim1=-2, dim2=-1).log().sum(1) + 0.5 * (df + dim) * torch.log1p(y.square().sum(1) / df)
+    # The last of these clusters has no points: its predictive is that of the prior.
+    log_weight = torch.cat([n[:-1].log(), torch.tensor([math.log(alpha)], device=x.device)]) + log_t
+    weight = torch.exp(log_weight - log_weight.max())
+    u = uniform_of_bits(hashed_bits(key, 4 * sweep + 1, torch.tensor(i, device=x.device)))
+    new = int(torch.searchsorted(weight.cumsum(0), u * weight.sum(), right=True))
+    out = labels.clone()
+    if new == n_slots:
+        used = torch.bincount(labels.long(), minlength=n_slots + 1)
+        new = int(labels[i]) if used[labels[i]] == 1 else int((used == 0).nonzero()[0])
+    out[i] = new
+    return out
+
+
+def log_joint(
+    centred: Tensor,
+    labels: Tensor,
+    alpha: float,
+    prior_scale: Tensor,
+    kappa0: float,
+    nu0: float,
+    alpha_prior: tuple[float, float],
+) -> float:
+    """``log p(x, labels, alpha)`` of points [n, D] about the prior mean, or given alpha where the prior's shape is 0.
+
+    ``p(labels | alpha) = alpha^K Gamma(alpha) / Gamma(alpha + n) prod_k Gamma(n_k)`` (Antoniak 1974); p(x | labels) is
+    a product of marginal likelihoods of normal-inverse-Wishart models (Murphy 2007, eq. 266).
+    """
+    x, dim = centred.double(), centred.shape[1]
+    shape, rate = alpha_prior
+    half_nu0 = torch.tensor(nu0 / 2, dtype=torch.float64)
+    total = math.lgamma(alpha) - math.lgamma(alpha + len(x))
+    if shape > 0:
+        total += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * math.log(alpha) - rate * alpha
+    for label in labels.unique():
+        own = x[labels == label]
+        n, mean = len(own), own.mean(0)
+        kappa, nu = kappa0 + n, nu0 + n
+        scale = torch.diag(prior_scale) + (own - mean).T @ (own - mean) + kappa0 * n / kappa * torch.outer(mean, mean)
+        total += math.log(alpha) + math.lgamma(n)
+        total += float(torch.special.multigammaln(half_nu0 + n / 2, dim) - torch.special.multigammaln(half_nu0, dim))
+        total += 0.5 * nu0 * float(prior_scale.log().sum()) - 0.5 * nu * float(torch.logdet(scale))
+        total += 0.5 * dim * (math.log(kappa0 / kappa) - n * math.log(math.pi))
+    return total
+
+
+def gibbs_sweep(
+    points: Tensor,
+    ranges: Tensor,
+    labels: Tensor,
+    alpha: Tensor,
+    keys: Tensor,
+    prior_mean: Tensor,
+    prior_scale: Tensor,
+    kappa0: float,
+    nu0: float,
+    alpha_prior: tuple[float, float],
+    first_sweep: int,
+    n_sweeps: int,
+    thin: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Collapsed Gibbs sweeps (Neal 2000, algorithm 3), one turn after the other.
+
+    Returns labels after every ``thin``-th sweep, and of every sweep alpha, number of clusters and log-joint. A
+    shape of zero in ``alpha_prior`` keeps alpha.
+    """
+    n_models, n_chains = alpha.shape
+    kept = torch.zeros(n_sweeps // thin, n_chains, len(points), dtype=torch.int32, device=points.device)
+    alphas, joints = alpha.new_empty(2, n_models, n_chains, n_sweeps)
+    n_clusters = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.int32, device=points.device)
+    for m, (start, stop) in enumerate(ranges.tolist()):
+        centred = points[start:stop].double() - prior_mean[m]
+        position = torch.arange(stop - start, device=points.device)
+        for c in range(n_chains):
+            own = labels[c, start:stop].unique(return_inverse=True)[1]
+            concentration = float(alpha[m, c])
+            for t in range(n_sweeps):
+                draw = 4 * (first_sweep + t)
+                order = torch.argsort(hashed_bits(keys[m, c], draw, position) >> 13, stable=True)
+                for i in order.tolist():
+                    own = gibbs_turn(
+                        centred, own, i, concentration, prior_scale[m], kappa0, nu0, keys[m, c], first_sweep + t
+                    )
+                n_clusters[m, c, t] = len(own.unique())
+                if alpha_prior[0] > 0:
+                    concentration = resample_concentration(
+                        keys[m, c], draw + 2, concentration, len(own), int(n_clusters[m, c, t]), *alpha_prior
+                    )
+                alphas[m, c, t] = concentration
+                joints[m, c, t] = log_joint(centred, own, concentration, prior_scale[m], kappa0, nu0, alpha_prior)
+                if (t + 1) % thin == 0:
+                    kept[(t + 1) // thin - 1, c, start:stop] = own.unique(return_inverse=True)[1].int()
+    return kept, alphas, n_clusters, joints

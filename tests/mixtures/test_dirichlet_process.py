@@ -1,0 +1,453 @@
+"""The estimator: against enumeration, scipy and scikit-learn; interruptions; bad models; saved fits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+from sklearn.mixture import BayesianGaussianMixture
+
+import fastdens as fd
+from fastdens.inference.gibbs import stream_keys
+from tests.kernels.test_gibbs_sweep import CERTAIN, Data, chi_square_pvalue, exact_posterior
+
+CPU = pytest.param("cpu", "cpu", id="cpu")
+INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
+GPU = pytest.param("triton", "cuda", id="triton-gpu", marks=pytest.mark.gpu)
+
+QUICK = {"n_sweeps": 12, "burn_in": 4, "thin": 2, "progress": False}
+
+
+def clusters(rng, n, d, k=3, shift=0.0):
+    return torch.from_numpy(rng.normal(size=(n, d)) + 3 * rng.integers(0, k, size=(n, 1)) + shift)
+
+
+def ragged(rng, sizes=(40, 25, 60), d=3, **options):
+    return fd.RaggedBatch.from_list([clusters(rng, n, d, **options) for n in sizes])
+
+
+def quiet_fit(dp, batch, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fd.ConvergenceWarning)
+        return dp.fit(batch, **options)
+
+
+@pytest.mark.parametrize("alpha", [1.3, None])
+def test_partitions_of_the_fit_are_those_of_the_posterior(rng, alpha):
+    """From the points alone, with the prior as DESIGN has it, worked out here by other means."""
+    x = rng.normal(size=(6, 2)) + rng.integers(0, 2, size=(6, 1))
+    data = Data(torch.from_numpy(x), None, torch.from_numpy(x.mean(0))[None], torch.from_numpy(x.var(0) / 3)[None])
+    every, probability = exact_posterior(data, alpha, kappa0=0.3)
+    dp = fd.DirichletProcessMixtures(
+        n_sweeps=100,
+        burn_in=99,
+        thin=1,
+        n_chains=10_000,
+        init_components=3,
+        kappa0=0.3,
+        nu0=3.5,
+        alpha=alpha,
+        random_state=int(rng.integers(2**31)),
+        progress=False,
+    )
+    quiet_fit(dp, fd.RaggedBatch.from_list([x]))
+    assert dp.labels_.shape == (10_000, 6) and dp.n_components_.shape == dp.alpha_.shape == (1, 10_000, 1)
+    assert chi_square_pvalue(dp.labels_.numpy(), every, probability) > CERTAIN
+
+
+@pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
+def test_backends_draw_the_same(rng, backend, device):
+    batch = ragged(rng, (7, 5), 2)
+    options = {"n_sweeps": 4, "burn_in": 2, "thin": 1, "progress": False, "n_chains": 2}
+    want = quiet_fit(fd.DirichletProcessMixtures(backend="cpu", **options), batch)
+    got = quiet_fit(fd.DirichletProcessMixtures(backend=backend, **options), batch.to(device))
+    assert torch.equal(got.sampled_labels_.cpu(), want.sampled_labels_)
+    torch.testing.assert_close(got.log_joint_.cpu(), want.log_joint_)
+    torch.testing.assert_close(got.score_samples(batch.to(device)).cpu(), want.score_samples(batch))
+
+
+def scipy_log_density(x, train, labels, alphas, kappa0, nu0, k0, weights="exact"):
+    """The predictive mixture of kept draws, written out with scipy's Student-t."""
+    d, n = train.shape[1], len(train)
+    m0, s0 = train.mean(0), np.diag(train.var(0) / k0 ** (2 / d))
+
+    def student(points):
+        kappa, nu = kappa0 + len(points), nu0 + len(points)
+        mean = points.mean(0) if len(points) else m0
+        scatter = (points - mean).T @ (points - mean) + kappa0 * len(points) / kappa * np.outer(mean - m0, mean - m0)
+        df = nu - d + 1
+        location = (kappa0 * m0 + len(points) * mean) / kappa
+        return scipy.stats.multivariate_t(location, (s0 + scatter) * (kappa + 1) / (kappa * df), df).pdf(x)
+
+    total = 0.0
+    for own, alpha in zip(labels, alphas, strict=True):
+        sizes = np.bincount(own)
+        if weights == "exact":
+            share = sizes / (alpha + n)
+            total = total + alpha / (alpha + n) * student(train[:0])
+        else:
+            share = (alpha + sizes) / (alpha + sizes).sum()
+        total = total + sum(w * student(train[own == k]) for k, w in enumerate(share))
+    return np.log(total / len(labels))
+
+
+@pytest.mark.parametrize("weights", ["exact", "published"])
+def test_log_prob_is_the_student_mixture_of_scipy(rng, weights):
+    batch = ragged(rng, (30, 12), 2)
+    order = torch.from_numpy(rng.permutation(42))
+    shuffled = fd.RaggedBatch.from_labels(batch.points[order], batch.model_of_row[order])
+    dp = quiet_fit(fd.DirichletProcessMixtures(n_chains=2, init_components=4, **QUICK), shuffled)
+    assert dp.log_joint_.shape == (2, 2, 4) and dp.sampled_labels_.shape == (4, 2, 42)
+    x = rng.normal(size=(9, 2)) * 4
+    got = dp.log_prob(x, weights=weights)
+    own = dp.score_samples(shuffled, weights=weights)
+    assert torch.equal(dp.density(weights).log_prob(x), got)
+    for m in (0, 1):
+        rows = shuffled.index[shuffled.offsets[m] : shuffled.offsets[m + 1]]
+        train = batch.points[order][rows].numpy()
+        labels = dp.sampled_labels_[..., rows].reshape(8, -1).numpy()
+        alphas = dp.alpha_[m].T.reshape(-1).numpy()
+        want = scipy_log_density(x, train, labels, alphas, 0.01, 4, 4, weights)
+        np.testing.assert_allclose(got[:, m], want, rtol=1e-9)
+        want = scipy_log_density(train, train, labels, alphas, 0.01, 4, 4, weights)
+        np.testing.assert_allclose(own[rows], want, rtol=1e-9)
+
+
+def test_leave_one_out_is_the_predictive_without_the_point(rng, tmp_path):
+    """Each point scored by scipy's mixture of the others, the prior being that of all."""
+    parts = [clusters(rng, n, 2) for n in (14, 9)]
+    order = torch.from_numpy(rng.permutation(23))
+    x, y = torch.cat(parts)[order], torch.tensor([0] * 14 + [1] * 9)[order]
+    dp = quiet_fit(
+        fd.DirichletProcessMixtures(n_chains=2, init_components=4, **QUICK), fd.RaggedBatch.from_labels(x, y)
+    )
+    got = dp.leave_one_out()
+    kappa0, nu0 = 0.01, 4
+
+    def student(points, at, m0, s0):
+        n = len(points)
+        kappa, nu = kappa0 + n, nu0 + n
+        location = (kappa0 * m0 + points.sum(0)) / kappa
+        scatter = s0 + kappa0 * np.outer(m0, m0) + points.T @ points - kappa * np.outer(location, location)
+        df = nu - 1
+        return scipy.stats.multivariate_t(location, scatter * (kappa + 1) / (kappa * df), df).pdf(at)
+
+    for i in range(23):
+        own = (y == y[i]).numpy()
+        train = x.numpy()[own]
+        m0, s0 = train.mean(0), np.diag(train.var(0) / 4)
+        others = own.copy()
+        others[i] = False
+        density = []
+        for labels, alpha in zip(dp.sampled_labels_.reshape(8, 23), dp.alpha_[y[i]].T.reshape(-1), strict=True):
+            z, points = labels.numpy()[others], x.numpy()[others]
+            parts = [(z == k).sum() * student(points[z == k], x[i].numpy(), m0, s0) for k in np.unique(z)]
+            fresh = float(alpha) * student(points[:0], x[i].numpy(), m0, s0)
+            density.append((sum(parts) + fresh) / (float(alpha) + len(z)))
+        assert float(got[i]) == pytest.approx(np.log(np.mean(density)), rel=1e-8)
+    dp.save(tmp_path / "fit")
+    assert torch.equal(fd.load(tmp_path / "fit").leave_one_out(), got)
+
+
+def test_predictive_integrates_to_one(rng):
+    dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), ragged(rng, (20, 50), 1))
+    for m in (0, 1):
+        mass, _ = scipy.integrate.quad(
+            lambda v, m=m: float(dp.log_prob(torch.tensor([[v]], dtype=torch.float64))[0, m].exp()),
+            -np.inf,
+            np.inf,
+            limit=300,
+        )
+        assert mass == pytest.approx(1, abs=1e-6)
+
+
+def test_gradient_of_log_prob(rng):
+    dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), ragged(rng, (20, 15), 2))
+    x = torch.from_numpy(rng.normal(size=(3, 2))).requires_grad_()
+    assert torch.autograd.gradcheck(dp.log_prob, x)
+
+
+def test_same_seed_other_company_other_origin(rng):
+    parts = [clusters(rng, n, 3) for n in (40, 25, 60)]
+    options = {"n_chains": 2, **QUICK}
+
+    def fit(arrays, seed=3):
+        return quiet_fit(fd.DirichletProcessMixtures(random_state=seed, **options), fd.RaggedBatch.from_list(arrays))
+
+    first, again, other = fit(parts), fit(parts), fit(parts, seed=4)
+    assert torch.equal(first.sampled_labels_, again.sampled_labels_) and torch.equal(first.alpha_, again.alpha_)
+    assert not torch.equal(first.sampled_labels_, other.sampled_labels_)
+    alone = fit(parts[1:2])
+    assert torch.equal(first.sampled_labels_[..., 40:65], alone.sampled_labels_)
+    assert torch.equal(first.alpha_[1:2], alone.alpha_) and torch.equal(first.log_joint_[1:2], alone.log_joint_)
+    moved = fit([part + 1e4 for part in parts])
+    assert torch.equal(first.sampled_labels_, moved.sampled_labels_)
+    assert not torch.equal(first.sampled_labels_[:, 0], first.sampled_labels_[:, 1])
+
+
+def test_models_and_chains_have_streams_of_their_own(rng):
+    points, offsets = torch.from_numpy(rng.normal(size=(300, 2))), torch.arange(0, 301, 30)
+    ranges = torch.stack([offsets[:-1], offsets[1:]], 1)
+    keys = stream_keys(points, ranges, 3, 0)
+    assert len(keys.unique()) == keys.numel() and bool((keys >= 0).all())
+    assert torch.equal(stream_keys(points[60:90] * 2 + 7, torch.tensor([[0, 30]]), 3, 0), keys[2:3])
+
+
+def test_a_class_of_float32_far_from_the_origin(rng):
+    x = clusters(rng, 200, 4).float()
+    dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), fd.RaggedBatch.from_list([x, x + 4096]))
+    assert dp.alpha_.dtype == torch.float64 and dp.log_prob(x).dtype == torch.float32
+    score = dp.score_samples(fd.RaggedBatch.from_list([x, x + 4096]))
+    assert float((score[:200].mean() - score[200:].mean()).abs()) < 0.2
+
+
+def test_a_bad_model_is_named_and_left_out(rng):
+    parts = [clusters(rng, n, 3) for n in (20, 30, 1, 25)]
+    clean = quiet_fit(fd.DirichletProcessMixtures(**QUICK), fd.RaggedBatch.from_list([parts[0], parts[3]]))
+    parts[1][4, 2] = float("nan")
+    batch = fd.RaggedBatch.from_list(parts, layer="layer3")
+    with pytest.raises(
+        fd.ModelError, match=r"class 1, layer 'layer3'\) has NaN.*row 24.*class 2.*no variance"
+    ) as error:
+        fd.DirichletProcessMixtures(**QUICK).fit(batch)
+    assert set(error.value.failed) == {1, 2}
+    dp = quiet_fit(fd.DirichletProcessMixtures(on_error="skip", **QUICK), batch)
+    assert dp.failed_.tolist() == [False, True, True, False] and set(dp.failures_) == {1, 2}
+    assert dp.alpha_[1:3].isnan().all() and (dp.n_components_[1:3] == 0).all() and (dp.labels_[:, 20:51] == -1).all()
+    assert torch.equal(dp.log_joint_[[0, 3]], clean.log_joint_)
+    score = dp.score_samples(batch)
+    assert score[20:51].isnan().all() and score[:20].isfinite().all() and score[51:].isfinite().all()
+    log_prob = dp.log_prob(parts[0])
+    assert log_prob[:, [1, 2]].isnan().all() and torch.equal(log_prob[:, 0], score[:20])
+
+
+def test_labels_that_are_given(rng):
+    batch = ragged(rng, (20, 15))
+    labels = torch.from_numpy(rng.integers(0, 9, size=(2, 35)))
+    options = {"n_chains": 2, **QUICK}
+    first = quiet_fit(fd.DirichletProcessMixtures(labels_init=labels, **options), batch)
+    second = quiet_fit(fd.DirichletProcessMixtures(labels_init=labels.flip(0), **options), batch)
+    assert not torch.equal(first.log_joint_, second.log_joint_)
+    with pytest.raises(ValueError, match="labels_init"):
+        fd.DirichletProcessMixtures(labels_init=labels[:, 1:], **options).fit(batch)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "gibs"}, "did you mean 'gibbs'"),
+        ({"n_sweeps": 5, "burn_in": 5}, "keeps no draw"),
+        ({"kappa0": 0}, "kappa0"),
+        ({"nu0": 1.0}, "nu0"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"alpha_prior": (1.0, 0.0)}, "alpha_prior"),
+        ({"thin": 0}, "thin"),
+        ({"init_components": 0}, "init_components"),
+        ({"backend": "gpu"}, "backend"),
+    ],
+)
+def test_parameters_are_checked(rng, options, message):
+    with pytest.raises(ValueError, match=message):
+        fd.DirichletProcessMixtures(**{**QUICK, **options}).fit(ragged(rng))
+
+
+def test_resumed_is_uninterrupted(rng, tmp_path):
+    batch = ragged(rng)
+    options = {"n_sweeps": 90, "burn_in": 30, "thin": 3, "n_chains": 2, "progress": False}
+    whole = quiet_fit(fd.DirichletProcessMixtures(**options), batch)
+    path = tmp_path / "chains.ckpt"
+    interrupted = fd.DirichletProcessMixtures(**options)
+
+    class Stop(KeyboardInterrupt):
+        pass
+
+    for limit in (1, 2, 3):
+        calls = 0
+
+        def interrupt(*_, limit=limit):
+            nonlocal calls
+            calls += 1
+            if calls > limit:
+                raise Stop
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fastdens.mixtures.dirichlet_process.progress_bar", lambda *_, **__: _bar(interrupt))
+            with pytest.raises(KeyboardInterrupt):
+                fd.DirichletProcessMixtures(**options).fit(batch, checkpoint=path, checkpoint_every=1)
+            with pytest.raises(KeyboardInterrupt):
+                interrupted.fit(batch, resume=limit > 1)
+    resumed = quiet_fit(fd.DirichletProcessMixtures(**options), batch, checkpoint=path)
+    in_memory = quiet_fit(interrupted, batch, resume=True)
+    for dp in (resumed, in_memory, quiet_fit(fd.DirichletProcessMixtures(**options), batch, checkpoint=path)):
+        assert torch.equal(dp.sampled_labels_, whole.sampled_labels_)
+        for name in ("alpha_", "log_joint_", "n_components_"):
+            assert torch.equal(getattr(dp, name), getattr(whole, name))
+
+
+class _bar:
+    def __init__(self, advance):
+        self.advance = advance
+
+    def __enter__(self):
+        return self.advance
+
+    def __exit__(self, *_):
+        return False
+
+
+def test_checkpoints_of_others(rng, tmp_path):
+    batch, path = ragged(rng), tmp_path / "chains.ckpt"
+    quiet_fit(fd.DirichletProcessMixtures(**QUICK), batch, checkpoint=path)
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match="random_state = 0, not 1"):
+        fd.DirichletProcessMixtures(random_state=1, **QUICK).fit(batch, checkpoint=path)
+    with pytest.raises(ValueError, match="other data"):
+        fd.DirichletProcessMixtures(**QUICK).fit(ragged(rng), checkpoint=path)
+    for length in (0, 5, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"chains\.ckpt"):
+            fd.DirichletProcessMixtures(**QUICK).fit(batch, checkpoint=path)
+    dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), batch)
+    dp.save(tmp_path / "fit")
+    with pytest.raises(ValueError, match="is a saved fit, not a checkpoint"):
+        fd.DirichletProcessMixtures(**QUICK).fit(batch, checkpoint=tmp_path / "fit")
+    with pytest.raises(ValueError, match="resume is True"):
+        fd.DirichletProcessMixtures(**QUICK).fit(batch, resume=True)
+    with pytest.raises(ValueError, match="'vb'"):
+        fd.DirichletProcessMixtures("vb").fit(batch, checkpoint=path)
+
+
+KILLED = """
+import sys, torch, warnings, fastdens as fd
+warnings.simplefilter("ignore")
+x = torch.randn(4000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+batch = fd.RaggedBatch.from_labels(x, torch.arange(4000) % 8)
+dp = fd.DirichletProcessMixtures(n_sweeps=400, burn_in=100, thin=1, progress=False)
+print("started", flush=True)
+dp.fit(batch, checkpoint=sys.argv[1], checkpoint_every=1)
+dp.save(sys.argv[2], overwrite=True)
+"""
+
+
+def test_killed_and_resumed_is_uninterrupted(rng, tmp_path):
+    """kill -9 at random moments, most of them within a write of the checkpoint, as it is written at every launch."""
+    command = [sys.executable, "-c", KILLED]
+    whole, resumed, path = tmp_path / "whole", tmp_path / "resumed", tmp_path / "chains.ckpt"
+    subprocess.run([*command, str(tmp_path / "other.ckpt"), str(whole)], check=True, capture_output=True)
+    for _ in range(3):
+        process = subprocess.Popen([*command, str(path), str(resumed)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(float(rng.uniform(0.1, 0.8)))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, str(path), str(resumed)], check=True, capture_output=True)
+    a, b = fd.load(whole), fd.load(resumed)
+    assert torch.equal(a.sampled_labels_, b.sampled_labels_) and torch.equal(a.log_joint_, b.log_joint_)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["chains.ckpt", "other.ckpt", "resumed", "whole"]
+
+
+@pytest.mark.parametrize("method", ["gibbs", "vb"])
+def test_saved_and_loaded(rng, tmp_path, method):
+    parts = [clusters(rng, n, 3) for n in (20, 30, 25)]
+    parts[1][0] = float("inf")
+    batch = fd.RaggedBatch.from_list(parts, layer="layer4")
+    dp = quiet_fit(fd.DirichletProcessMixtures(method, on_error="skip", n_chains=2, **QUICK), batch)
+    dp.save(tmp_path / "fit.safetensors")
+    loaded = fd.load(tmp_path / "fit.safetensors")
+    assert vars(loaded).keys() >= {name for name in vars(dp) if name.endswith("_")}
+    assert loaded.failures_ == dp.failures_
+    assert torch.equal(loaded.labels_, dp.labels_) and torch.equal(loaded.failed_, dp.failed_)
+    assert torch.equal(loaded.score_samples(batch).nan_to_num(), dp.score_samples(batch).nan_to_num())
+    assert torch.equal(loaded.log_prob(parts[0]).nan_to_num(), dp.log_prob(parts[0]).nan_to_num())
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        dp.save(tmp_path / "fit.safetensors")
+
+
+def test_diagnostics_are_those_of_arviz(rng):
+    arviz = pytest.importorskip("arviz")
+    dp = quiet_fit(
+        fd.DirichletProcessMixtures(n_chains=3, n_sweeps=60, burn_in=20, thin=1, progress=False), ragged(rng)
+    )
+    data = dp.to_arviz()
+    assert data.posterior["log_joint"].dims == ("chain", "draw", "model")
+    np.testing.assert_array_equal(data.posterior["alpha"].values.transpose(2, 0, 1), dp.alpha_)
+    assert set(data.posterior.data_vars) == {"log_joint", "n_components", "alpha"}
+    np.testing.assert_allclose(arviz.rhat(data, method="split")["log_joint"].values, dp.rhat_, rtol=1e-6)
+    np.testing.assert_allclose(arviz.ess(data, method="mean")["log_joint"].values, dp.effective_sample_size_, rtol=1e-6)
+
+
+def test_chains_that_have_not_converged_are_named(rng):
+    """Far clusters, one chain starting apart and one together: neither gets to the other in a few sweeps."""
+    far = torch.from_numpy(rng.normal(size=(60, 8)) + 50 * (np.arange(60) % 2)[:, None])
+    batch = fd.RaggedBatch.from_list([torch.from_numpy(rng.normal(size=(60, 8))), far], layer="layer2")
+    labels = torch.zeros(2, 120, dtype=torch.int64)
+    labels[1, 60:] = torch.arange(60) % 2
+    dp = fd.DirichletProcessMixtures(
+        n_chains=2, labels_init=labels, n_sweeps=40, burn_in=20, thin=1, alpha=1e-300, progress=False
+    )
+    with pytest.warns(
+        fd.ConvergenceWarning, match=r"1 of 2 models have not converged.*model 1 \(class 1, layer 'layer2'\)"
+    ):
+        dp.fit(batch)
+
+
+def test_variational_inference_is_that_of_scikit_learn(rng):
+    sizes, d, t = (60, 45), 3, 5
+    parts = [clusters(rng, n, d).numpy() for n in sizes]
+    resp = rng.dirichlet(np.ones(t), size=sum(sizes))
+    dp = fd.DirichletProcessMixtures(
+        "vb", truncation=t, resp_init=resp, alpha=0.8, kappa0=0.5, nu0=4.5, init_components=3, tol=1e-5, max_iter=300
+    ).fit(fd.RaggedBatch.from_list(parts))
+    for m, (x, own) in enumerate(zip(parts, np.split(resp, [60]), strict=True)):
+
+        class FromResponsibilities(BayesianGaussianMixture):
+            def _initialize_parameters(self, X, random_state, own=own, **_):
+                self._initialize(X, own)
+
+        peer = FromResponsibilities(
+            n_components=t,
+            weight_concentration_prior=0.8,
+            mean_precision_prior=0.5,
+            mean_prior=x.mean(0),
+            degrees_of_freedom_prior=4.5,
+            covariance_prior=np.diag(x.var(0) / 3 ** (2 / d)),
+            reg_covar=0,
+            tol=1e-5,
+            max_iter=300,
+        ).fit(x)
+        np.testing.assert_allclose(dp.means_[m], peer.means_, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(dp.covariances_[m], peer.covariances_, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(dp.weights_[m], peer.weights_, rtol=1e-6, atol=1e-8)
+        assert int(dp.n_iter_[m]) == peer.n_iter_ and bool(dp.converged_[m]) == peer.converged_
+        assert float(dp.lower_bound_[m]) == pytest.approx(peer.lower_bound_, rel=1e-8)
+        start = 60 * m
+        assert np.array_equal(dp.labels_[0, start : start + len(x)], peer.predict(x))
+
+
+def test_variational_and_sampled_densities_are_alike(rng):
+    batch = ragged(rng, (300,), 2)
+    vb = fd.DirichletProcessMixtures("vb", init_components=3).fit(batch)
+    gibbs = quiet_fit(fd.DirichletProcessMixtures(init_components=3, progress=False), batch)
+    assert vb.n_components_.shape == (1, 1, 1) and vb.labels_.shape == (1, 300)
+    assert float((vb.score_samples(batch) - gibbs.score_samples(batch)).abs().mean()) < 0.1
+    with pytest.raises(ValueError, match="'vb'"):
+        vb.to_arviz()
+
+
+def test_unfitted_and_foreign_batches(rng):
+    with pytest.raises(AttributeError, match="not fitted"):
+        fd.DirichletProcessMixtures().log_prob(torch.zeros(1, 2))
+    dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), ragged(rng))
+    with pytest.raises(ValueError, match="1 models"):
+        dp.score_samples(ragged(rng, (5,)))
+    with pytest.raises(ValueError, match="weights"):
+        dp.density("exakt")
