@@ -1,0 +1,327 @@
+"""What an analysis finds: frozen dataclasses of plain arrays, all the way down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdens.analysis import (
+    ClassLogDensity,
+    Correlations,
+    GenerativeClassification,
+    ModeIntervals,
+    Modes,
+    PredictorComparison,
+)
+from fastdens.pipeline.options import AnalysisOptions
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimated values and their standard errors, float64, in arrays of one shape."""
+
+    value: FloatArray
+    standard_error: FloatArray
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the activations come from.
+
+    Attributes
+    ----------
+    name : str
+        What the report is about: a data set, a folder, or what the caller said.
+    activations : str or None
+        The folder that they were read from; None for arrays in memory and for a network.
+    network : str or None
+        Name of the network that made them, None if that is not known.
+    weights : str or None
+        The file of its weights, if it was not trained here.
+    width, epochs : int or None
+        Channels of its first stage and passes over the images, if it was trained here.
+    """
+
+    name: str
+    activations: str | None = None
+    network: str | None = None
+    weights: str | None = None
+    width: int | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is known of the examples, None where it is not.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        Names of the M classes.
+    labels : ndarray
+        int64 [N], the label that each training example was given.
+    test_labels : ndarray or None
+        int64 [T], labels of the test examples.
+    true_labels : ndarray or None
+        int64 [N], labels of the training examples before any were flipped.
+    flipped : ndarray or None
+        bool [N], which labels were flipped.
+    long_tailed : ndarray or None
+        bool [M], which classes come from a long tail.
+    train_predicted, test_predicted : ndarray or None
+        int64 [N] and [T], the labels that the network gives.
+    """
+
+    class_names: tuple[str, ...]
+    labels: IntArray
+    test_labels: IntArray | None = None
+    true_labels: IntArray | None = None
+    flipped: BoolArray | None = None
+    long_tailed: BoolArray | None = None
+    train_predicted: IntArray | None = None
+    test_predicted: IntArray | None = None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Share of the test examples to which the network gives their label, None if it is not known."""
+        if self.test_predicted is None or self.test_labels is None:
+            return None
+        return float((self.test_predicted == self.test_labels).mean())
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What the chains of a layer's classes kept, and whether they agree.
+
+    Attributes
+    ----------
+    n_components : ndarray
+        int32 [M, C, S], clusters that hold points.
+    log_joint : ndarray
+        float64 [M, C, S], in nats.
+    sweeps : ndarray
+        int64 [S], the sweeps that were kept.
+    rhat, effective_sample_size : ndarray
+        float64 [M], split R-hat and effective sample size of the log-joint.
+    limit : float
+        The chains of a class agree if their R-hat is at most this.
+    """
+
+    n_components: NDArray[np.int32]
+    log_joint: FloatArray
+    sweeps: IntArray
+    rhat: FloatArray
+    effective_sample_size: FloatArray
+    limit: float
+
+    @property
+    def n_agreeing(self) -> int:
+        """Number of classes whose chains agree."""
+        return int((self.rhat <= self.limit).sum())
+
+
+@dataclass(frozen=True)
+class LayerAnalysis:
+    """What was found at one layer, of M classes and N training examples.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer.
+    n_features : int
+        Features of its (pooled) activations.
+    n_dimensions : int
+        Dimensions D that they were projected to.
+    explained : float
+        Share of the squares that the projection keeps.
+    log_density : ndarray
+        float64 [N], of each training example under the class of its given label, in nats.
+    neighbour_distance : ndarray
+        float64 [N], mean distance to the nearest neighbours in the class.
+    n_components : ndarray
+        float64 [M], components of each class (a mean where there are draws).
+    chains : Chains or None
+        None where the density was not sampled.
+    classes : ClassLogDensity
+    modes : Modes
+    intervals : ModeIntervals
+    distance : Estimates
+        [M], mean Euclidean distance between pairs of a class.
+    relative_entropy : Estimates
+        [M], KL(class density || Gaussian of independent features with the same means and variances), in nats.
+    divergence : Estimates
+        [M, M], KL(row || column), in nats.
+    held_out : GenerativeClassification or None
+        Test examples classified by density; None without test examples.
+    flipped_auc, long_tailed_auc : float
+        Area under the ROC curve of finding flipped examples, and classes of a long tail, by low density; NaN where
+        there are none.
+    """
+
+    name: str
+    n_features: int
+    n_dimensions: int
+    explained: float
+    log_density: FloatArray
+    neighbour_distance: FloatArray
+    n_components: FloatArray
+    chains: Chains | None
+    classes: ClassLogDensity
+    modes: Modes
+    intervals: ModeIntervals
+    distance: Estimates
+    relative_entropy: Estimates
+    divergence: Estimates
+    held_out: GenerativeClassification | None
+    flipped_auc: float
+    long_tailed_auc: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Memorization scores of the training examples.
+
+    Attributes
+    ----------
+    values : ndarray
+        float64 [N]; NaN where a score is not known.
+    standard_error : ndarray or None
+        float64 [N], None if they were read from a file without it.
+    n_networks : int
+        Networks that they were estimated from here; 0 if they were given.
+    source : str or None
+        The file that they were read from.
+    """
+
+    values: FloatArray
+    standard_error: FloatArray | None = None
+    n_networks: int = 0
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class SubsetComparison:
+    """The most memorized, least memorized and random examples of each class ("most", "least", "random").
+
+    Attributes
+    ----------
+    held_out : int
+        Examples of each class in a subset that was classified.
+    fitted : int
+        Examples of each class in a subset that was fitted.
+    classification : mapping of str to tuple of GenerativeClassification
+        By subset, one a layer: its examples classified by densities fitted without any of the subsets.
+    divergence : mapping of str to tuple of Estimates
+        By subset, one a layer: KL(row || column), [M, M], between densities fitted on the subset alone.
+    """
+
+    held_out: int
+    fitted: int
+    classification: Mapping[str, tuple[GenerativeClassification, ...]]
+    divergence: Mapping[str, tuple[Estimates, ...]]
+
+
+@dataclass(frozen=True)
+class MemorizationAnalysis:
+    """How memorization goes with density.
+
+    Attributes
+    ----------
+    scores : Scores
+    correlations : Correlations
+        Of the score with the log-density, at each layer.
+    predictors : mapping of str to PredictorComparison
+        By layer: log-density, relative entropy and neighbour distance.
+    subsets : SubsetComparison
+    flipped_auc : float
+        Area under the ROC curve of finding flipped labels by a high score; NaN where none are known.
+    """
+
+    scores: Scores
+    correlations: Correlations
+    predictors: Mapping[str, PredictorComparison]
+    subsets: SubsetComparison
+    flipped_auc: float
+
+
+@dataclass(frozen=True)
+class RobustnessAnalysis:
+    """Certificates and attacks of some examples of each density bin, by a network trained without that bin.
+
+    Attributes
+    ----------
+    layer : str
+        The layer whose log-density the bins are of.
+    n_bins : int
+    bins : ndarray
+        int64 [N], the bin of every training example, 0 the least dense.
+    examples : ndarray
+        int64 [E], the training examples tried.
+    bin, group : ndarray
+        int64 [E], their bin and the group of their class.
+    radius : ndarray
+        float64 [E], certified L2 radius, 0 where the smoothed network abstains or errs.
+    robust, clean : ndarray
+        bool [E], whether the attack failed, and whether the network was right before it.
+    accuracy : ndarray
+        float64 [n_bins], accuracy of each network on the test images.
+    """
+
+    layer: str
+    n_bins: int
+    bins: IntArray
+    examples: IntArray
+    bin: IntArray
+    group: IntArray
+    radius: FloatArray
+    robust: BoolArray
+    clean: BoolArray
+    accuracy: FloatArray
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that an analysis found.
+
+    Attributes
+    ----------
+    options : AnalysisOptions
+        What was asked for, nothing left open.
+    provenance : Provenance
+    examples : Examples
+    layers : tuple of LayerAnalysis
+        From the first to the last.
+    layer_agreement : ndarray
+        float64 [L, L], adjusted Rand index of the groups that two layers split the classes into.
+    seed_agreement : ndarray or None
+        float64 [L, S, S], that of two networks trained from different seeds; None where there is one network.
+    memorization : MemorizationAnalysis or None
+        None where there are no scores.
+    robustness : RobustnessAnalysis or None
+        None where it was not asked for.
+    """
+
+    options: AnalysisOptions
+    provenance: Provenance
+    examples: Examples
+    layers: tuple[LayerAnalysis, ...]
+    layer_agreement: FloatArray
+    seed_agreement: FloatArray | None = None
+    memorization: MemorizationAnalysis | None = None
+    robustness: RobustnessAnalysis | None = None
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers, from the first to the last."""
+        return tuple(layer.name for layer in self.layers)
+
+    def layer(self, name: str) -> LayerAnalysis:
+        """What was found at the layer of that name."""
+        return next(layer for layer in self.layers if layer.name == name)
