@@ -152,7 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", fd.ConvergenceWarning)
     # dpgmm's operations are small: a second thread slows it down.
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     seen, labels, unseen, unseen_labels, accuracy = network_activations(options.epochs, options.seed)
     report: dict[str, Any] = {"options": {k: v for k, v in vars(options).items() if k != "output"}}
     report |= {"dimensions": DIMENSIONS, "torch": torch.__version__, "network_test_accuracy": accuracy, "rows": []}

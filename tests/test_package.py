@@ -1,13 +1,10 @@
-"""The package as it installs, what importing it imports, and the direction of imports inside it."""
+"""The package as it installs, and what importing it imports."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,26 +57,3 @@ def test_the_wheel_installs_kernels_inside_fastdens_only(tmp_path):
     assert not (site / "kernels").exists()
     find = "import importlib.util; print(importlib.util.find_spec('kernels'))"
     assert subprocess.run([python, "-c", find], capture_output=True, text=True, cwd=tmp_path).stdout.strip() == "None"
-
-
-def imported_modules(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-@pytest.mark.parametrize("folder", ["kernels", "fastdens"])
-def test_imports_point_one_way(folder):
-    for path in (ROOT / folder).rglob("*.py"):
-        own = {name for name in imported_modules(path) if name.split(".")[0] == "fastdens"}
-        if folder == "kernels":
-            assert all(name.startswith("fastdens.kernels") for name in own), path
-        elif "cli" not in path.parts:
-            beside = {"analysis": "fastdens.training", "experiments": "fastdens.analysis"}
-            part = path.relative_to(ROOT / folder).parts[0]
-            above = ("fastdens.cli", beside[part]) if part in beside else ("fastdens.cli", *beside.values())
-            assert not any(name.startswith(above) for name in own), path
