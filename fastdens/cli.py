@@ -4,6 +4,7 @@ Each option is a field of a dataclass, here or in :mod:`fastdens.pipeline.option
 help; cyclopts makes the arguments of them. What the user leaves out is that of the preset of the data set, if it has
 one, else the default of the field.
 """
+# ruff: noqa: B008 (the defaults of the arguments are frozen)
 
 from __future__ import annotations
 

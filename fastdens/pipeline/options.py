@@ -4,8 +4,6 @@ The defaults are the paper's settings. The command makes its arguments from thes
 the data sets that come with fastdens is in :mod:`fastdens.pipeline.presets`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import Field, asdict, dataclass, field, fields

@@ -89,10 +89,10 @@ def load_tree(cls: type[T], folder: Path) -> T:
     try:
         if name != cls.__name__:
             raise ValueError(f"it is a {name}, not a {cls.__name__}")
-        tree: T = _decode(cls, content, arrays)
+        found: T = _decode(cls, content, arrays)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not hold what this fastdens saves ({error}): save the analysis again.") from None
-    return tree
+    return found
 
 
 def _digest(text: str) -> str:
