@@ -104,7 +104,7 @@ class SubsetNetworks(Options):
     networks: int = option(40, at_least=1)
     """Networks to train; more can be asked for later."""
 
-    share: float = option(0.7, at_least=0, below=1)
+    share: float = option(0.7, at_least=0, less_than=1)
     """Share of the training images that each network sees."""
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fastdens.io.atomic import written_whole
-from fastdens.io.state_file import read_state, write_state
+from fastdens.io.state_file import fingerprint, read_state, write_state
 
 FORMAT_VERSION = 1
 
@@ -53,6 +53,8 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
     """
     arrays: dict[str, Tensor] = {}
     content = {"format": FORMAT_VERSION, "type": type(tree).__name__, "content": _encode(tree, "", arrays)}
+    # So that no other arrays can take the place of these.
+    content["arrays"] = fingerprint(arrays.values())
     text = json.dumps(content, indent=1, allow_nan=False)
     with written_whole(folder, overwrite=overwrite) as partial:
         partial.mkdir()
