@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastdens.kernels.optional import require
@@ -64,8 +63,8 @@ def render_page(
 
 
 def options_json(analysis: Analysis) -> str:
-    """The options of the analysis as JSON, paths as text."""
-    return json.dumps(asdict(analysis.options), default=str)
+    """How the data were made and how they were analysed, as JSON."""
+    return json.dumps({**analysis.provenance.settings, **analysis.options.as_json()})
 
 
 def _environment() -> Environment:

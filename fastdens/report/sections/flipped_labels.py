@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def applies(analysis: Analysis) -> bool:
     """Whether labels are known to be flipped."""
-    return bool(_flipped(analysis).any())
+    return bool(flipped_examples(analysis).any())
 
 
-def _flipped(analysis: Analysis) -> BoolArray:
+def flipped_examples(analysis: Analysis) -> BoolArray:
     """Which labels are known to be flipped."""
     examples = analysis.examples
     return np.zeros(len(examples.labels), bool) if examples.flipped is None else examples.flipped
@@ -32,7 +32,7 @@ def _flipped(analysis: Analysis) -> BoolArray:
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Area under the ROC curve, and mean log-density of both kinds of examples."""
-    flipped = _flipped(analysis)
+    flipped = flipped_examples(analysis)
     for layer in analysis.layers:
         of_layer = section_scope("flipped_labels", layer.name)
         yield of_layer("auc", "flipped AUC", layer.flipped_auc)
@@ -42,7 +42,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     """Log-densities of both kinds of examples."""
-    flipped = _flipped(analysis)
+    flipped = flipped_examples(analysis)
 
     def draw(axes: Axes, layer: LayerAnalysis) -> None:
         auc = "" if math.isnan(layer.flipped_auc) else f", AUC {layer.flipped_auc:.3f}"

@@ -1,0 +1,6 @@
+"""An analysis as a page: metrics, figures and words of each section, and the files that hold them."""
+
+from fastdens.report.metrics import Metric, Metrics
+from fastdens.report.write import check_output, write_report
+
+__all__ = ["Metric", "Metrics", "check_output", "write_report"]
