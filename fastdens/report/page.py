@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def render_page(
-    analysis: Analysis, metrics: Metrics, pictures: Mapping[str, Picture], sections: Sequence[Section]
+    analysis: Analysis, sections: Sequence[Section], metrics: Metrics, pictures: Mapping[str, Picture]
 ) -> str:
     """The page of these sections as HTML, complete in itself.
 
     Parameters
     ----------
     analysis : Analysis
+    sections : sequence of Section
+        In the order of the page.
     metrics : Metrics
         Those of the sections.
     pictures : mapping
         Those of the sections, by name.
-    sections : sequence of Section
-        In the order of the page.
 
     Returns
     -------

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fastdens.pipeline.results import Analysis
 from fastdens.report.figures import save_picture
 from fastdens.report.metrics import Metric, Metrics
 from fastdens.report.page import options_json, render_page
-from fastdens.report.sections import SECTIONS
+from fastdens.report.sections import metrics_of, sections_of
 
 
 def check_output(folder: str | os.PathLike[str], overwrite: bool) -> None:
@@ -57,17 +58,20 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
     ValueError
         If two layers or two classes have the same name.
     """
-    folder = Path(folder)
-    sections = [section for section in SECTIONS if section.applies(analysis)]
-    metrics = Metrics(metric for section in sections for metric in section.metrics(analysis))
-    pictures = {
-        name: save_picture(name, figure, folder) for section in sections for name, figure in section.figures(analysis)
-    }
+    folder, sections, metrics = Path(folder), sections_of(analysis), metrics_of(analysis)
+    with warnings.catch_warnings():
+        # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        pictures = {
+            name: save_picture(name, figure, folder)
+            for section in sections
+            for name, figure in section.figures(analysis)
+        }
     files = {
         "numbers.csv": _csv(Metric._fields, metrics.values()),
         "examples.csv": _examples_csv(analysis),
         "report.json": _json(analysis, metrics),
-        "report.html": render_page(analysis, metrics, pictures, sections),
+        "report.html": render_page(analysis, sections, metrics, pictures),
     }
     for name, content in files.items():
         with written_whole(folder / name, overwrite=True) as partial:

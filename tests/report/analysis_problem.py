@@ -33,7 +33,7 @@ from fastdens.pipeline.results import (
     SubsetComparison,
 )
 
-LAYERS = ("layer1", "layer2", "layer3")
+LAYERS = ("layer1", "layer2")
 CLASSES = ("0", "1", "2", "3", "4")
 N_BINS = 2
 N_SEEDS = 3
@@ -67,7 +67,8 @@ def analysis_problem(
         np.where(rng.random(len(labels)) < 0.9, labels, true_labels),
         np.where(rng.random(len(test_labels)) < 0.8, test_labels, 0),
     )
-    options = AnalysisOptions(density=density, sweeps=80, chains=2, bins=N_BINS)
+    sampling = {"sweeps": 80, "chains": 2} if density == "dp" else {}
+    options = AnalysisOptions(density=density, bins=N_BINS, **sampling)
     provenance = Provenance("digits", network="resnet18", width=16, epochs=3, settings={"dataset": "digits"})
     if "network" in without:
         provenance = Provenance("digits", activations="folder/train")
@@ -126,7 +127,7 @@ def layer_problem(rng: np.random.Generator, name: str, examples: Examples, densi
             rng.normal(size=counts.shape),
             np.array([68, 72, 76, 80]),
             1 + 0.2 * rng.random(n_classes),
-            8 * rng.random(n_classes),
+            rng.uniform(1, 8, n_classes),
             1.1,
         )
     return LayerAnalysis(
