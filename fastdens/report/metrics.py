@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
@@ -94,57 +94,40 @@ class Scope:
     ----------
     parts : tuple of str
         The beginning of their identifiers.
-    layer, class_name, other_class, group : str
-        As of a `Metric`.
+    columns : mapping of str to str
+        The same as attributes of a `Metric`: its layer, classes and group.
     """
 
     parts: tuple[str, ...]
-    layer: str = ""
-    class_name: str = ""
-    other_class: str = ""
-    group: str = ""
+    columns: Mapping[str, str]
 
-    def __call__(
-        self,
-        name: str,
-        quantity: str,
-        value: float,
-        *,
-        standard_error: float = math.nan,
-        low: float = math.nan,
-        high: float = math.nan,
-    ) -> Metric:
-        """The metric of that name, and of that quantity in English."""
-        return Metric(
-            identifier(*self.parts, name),
-            quantity,
-            float(value),
-            self.layer,
-            self.class_name,
-            self.other_class,
-            self.group,
-            float(standard_error),
-            float(low),
-            float(high),
-        )
+    def __call__(self, name: str, quantity: str, value: float, **uncertainty: float) -> Metric:
+        """The metric of that name, and of that quantity in English.
+
+        ``uncertainty`` is its ``standard_error``, or ``low`` and ``high`` of its interval.
+        """
+        metric = Metric(identifier(*self.parts, name), quantity, float(value))
+        return metric._replace(**self.columns, **{part: float(number) for part, number in uncertainty.items()})
 
     def of_class(self, class_name: str) -> Scope:
         """The same for one class."""
-        return replace(self, parts=(*self.parts, "class", class_name), class_name=class_name)
+        return self._narrow("class", class_name, class_name=class_name)
 
     def of_pair(self, class_name: str, other_class: str) -> Scope:
         """The same for two classes, in this order."""
-        parts = (*self.parts, "pair", class_name, other_class)
-        return replace(self, parts=parts, class_name=class_name, other_class=other_class)
+        return self._narrow("pair", class_name, other_class, class_name=class_name, other_class=other_class)
 
     def of_group(self, kind: str, name: str, group: str) -> Scope:
         """The same for a group, with its kind and its name for the identifier and how ``numbers.csv`` calls it."""
-        return replace(self, parts=(*self.parts, kind, name), group=group)
+        return self._narrow(kind, name, group=group)
+
+    def _narrow(self, *parts: str, **columns: str) -> Scope:
+        return Scope((*self.parts, *parts), {**self.columns, **columns})
 
 
 def section_scope(section: str, layer: str | None = None) -> Scope:
     """The scope of a section's metrics: those of a layer, or those of the whole analysis."""
-    return Scope((section,)) if layer is None else Scope((layer, section), layer)
+    return Scope((section,), {}) if layer is None else Scope((layer, section), {"layer": layer})
 
 
 class Metrics(Mapping[str, Metric]):
@@ -165,7 +148,7 @@ class Metrics(Mapping[str, Metric]):
         for metric in metrics:
             if metric.id in self._by_id:
                 raise ValueError(
-                    f"two metrics have the identifier {metric.id!r}: give every layer and every class a name of its own."
+                    f"two metrics have the identifier {metric.id!r}: give each layer and each class a name of its own."
                 )
             self._by_id[metric.id] = metric
 

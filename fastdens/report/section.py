@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastdens.pipeline.results import Analysis
 from fastdens.report.metrics import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,10 @@ class Section:
     metrics: Callable[[Analysis], Iterable[Metric]] = lambda analysis: ()
     figures: Callable[[Analysis], Iterable[tuple[str, Figure]]] = lambda analysis: ()
     context: Callable[[Analysis], Mapping[str, object]] = lambda analysis: {}
+
+
+def known(part: T | None) -> T:
+    """A part of an analysis that has it, as the sections that apply do."""
+    if part is None:
+        raise ValueError("the analysis does not have the part that this section is about.")
+    return part

@@ -13,7 +13,7 @@ from fastdens.analysis.figures import plot_by_bin, plot_correlations, plot_diver
 from fastdens.pipeline.results import Analysis, FloatArray, MemorizationAnalysis, Scores
 from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
-from fastdens.report.section import Section
+from fastdens.report.section import Section, known
 from fastdens.report.sections.divergences import kl_quartiles, of_pairs
 
 if TYPE_CHECKING:
@@ -30,15 +30,9 @@ def applies(analysis: Analysis) -> bool:
     return analysis.memorization is not None
 
 
-def _memorization(analysis: Analysis) -> MemorizationAnalysis:
-    if analysis.memorization is None:
-        raise ValueError("the analysis has no memorization scores.")
-    return analysis.memorization
-
-
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Scores, their correlations with density, subsets of examples, and scores by density."""
-    memorization = _memorization(analysis)
+    memorization = known(analysis.memorization)
     yield from _score_metrics(memorization)
     for at, layer_name in enumerate(analysis.layer_names):
         yield from _correlation_metrics(memorization, at, layer_name)
@@ -110,7 +104,7 @@ def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[FloatArray, Floa
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     """Scores by density, correlations, and how the subsets are classified and how far apart they are."""
-    memorization = _memorization(analysis)
+    memorization = known(analysis.memorization)
     layer_names = [literal(name) for name in analysis.layer_names]
     figure, axes = single(7, 4)
     mean, error = _scores_by_bin(analysis, memorization.scores)
@@ -139,7 +133,7 @@ def _correlations(analysis: Analysis, memorization: MemorizationAnalysis) -> Fig
     parts = [np.stack([getattr(of_layer, part) for of_layer in rho], 1) for part in ("value", "low", "high")]
     names = memorization.predictors[analysis.layer_names[0]].names
     series = {name: (value, low, high) for name, value, low, high in zip(names, *parts, strict=True)}
-    # Of the predictors only the log-density is tested; of the others their intervals tell whether they differ from zero.
+    # Only the log-density is tested; whether the others differ from zero is told by their intervals.
     significant = {name: (low > 0) | (high < 0) for name, (_, low, high) in series.items()}
     significant["log-density"] = memorization.correlations.spearman.pvalue_corrected < 0.05
     figure, axes = single(8, 4.2)
@@ -149,8 +143,8 @@ def _correlations(analysis: Analysis, memorization: MemorizationAnalysis) -> Fig
 
 def context(analysis: Analysis) -> Mapping[str, object]:
     """Names of the subsets, and the number of the densest bin."""
-    known = np.isfinite(_memorization(analysis).scores.values)
-    return {"subsets": SUBSETS, "n_bins": min(N_BINS, int(known.sum()))}
+    n_scores = int(np.isfinite(known(analysis.memorization).scores.values).sum())
+    return {"subsets": SUBSETS, "n_bins": min(N_BINS, n_scores)}
 
 
 SECTION = Section("memorization", applies, metrics, figures, context)

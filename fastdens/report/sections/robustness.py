@@ -12,7 +12,7 @@ from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
 from fastdens.pipeline.results import Analysis, BoolArray, RobustnessAnalysis
 from fastdens.report.figures import new_figure
 from fastdens.report.metrics import Metric, section_scope
-from fastdens.report.section import Section
+from fastdens.report.section import Section, known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,15 +39,9 @@ def applies(analysis: Analysis) -> bool:
     return analysis.robustness is not None
 
 
-def _robustness(analysis: Analysis) -> RobustnessAnalysis:
-    if analysis.robustness is None:
-        raise ValueError("the analysis has no robustness.")
-    return analysis.robustness
-
-
 def _parts(analysis: Analysis) -> list[Part]:
     """The examples of each bin and, where classes fall into two groups, of each group."""
-    robustness = _robustness(analysis)
+    robustness = known(analysis.robustness)
     parts = [Part(f"bin {b + 1}", "bin", str(b + 1), robustness.bin == b) for b in range(robustness.n_bins)]
     if analysis.layer(robustness.layer).modes.n_groups == 2:
         parts.append(Part("sparse classes", "group", "sparse", robustness.group == 0))
@@ -72,7 +66,7 @@ def _share(values: BoolArray) -> Estimate:
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """What certificates and attacks tell of each part, and how accurate the networks are."""
-    robustness = _robustness(analysis)
+    robustness = known(analysis.robustness)
     of_layer = section_scope("robustness", robustness.layer)
     for part in _parts(analysis):
         of_part, chosen = of_layer.of_group(part.kind, part.name, part.title), part.chosen
@@ -91,7 +85,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     """Mean radius and accuracy under attack of each bin, and the share certified beyond a radius."""
-    robustness = _robustness(analysis)
+    robustness = known(analysis.robustness)
     bins = [robustness.bin == b for b in range(robustness.n_bins)]
     figure = new_figure(13, 4)
     radius, attack, curve = figure.subplots(1, 3)
@@ -109,7 +103,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
 
 def context(analysis: Analysis) -> Mapping[str, object]:
     """The parts, and the layer whose density the bins are of."""
-    robustness = _robustness(analysis)
+    robustness = known(analysis.robustness)
     return {"layer": robustness.layer, "n_bins": robustness.n_bins, "parts": _parts(analysis)}
 
 
