@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis._arrays import as_labels, as_numpy, check_log_prob, own_class
 
 
 class ClassLogDensity(NamedTuple):
@@ -46,12 +46,10 @@ def class_log_density(log_prob: ArrayLike | Tensor, labels: ArrayLike | Tensor) 
     Networks, AAAI 2023.
     """
     values = as_numpy(log_prob).astype(np.float64)
-    if values.ndim not in (1, 2):
-        raise ValueError(f"log_prob has shape {values.shape}, but it must be [N] or [N, M].")
+    check_log_prob("log_prob", values)
     labels = as_labels(labels, len(values), values.shape[1] if values.ndim == 2 else None)
     n_classes = values.shape[1] if values.ndim == 2 else int(labels.max(initial=-1)) + 1
-    if values.ndim == 2:
-        values = values[np.arange(len(values)), labels]
+    values = own_class(values, labels)
     size = np.bincount(labels, minlength=n_classes)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(labels, values, n_classes) / size

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis._arrays import as_labels, as_numpy, check_resampling
 from fastdens.analysis._unimodality import (
     Valley,
     critical_bandwidth_pvalue,
@@ -18,7 +18,6 @@ from fastdens.analysis._unimodality import (
     most_outliers,
     unimodal_log_likelihood,
 )
-from fastdens.errors import check_integer
 
 _SIGNIFICANCE = 0.05
 _FEWEST_CLASSES = 4
@@ -152,9 +151,7 @@ def mode_intervals(
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"log_density has shape {values.shape}, but it must be [N] with at least one example.")
     labels = as_labels(labels, len(values))
-    check_integer("n_resamples", n_resamples, 1)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, but it must be between 0 and 1.")
+    check_resampling(confidence, n_resamples)
     bad = ~np.isfinite(values)
     if bad.any():
         raise ValueError(
