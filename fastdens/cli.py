@@ -24,7 +24,7 @@ except ImportError:
     sys.exit("fastdens: the command needs cyclopts, which is not installed: pip install 'fastdens[analysis]'.")
 
 from fastdens.analysis import MemorizationScores, read_memorization_scores
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
 from fastdens.pipeline.options import (
@@ -231,7 +231,7 @@ def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = Fa
 
 def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
     """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and how sure they are."""
-    with written_whole(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
+    with atomic_write(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
             tr_mem=scores.score.astype(np.float32),

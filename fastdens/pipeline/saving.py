@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.io.state_file import fingerprint, read_state, write_state
 
 FORMAT_VERSION = 1
@@ -56,7 +56,7 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
     # So that no other arrays can take the place of these.
     content["arrays"] = fingerprint(arrays.values())
     text = json.dumps(content, indent=1, allow_nan=False)
-    with written_whole(folder, overwrite=overwrite) as partial:
+    with atomic_write(folder, overwrite=overwrite) as partial:
         partial.mkdir()
         (partial / _TREE).write_text(text, encoding="utf-8")
         write_state(partial / _ARRAYS, _KIND, arrays, {_TREE: _digest(text)}, overwrite=False)
