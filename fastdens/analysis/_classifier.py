@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
 
 
 class Classifier:

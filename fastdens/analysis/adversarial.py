@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fastdens.activations import evaluating
-from fastdens.analysis._arrays import as_labels
+from fastdens.analysis.arguments import as_labels
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
 from fastdens.errors import check_integer, check_non_negative
 from fastdens.kernels.options import suggest

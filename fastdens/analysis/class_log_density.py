@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy, check_log_prob, own_class
+from fastdens.analysis.arguments import as_labels, as_numpy, check_log_prob, own_class
 
 
 class ClassLogDensity(NamedTuple):

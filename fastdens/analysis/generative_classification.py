@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis.arguments import as_labels, as_numpy
 
 
 class GenerativeClassification(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy, check_resampling
+from fastdens.analysis.arguments import as_labels, as_numpy, check_resampling
 from fastdens.analysis._unimodality import (
     Valley,
     critical_bandwidth_pvalue,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
 from fastdens.analysis.figures._checks import interval, named, series, shaped
 from fastdens.analysis.figures._style import (
     STYLES,
