@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fastdens.activations import evaluating
-from fastdens.analysis.arguments import as_labels
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
+from fastdens.analysis.arguments import as_labels
 from fastdens.errors import check_integer, check_non_negative
 from fastdens.kernels.options import suggest
 from fastdens.progress import progress_bar

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fastdens.activations import evaluating
-from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
+from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.errors import check_integer
 from fastdens.io.state_file import fingerprint, read_state, write_state
 from fastdens.progress import progress_bar
