@@ -122,9 +122,10 @@ def find_modes(class_means: ArrayLike | Tensor, random_state: int = 0) -> Modes:
     test of one mode, discounted by the likelihood ratio of two Gaussians against a flexible density of one mode. The
     line is the midpoint of the largest gap between sorted means, of those between the modes of the two Gaussians.
 
-    With 100 classes in two equal groups 4 standard deviations apart, two groups are announced in 99 % of samples, and 4 %
-    of the classes are on the wrong side of the line. With one mode, two groups are announced in at most 5 % of samples,
-    trapezoids (7 %) excepted. ``docs/mode_test.md`` explains the test and tabulates its error rates.
+    With 100 classes in two equal groups 4 standard deviations apart, two groups are announced in 99 % of samples, and
+    4 % of the classes are on the wrong side of the line. With 100 classes of one mode, two groups are announced in at
+    most 5 % of samples, trapezoids (7 %) excepted. ``docs/mode_test.md`` explains the test and tabulates its error
+    rates.
 
     Parameters
     ----------
