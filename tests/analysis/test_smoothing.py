@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastdens.analysis import smoothing
 from fastdens.analysis.smoothing import Certificates, certify
+from fastdens.io.state_file import StateFile
 
 
 def linear(weight: np.ndarray, bias: np.ndarray, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -204,10 +205,10 @@ def test_checkpoint_is_written_while_it_runs(rng, tmp_path, monkeypatch):
     model, x = binary_problem(rng, 4, 3, rng.normal(size=4))
     written = []
 
-    def write(path, kind, tensors, facts, *, overwrite):
+    def write(self, tensors, metadata=None):
         written.append(len(tensors["selected"]))
 
-    monkeypatch.setattr(smoothing, "write_state", write)
+    monkeypatch.setattr(StateFile, "write", write)
     quick(model, x, checkpoint=tmp_path / "a", batch_size=100)
     assert written == [0, 4]
     written.clear()

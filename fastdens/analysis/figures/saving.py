@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +44,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool
         raise ValueError(f"{stem} ends in {stem.suffix}, but both a PNG and a PDF are written: leave the suffix out.")
     png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
     with (
-        written_whole(png, overwrite=overwrite) as png_partial,
-        written_whole(pdf, overwrite=overwrite) as pdf_partial,
+        atomic_write(png, overwrite=overwrite) as png_partial,
+        atomic_write(pdf, overwrite=overwrite) as pdf_partial,
         rc_context({"pdf.fonttype": 42}),
     ):
         figure.savefig(png_partial, format="png", dpi=200, metadata={"Software": None})
