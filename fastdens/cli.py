@@ -309,7 +309,8 @@ def _presets_in_words() -> str:
     return "\n\n".join(lines)
 
 
-def _app() -> App:
+def make_app() -> App:
+    """The commands and their options."""
     app = App(
         name="fastdens",
         help="Densities of the classes of a network, by layer.",
@@ -332,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With status 2 if an option does not exist or is out of range.
     """
     try:
-        command, bound, _ = _app().parse_args(arguments, exit_on_error=False, print_error=False)
+        command, bound, _ = make_app().parse_args(arguments or sys.argv[1:], exit_on_error=False, print_error=False)
         command(*bound.args, **bound.kwargs)
     except (CycloptsError, RangeError) as error:
         _complain(_in_flags(error))

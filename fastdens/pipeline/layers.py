@@ -202,5 +202,4 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
 
 def estimates_of(found: fd.MonteCarloEstimate) -> Estimates:
     """Values and standard errors as arrays in main memory."""
-    value, standard_error = (torch.as_tensor(part).cpu().numpy() for part in (found.value, found.standard_error))
-    return Estimates(value, standard_error)
+    return Estimates(found.value.cpu().numpy(), found.standard_error.cpu().numpy())
