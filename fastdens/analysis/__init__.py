@@ -2,14 +2,23 @@
 
 from fastdens.analysis.adversarial import PGDAccuracy, pgd_accuracy
 from fastdens.analysis.class_log_density import ClassLogDensity, class_log_density
-from fastdens.analysis.correlation import Correlations, PredictorComparison, compare_predictors, correlate, holm
+from fastdens.analysis.correlation import (
+    Coefficient,
+    Correlations,
+    Interval,
+    PredictorComparison,
+    compare_predictors,
+    correlate,
+)
 from fastdens.analysis.density_bins import density_bins
 from fastdens.analysis.generative_classification import GenerativeClassification, generative_classification
 from fastdens.analysis.memorization import MemorizationScores, memorization_scores
 from fastdens.analysis.memorization_subsets import Subsets, memorization_subsets
 from fastdens.analysis.modes import ModeIntervals, Modes, find_modes, mode_intervals
+from fastdens.analysis.multiple_testing import holm
 from fastdens.analysis.neighbour_distance import neighbour_distance
-from fastdens.analysis.pairwise_distance import Estimate, mean_pairwise_distance
+from fastdens.analysis.pairwise_distance import mean_pairwise_distance
+from fastdens.analysis.roc_auc import roc_auc
 from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
 from fastdens.analysis.smoothing import Certificates, certify
 from fastdens.analysis.split_agreement import split_agreement
@@ -18,9 +27,10 @@ from fastdens.distributions.divergences import MonteCarloEstimate, entropy, kl_m
 __all__ = [
     "Certificates",
     "ClassLogDensity",
+    "Coefficient",
     "Correlations",
-    "Estimate",
     "GenerativeClassification",
+    "Interval",
     "MemorizationScores",
     "ModeIntervals",
     "Modes",
@@ -47,5 +57,6 @@ __all__ = [
     "pgd_accuracy",
     "read_memorization_scores",
     "relative_entropy",
+    "roc_auc",
     "split_agreement",
 ]

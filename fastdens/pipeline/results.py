@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from fastdens.analysis import (
     PredictorComparison,
 )
 from fastdens.pipeline.options import AnalysisOptions
+from fastdens.pipeline.saving import load_tree, save_tree
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -47,6 +51,8 @@ class Provenance:
         The file of its weights, if it was not trained here.
     width, epochs : int or None
         Channels of its first stage and passes over the images, if it was trained here.
+    settings : mapping of str to object
+        What else was asked for when the data were made, by option: text, numbers, None, or tuples of them.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Provenance:
     weights: str | None = None
     width: int | None = None
     epochs: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -325,3 +332,37 @@ class Analysis:
     def layer(self, name: str) -> LayerAnalysis:
         """What was found at the layer of that name."""
         return next(layer for layer in self.layers if layer.name == name)
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the analysis to a folder, as JSON and safetensors.
+
+        Parameters
+        ----------
+        folder : path-like
+            Appears when everything is written.
+        overwrite : bool
+            Replace a folder of this name.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder exists and ``overwrite`` is False.
+        ImportError
+            If safetensors is missing.
+        """
+        save_tree(self, Path(folder), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Analysis:
+        """Read an analysis that :meth:`save` wrote; every number comes back bit for bit.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder has no analysis.
+        ValueError
+            If its files are damaged, are not of an analysis, or were written by a newer version.
+        ImportError
+            If safetensors is missing.
+        """
+        return load_tree(cls, Path(folder))

@@ -10,7 +10,9 @@ import pytest
 import torch
 from scipy.stats import kendalltau, norm, spearmanr
 
-from fastdens.analysis.correlation import compare_predictors, correlate, holm
+from fastdens.analysis import compare_predictors, correlate, holm
+
+COEFFICIENTS = ("spearman", "kendall", "spearman_within", "kendall_within")
 
 
 def tied_scores(rng, n):
@@ -37,31 +39,32 @@ def test_each_layer_is_scipys(rng):
     for at, density in enumerate(own.values()):
         for name, theirs in (("spearman", spearmanr), ("kendall", kendalltau)):
             overall = theirs(scores, density)
-            assert getattr(found, name)[at] == pytest.approx(overall.statistic, rel=1e-10)
-            assert getattr(found, f"{name}_pvalue")[at] == pytest.approx(overall.pvalue, rel=1e-10)
+            coefficient = getattr(found, name)
+            assert coefficient.value[at] == pytest.approx(overall.statistic, rel=1e-10)
+            assert coefficient.pvalue[at] == pytest.approx(overall.pvalue, rel=1e-10)
             by_class = [theirs(scores[labels == c], density[labels == c]).statistic for c in range(n_classes - 1)]
             np.testing.assert_allclose(getattr(found, f"{name}_by_class")[at], [*by_class, np.nan], rtol=1e-10)
-            assert getattr(found, f"{name}_within")[at] == pytest.approx(np.mean(by_class), rel=1e-10)
-    for name in ("spearman", "kendall", "spearman_within", "kendall_within"):
-        expected = holm(getattr(found, f"{name}_pvalue"))
-        np.testing.assert_array_equal(getattr(found, f"{name}_pvalue_corrected"), expected)
-        assert (getattr(found, f"{name}_low") < getattr(found, name)).all()
-        assert (getattr(found, f"{name}_high") > getattr(found, name)).all()
+            assert getattr(found, f"{name}_within").value[at] == pytest.approx(np.mean(by_class), rel=1e-10)
+    for name in COEFFICIENTS:
+        coefficient = getattr(found, name)
+        np.testing.assert_array_equal(coefficient.pvalue_corrected, holm(coefficient.pvalue))
+        assert (coefficient.low < coefficient.value).all()
+        assert (coefficient.high > coefficient.value).all()
     alone = correlate(scores, near, labels, n_resamples=20)
     assert alone.layers == ("log_prob",)
     # What a layer is found to be does not depend on the others, and nothing on the order of the examples' classes.
-    assert alone.spearman_within_low[0] == found.spearman_within_low[0]
-    assert alone.spearman_pvalue_corrected[0] == found.spearman_pvalue[0]
+    assert alone.spearman_within.low[0] == found.spearman_within.low[0]
+    assert alone.spearman.pvalue_corrected[0] == found.spearman.pvalue[0]
 
 
 def test_one_class_within_is_overall(rng):
     x, y = tied_scores(rng, 60), np.round(rng.normal(size=60), 1)
     found = correlate(x, y, np.full(60, 2), n_resamples=50)
-    for part in ("", "_low", "_high"):
-        for name in ("spearman", "kendall"):
-            assert getattr(found, name + part) == pytest.approx(getattr(found, f"{name}_within{part}"))
+    for overall, within in ((found.spearman, found.spearman_within), (found.kendall, found.kendall_within)):
+        for one, other in zip(overall[:3], within[:3], strict=True):
+            assert one == pytest.approx(other)
     # scipy's p-value for many examples and ties is the normal one.
-    assert found.kendall_within_pvalue[0] == pytest.approx(kendalltau(x, y, method="asymptotic").pvalue)
+    assert found.kendall_within.pvalue[0] == pytest.approx(kendalltau(x, y, method="asymptotic").pvalue)
     assert np.isnan(found.spearman_by_class[0, :2]).all()
 
 
@@ -72,9 +75,9 @@ def test_the_bootstrap_is_that_of_scipy_on_repeated_examples(rng):
     found = correlate(x, y, np.zeros(n, int), n_resamples=n_resamples, confidence=0.8, random_state=3)
     draws = np.random.default_rng(3).random((n_resamples, n))
     resampled = np.array([spearmanr(x[at], y[at]).statistic for at in (draws * n).astype(int)])
-    low, high = np.quantile(resampled - resampled.mean() + found.spearman[0], [0.1, 0.9])
-    assert found.spearman_low[0] == pytest.approx(low)
-    assert found.spearman_high[0] == pytest.approx(high)
+    low, high = np.quantile(resampled - resampled.mean() + found.spearman.value[0], [0.1, 0.9])
+    assert found.spearman.low[0] == pytest.approx(low)
+    assert found.spearman.high[0] == pytest.approx(high)
 
 
 def test_intervals_cover_what_they_claim(rng):
@@ -91,7 +94,8 @@ def test_intervals_cover_what_they_claim(rng):
         x, y = bivariate_normal(rng, len(labels), r)
         found = correlate(x, y, labels, n_resamples=200, random_state=sample)
         for name, value in truth.items():
-            covered[name] += getattr(found, f"{name}_low")[0] <= value <= getattr(found, f"{name}_high")[0]
+            coefficient = getattr(found, name)
+            covered[name] += coefficient.low[0] <= value <= coefficient.high[0]
     # 95 %, less two of a bootstrap this small, less four standard deviations; and not all of it.
     for name, count in covered.items():
         assert 0.93 - 4 * math.sqrt(0.05 * 0.95 / n_samples) < count / n_samples, name
@@ -104,8 +108,8 @@ def test_kendalls_error_is_that_of_many_samples(rng):
     for _ in range(300):
         x, y = bivariate_normal(rng, 200, 0.5)
         found = correlate(np.maximum(np.round(x, 1), 0), np.round(y), np.zeros(200, int), n_resamples=1)
-        values.append(found.kendall[0])
-        widths.append(found.kendall_high[0] - found.kendall_low[0])
+        values.append(found.kendall.value[0])
+        widths.append(found.kendall.high[0] - found.kendall.low[0])
     # The deviation of 300 values is known to 4 %.
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values, ddof=1), rel=0.18)
 
@@ -121,23 +125,17 @@ def test_pvalues_within_classes_have_the_variance_of_all_permutations():
             each = [theirs(x[list(order)], y).statistic for order in permutations(range(len(x)))]
             assert np.mean(each) == pytest.approx(0, abs=1e-12)
             variance += np.var(each) / 2**2
-        expected = 2 * norm.sf(abs(getattr(found, f"{name}_within")[0]) / math.sqrt(variance))
-        assert getattr(found, f"{name}_within_pvalue")[0] == pytest.approx(expected, rel=1e-10)
+        within = getattr(found, f"{name}_within")
+        expected = 2 * norm.sf(abs(within.value[0]) / math.sqrt(variance))
+        assert within.pvalue[0] == pytest.approx(expected, rel=1e-10)
 
 
 def test_an_association_of_class_means_is_none_within(rng):
     labels = np.repeat(np.arange(5), 200)
     found = correlate(tied_scores(rng, 1000) + labels, rng.normal(size=1000) + 3 * labels, labels, n_resamples=50)
-    assert found.spearman_pvalue[0] < 1e-6 and found.kendall_low[0] > 0.3
-    assert min(found.spearman_within_pvalue[0], found.kendall_within_pvalue[0]) > 1e-6
-    assert abs(found.spearman_within[0]) < 0.2
-
-
-def test_holm_by_hand():
-    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 raised to 0.06, 0.9 * 1.
-    np.testing.assert_allclose(holm([0.03, 0.01, 0.9, 0.02]), [0.06, 0.04, 0.9, 0.06])
-    np.testing.assert_allclose(holm([0.6, np.nan, 0.7]), [1, np.nan, 1])
-    assert holm([]).shape == (0,)
+    assert found.spearman.pvalue[0] < 1e-6 and found.kendall.low[0] > 0.3
+    assert min(found.spearman_within.pvalue[0], found.kendall_within.pvalue[0]) > 1e-6
+    assert abs(found.spearman_within.value[0]) < 0.2
 
 
 def test_unknown_scores_and_failed_classes_are_left_out_and_counted(rng):
@@ -150,12 +148,13 @@ def test_unknown_scores_and_failed_classes_are_left_out_and_counted(rng):
     found = correlate(scores, layers, labels, n_resamples=30)
     known = ~np.isnan(scores)
     assert found.n_left_out.tolist() == [4, 4 + (known & (labels == 1)).sum(), n, 4]
-    assert found.spearman[0] == pytest.approx(spearmanr(scores[known], density[known]).statistic)
+    assert found.spearman.value[0] == pytest.approx(spearmanr(scores[known], density[known]).statistic)
     both = known & (labels != 1)
-    assert found.kendall[1] == pytest.approx(kendalltau(scores[both], density[both]).statistic)
-    assert np.isnan(found.spearman_by_class[1, 1]) and not np.isnan(found.spearman_within[1])
-    for name in ("spearman", "kendall_within_low", "kendall_pvalue", "spearman_within_pvalue_corrected"):
-        assert np.isnan(getattr(found, name)[2:]).all() and not np.isnan(getattr(found, name)[:2]).any()
+    assert found.kendall.value[1] == pytest.approx(kendalltau(scores[both], density[both]).statistic)
+    assert np.isnan(found.spearman_by_class[1, 1]) and not np.isnan(found.spearman_within.value[1])
+    for name in COEFFICIENTS:
+        for part in getattr(found, name):
+            assert np.isnan(part[2:]).all() and not np.isnan(part[:2]).any()
 
 
 def test_classes_too_small_or_of_one_score_have_no_coefficient(rng):
@@ -164,7 +163,7 @@ def test_classes_too_small_or_of_one_score_have_no_coefficient(rng):
     found = correlate(scores, [1, 2, 3, 4, 5, 6.0, 8, 7], labels, n_resamples=20)
     np.testing.assert_array_equal(found.spearman_by_class[0], [np.nan, np.nan, 1, -1])
     np.testing.assert_array_equal(found.kendall_by_class[0], [np.nan, np.nan, 1, -1])
-    assert found.spearman_within[0] == 0 and found.kendall_within[0] == 0
+    assert found.spearman_within.value[0] == 0 and found.kendall_within.value[0] == 0
 
 
 def test_the_better_predictor_is_named_with_its_lead(rng):
@@ -176,12 +175,13 @@ def test_the_better_predictor_is_named_with_its_lead(rng):
     for resample in ("examples", "classes"):
         found = compare_predictors(scores, predictors, labels, n_resamples=200, resample=resample)
         expected = [spearmanr(scores, predictors[name]).statistic for name in ("weak", "strong", "of class")]
-        np.testing.assert_allclose(found.rho, [*expected, np.nan], rtol=1e-10)
+        np.testing.assert_allclose(found.rho.value, [*expected, np.nan], rtol=1e-10)
         assert (found.best, found.runner_up, found.decided) == ("strong", "weak", True)
         assert found.win_share.tolist() == [0, 1, 0, 0]
-        assert found.lead == pytest.approx(-expected[1] - expected[0])
-        assert 0 < found.lead_low < found.lead < found.lead_high
-        assert (found.low[:3] < found.rho[:3]).all() and (found.rho[:3] < found.high[:3]).all()
+        assert found.lead.value == pytest.approx(-expected[1] - expected[0])
+        assert 0 < found.lead.low < found.lead.value < found.lead.high
+        rho, low, high = (part[:3] for part in found.rho)
+        assert (low < rho).all() and (rho < high).all()
     missing = {**predictors, "weak": np.where(np.arange(n) < 5, np.nan, weak)}
     found = compare_predictors(scores, missing, labels, n_resamples=5)
     assert (found.n_examples, found.n_left_out) == (n - 5, 5)
@@ -211,8 +211,8 @@ def test_a_lead_that_comes_of_few_classes_is_decided_by_drawing_classes(rng):
         compare_predictors(scores, predictors, labels, n_resamples=300, resample=resample)
         for resample in ("examples", "classes")
     )
-    assert classes.high[0] - classes.low[0] > 2 * (examples.high[0] - examples.low[0])
-    np.testing.assert_array_equal(classes.rho, examples.rho)
+    assert classes.rho.high[0] - classes.rho.low[0] > 2 * (examples.rho.high[0] - examples.rho.low[0])
+    np.testing.assert_array_equal(classes.rho.value, examples.rho.value)
 
 
 def test_errors_say_where_and_what_to_do(rng):

@@ -1,0 +1,25 @@
+"""Corrections of p-values for the number of tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
+    """p-values [L] corrected so that any false rejection among them is as rare as the level says.
+
+    The k-th smallest of L is multiplied by L - k + 1 and raised to the one before it. NaN stays NaN and counts for
+    nothing.
+
+    References
+    ----------
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    values = np.asarray(pvalues, np.float64)
+    order = np.argsort(values)
+    n_tests = int(np.isfinite(values).sum())
+    corrected = np.full(len(values), np.nan)
+    raised = np.maximum.accumulate(values[order[:n_tests]] * np.arange(n_tests, 0, -1))
+    corrected[order[:n_tests]] = np.minimum(raised, 1)
+    return corrected

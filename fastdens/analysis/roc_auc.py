@@ -1,0 +1,52 @@
+"""Area under the ROC curve of examples whose score may be unknown."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fastdens.analysis.arguments import as_numpy
+from fastdens.kernels.optional import require
+
+
+def roc_auc(score: ArrayLike | Tensor, positive: ArrayLike | Tensor | None) -> float:
+    """Probability that a positive example has a larger score than a negative one; ties count one half.
+
+    Parameters
+    ----------
+    score : array or Tensor
+        [N]. Examples whose score is NaN are left out.
+    positive : array or Tensor or None
+        [N] booleans; None where nothing is known of the examples.
+
+    Returns
+    -------
+    float
+        NaN where ``positive`` is None, or the examples left are all positive or all negative.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    ImportError
+        If scikit-learn is missing.
+
+    References
+    ----------
+    Hanley & McNeil, The meaning and use of the area under a receiver operating characteristic (ROC) curve, Radiology
+    143, 1982.
+    """
+    if positive is None:
+        return math.nan
+    metrics = require("sklearn.metrics", "roc_auc", "analysis")
+    scores, positives = as_numpy(score), as_numpy(positive)
+    if scores.ndim != 1 or positives.shape != scores.shape:
+        raise ValueError(f"score has shape {scores.shape} and positive {positives.shape}, but both must be [N].")
+    known = ~np.isnan(scores)
+    scores, positives = scores[known], positives[known]
+    if not 0 < positives.sum() < len(positives):
+        return math.nan
+    return float(metrics.roc_auc_score(positives, scores))

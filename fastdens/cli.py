@@ -1,0 +1,359 @@
+"""The command ``fastdens``: options become data, an analysis and a report.
+
+Each option is a field of a dataclass, here or in :mod:`fastdens.pipeline.options`, with its default and, below it, its
+help; cyclopts makes the arguments of them. What the user leaves out is that of the preset of the data set, if it has
+one, else the default of the field.
+"""
+# ruff: noqa: B008 (the defaults of the arguments are frozen)
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+try:
+    from cyclopts import App, CycloptsError, Group, Parameter
+    from cyclopts.config import Dict
+except ImportError:
+    sys.exit("fastdens: the command needs cyclopts, which is not installed: pip install 'fastdens[analysis]'.")
+
+from fastdens.analysis import MemorizationScores, read_memorization_scores
+from fastdens.io.atomic import atomic_write
+from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
+from fastdens.pipeline import analyze as run_analysis
+from fastdens.pipeline.options import (
+    DensityOptions,
+    ImageOptions,
+    MachineOptions,
+    MemorizationOptions,
+    NetworkOptions,
+    Options,
+    RangeError,
+    RobustnessOptions,
+    check_density_options,
+    option,
+    resolve_device,
+)
+from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, Preset, preset
+from fastdens.pipeline.summaries import describe_data, describe_layer, describe_scores
+
+# It has no opposite on the command line.
+_Flag = Annotated[bool, Parameter(negative=())]
+
+# The folder in that of the report that holds the analysis it was drawn from.
+_ANALYSIS = "analysis"
+
+
+@dataclass(frozen=True)
+class ActivationFiles(Options):
+    """Activations of a network, in place of images and a network."""
+
+    activations: Path | None = None
+    """Folder with one .npy [N, D] for each layer and labels.npy, of the training examples."""
+
+    test_activations: Path | None = None
+    """The same of test examples."""
+
+
+@dataclass(frozen=True)
+class AnalyzedNetwork(NetworkOptions):
+    """The network whose layers are analyzed."""
+
+    weights: Path | None = None
+    """File with weights of the network (.pt, .pth, .safetensors), which is then not trained."""
+
+    layers: tuple[str, ...] | None = None
+    """Modules of the network, or files of --activations, in this order."""
+
+    seeds: int = option(1, at_least=1)
+    """Networks to train from different seeds, to compare their groups of classes."""
+
+
+@dataclass(frozen=True)
+class ScoreFile(Options):
+    """Memorization scores that are there already."""
+
+    memorization: Path | None = None
+    """File of memorization scores: .npz with tr_mem, or .npy, one for each training example."""
+
+
+@dataclass(frozen=True)
+class ReportFiles(Options):
+    """Where the report goes."""
+
+    runs: Path | None = None
+    """Folder of trained networks, which are not trained again; by default runs in that of the report."""
+
+    output: Path = Path("report")
+    """Folder for report.html and what belongs to it."""
+
+    overwrite: _Flag = False
+    """Replace an earlier report in that folder."""
+
+
+@dataclass(frozen=True)
+class SubsetNetworks(Options):
+    """Networks that each see a share of the images."""
+
+    networks: int = option(40, at_least=1)
+    """Networks to train; more can be asked for later."""
+
+    share: float = option(0.7, at_least=0, less_than=1)
+    """Share of the training images that each network sees."""
+
+
+@dataclass(frozen=True)
+class ScoreFiles(Options):
+    """Where the scores go."""
+
+    runs: Path = Path("runs")
+    """Folder of trained networks, which are not trained again."""
+
+    output: Path = Path("memorization.npz")
+    """File for tr_mem, tr_labels and standard errors."""
+
+    overwrite: _Flag = False
+    """Replace an earlier file of scores."""
+
+
+def _group(title: str) -> Parameter:
+    """Arguments under a title of the help, in the order of the calls, each named like its field."""
+    return Parameter(name="*", group=Group.create_ordered(title))
+
+
+_ACTIVATIONS = _group("Activations, in place of images and a network")
+_IMAGES, _NETWORK = _group("Images"), _group("Network")
+_DENSITIES, _MEMORIZATION, _ROBUSTNESS = _group("Densities"), _group("Memorization"), _group("Robustness")
+_MACHINE, _FILES = _group("Machine"), _group("Files")
+
+
+def analyze(
+    *,
+    source: Annotated[ActivationFiles, _ACTIVATIONS] = ActivationFiles(),
+    images: Annotated[ImageOptions, _IMAGES] = ImageOptions(),
+    network: Annotated[AnalyzedNetwork, _NETWORK] = AnalyzedNetwork(),
+    densities: Annotated[DensityOptions, _DENSITIES] = DensityOptions(),
+    score_file: Annotated[ScoreFile, _MEMORIZATION] = ScoreFile(),
+    estimation: Annotated[MemorizationOptions, _MEMORIZATION] = MemorizationOptions(),
+    robustness: Annotated[RobustnessOptions, _ROBUSTNESS] = RobustnessOptions(),
+    machine: Annotated[MachineOptions, _MACHINE] = MachineOptions(),
+    files: Annotated[ReportFiles, _FILES] = ReportFiles(),
+) -> None:
+    """Fit a density to every class at every layer of a network, and write a report.
+
+    Networks that the folder of runs has already are not trained again, so that an analysis that was stopped goes on.
+    """
+    from fastdens.report import check_output, write_report
+
+    options = AnalysisOptions(**vars(densities), **vars(estimation), **vars(robustness), **vars(machine))
+    check_output(files.output, files.overwrite)
+    if score_file.memorization is not None:
+        # A file that cannot be read is told before anything is trained.
+        read_memorization_scores(score_file.memorization)
+    if source.activations is not None:
+        data = AnalysisData.from_activations(
+            source.activations, source.test_activations, score_file.memorization, layers=network.layers
+        )
+    else:
+        from fastdens.pipeline.experiment import Experiment
+
+        data = AnalysisData.from_experiment(
+            Experiment.load(images, network, files.runs or files.output / "runs", machine.seed),
+            seeds=network.seeds,
+            weights=network.weights,
+            layers=network.layers,
+            scores=score_file.memorization,
+            machine=machine,
+        )
+    _echo(describe_data(data))
+    analysis = run_analysis(data, options, on_layer=lambda layer: _echo(describe_layer(layer)))
+    analysis.save(files.output / _ANALYSIS, overwrite=True)
+    _echo(f"Report: {write_report(analysis, files.output)}")
+
+
+def memorization(
+    *,
+    images: Annotated[ImageOptions, _IMAGES] = ImageOptions(),
+    network: Annotated[NetworkOptions, _NETWORK] = NetworkOptions(),
+    subsets: Annotated[SubsetNetworks, _MEMORIZATION] = SubsetNetworks(),
+    machine: Annotated[MachineOptions, _MACHINE] = MachineOptions(),
+    files: Annotated[ScoreFiles, _FILES] = ScoreFiles(),
+) -> None:
+    """Train many networks on shares of the images, and write memorization scores.
+
+    Any number of processes, started at any time with the same options, may work on the same folder of runs.
+    """
+    from fastdens.pipeline.experiment import Experiment, estimate_scores
+
+    if files.output.exists() and not files.overwrite:
+        raise FileExistsError(f"{files.output} exists already: choose another --output or pass --overwrite.")
+    experiment = Experiment.load(images, network, files.runs, machine.seed)
+    scores = estimate_scores(
+        experiment.images,
+        experiment.labels,
+        experiment.recipe,
+        folder=experiment.runs,
+        n_networks=subsets.networks,
+        share=subsets.share,
+        seed=machine.seed,
+        processes=machine.processes,
+        device=resolve_device(machine.device),
+    )
+    _write_scores(files, scores, experiment.labels.numpy())
+    summary = describe_scores(scores, experiment.flipped.numpy(), subsets.networks, subsets.share)
+    _echo(f"{experiment.name}: {summary} Scores: {files.output}")
+
+
+def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = False) -> None:
+    """Draw the report of an earlier analysis again, without fitting anything.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the report.
+    output : Path or None
+        Another folder to draw it in.
+    overwrite : bool
+        Replace an earlier report in that other folder.
+    """
+    from fastdens.report import check_output, write_report
+
+    analysis = Analysis.load(folder / _ANALYSIS)
+    check_output(output or folder, overwrite or output is None)
+    _echo(f"Report: {write_report(analysis, output or folder)}")
+
+
+def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
+    """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and how sure they are."""
+    with atomic_write(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
+        np.savez(
+            stream,
+            tr_mem=scores.score.astype(np.float32),
+            tr_labels=labels.astype(np.int32),
+            tr_mem_standard_error=scores.standard_error.astype(np.float32),
+            n_included=scores.n_included,
+            n_left_out=scores.n_left_out,
+        )
+
+
+def _echo(text: str) -> None:
+    print(text, flush=True)
+
+
+def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
+    """Refuse options that exclude each other, and take the preset of the data set for those that were not given."""
+    known = {argument.field_info.name: argument for argument in arguments}
+    given = {name: argument.tokens[0].value for name, argument in known.items() if argument.tokens}
+    if "dataset" not in known:
+        return
+    if "density" in known:
+        _check_exclusions(given)
+    if "activations" in given:
+        return
+    device = resolve_device(given.get("device", MachineOptions.device))
+    values = preset(given.get("dataset", ImageOptions.dataset), device)
+    without = {"memorization_networks"} if "memorization" in given else set()
+    if given.get("density", DensityOptions.density) != "dp":
+        without |= {"chains", "thin"}
+    chosen = {name: value for name, value in values.items() if name in known and name not in without}
+    Dict(chosen, source="preset", use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _check_exclusions(given: dict[str, str]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises
+    ------
+    OptionError
+    """
+    check_density_options(given.get("density", DensityOptions.density), given)
+    of_images = {own.name for own in (*fields(ImageOptions), *fields(AnalyzedNetwork))} - {"layers"}
+    for name in given:
+        if name in of_images and "activations" in given:
+            raise OptionError(
+                f"{name} asks for a network, but activations has only what one gave: leave one of the two out.",
+                *(name, "activations"),
+            )
+    if "test_activations" in given and "activations" not in given:
+        raise OptionError(
+            "test_activations goes with activations: pass both, or a dataset.",
+            *("test_activations", "activations", "dataset"),
+        )
+    for one, has, other, would in (
+        ("memorization", "has scores", "memorization_networks", "would estimate them"),
+        ("weights", "has a trained network", "epochs", "would train one"),
+    ):
+        if one in given and other in given and given[other] != "0":
+            raise OptionError(f"{one} {has} and {other} {would}: leave one of the two out.", one, other)
+
+
+def _presets_in_words() -> str:
+    """What the presets ask for, as options of the command."""
+
+    def in_words(values: Preset) -> str:
+        return " ".join(
+            f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
+            + ("" if isinstance(value, bool) else f" {value}")
+            for name, value in values.items()
+        )
+
+    lines = ["Defaults are the paper's settings. For the data sets that come with fastdens they are instead:"]
+    lines += [f"  {dataset}: {in_words(values)}" for dataset, values in PRESETS.items()]
+    lines += [f"  {dataset}, on a GPU: {in_words(values)}" for dataset, values in GPU_PRESETS.items()]
+    return "\n\n".join(lines)
+
+
+def make_app() -> App:
+    """The commands and their options."""
+    app = App(
+        name="fastdens",
+        help="Densities of the classes of a network, by layer.",
+        help_format="markdown",
+        version_flags=[],
+        config=_settle,
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=(), negative_none=()),
+    )
+    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None)):
+        app.command(command, help_epilogue=epilogue)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 if an option does not exist or is out of range.
+    """
+    try:
+        command, bound, _ = make_app().parse_args(arguments or sys.argv[1:], exit_on_error=False, print_error=False)
+        command(*bound.args, **bound.kwargs)
+    except (CycloptsError, RangeError) as error:
+        _complain(_in_flags(error))
+        sys.exit(2)
+    except (ValueError, OSError, ImportError) as error:
+        _complain(_in_flags(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    return 0
+
+
+def _complain(text: str) -> None:
+    print(f"fastdens: {text}", file=sys.stderr)
+
+
+def _in_flags(error: Exception) -> str:
+    """The message, with options as the command spells them."""
+    text = str(error)
+    for name in error.options if isinstance(error, OptionError) else ():
+        text = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", text, count=1)
+    return text

@@ -1,0 +1,164 @@
+"""Images and a recipe, to train networks: for their activations, and for memorization scores.
+
+Only this part of the pipeline, and the robustness that builds on it, need torchvision.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastdens.analysis import MemorizationScores, memorization_scores
+from fastdens.pipeline.options import ImageOptions, MachineOptions, NetworkOptions, resolve_device
+from fastdens.training.datasets import Images, load_images
+from fastdens.training.networks import build_network
+from fastdens.training.recipe import flip_labels, predict
+from fastdens.training.runs import Recipe, RunResult, TrainingRun, load_predictions, load_run, subset_runs, train_runs
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Images, the labels that networks are trained with, and how they are trained.
+
+    Attributes
+    ----------
+    name : str
+        Of the data set.
+    images : Images
+    labels : Tensor
+        int64 [N], the training labels, some of which may have been flipped.
+    flipped : Tensor
+        bool [N], which have been.
+    recipe : Recipe
+    runs : Path
+        Folder of the trained networks; those that it has are not trained again.
+    settings : mapping of str to object
+        The options that it was made from, for the record.
+    """
+
+    name: str
+    images: Images
+    labels: Tensor
+    flipped: Tensor
+    recipe: Recipe
+    runs: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, images: ImageOptions, network: NetworkOptions, runs: Path, seed: int = 0) -> Experiment:
+        """Load the images and flip some of the training labels.
+
+        Parameters
+        ----------
+        images : ImageOptions
+        network : NetworkOptions
+        runs : Path
+        seed : int
+            Of the images that are drawn or divided, and of the labels to flip.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            If there is no such data set, or its files are missing.
+        """
+        loaded = load_images(
+            images.dataset, images.data_root, images.image_size, seed, long_tailed=_share_or_names(images.long_tailed)
+        )
+        generator = torch.Generator().manual_seed(seed)
+        labels, flipped = flip_labels(loaded.train_labels, images.flip, len(loaded.class_names), generator)
+        recipe = Recipe(**{own.name: getattr(network, own.name) for own in fields(NetworkOptions)})
+        settings = {name: _plain(value) for name, value in {**asdict(images), **asdict(network)}.items()}
+        return cls(images.dataset, loaded, labels, flipped, recipe, Path(runs), settings)
+
+    def train(self, n_networks: int, machine: MachineOptions, *, progress: bool = True) -> list[RunResult]:
+        """Networks of consecutive seeds, trained on all training images."""
+        everything = torch.ones(len(self.labels), dtype=torch.bool)
+        seeds = range(machine.seed, machine.seed + n_networks)
+        runs = [TrainingRun(f"network-{seed}", everything, seed) for seed in seeds]
+        device = resolve_device(machine.device)
+        train_runs(
+            self.runs,
+            self.images,
+            self.labels,
+            runs,
+            self.recipe,
+            processes=min(machine.processes, n_networks),
+            device=device,
+            progress=progress,
+        )
+        return [load_run(self.runs, run.name, self.images, device=device) for run in runs]
+
+    def network_of_file(self, weights: Path, device: str) -> RunResult:
+        """A network with the weights of a file, and what it predicts."""
+        images = self.images
+        model = build_network(
+            self.recipe.network,
+            len(images.class_names),
+            images.train.shape[1],
+            width=self.recipe.width,
+            weights=weights,
+            image_size=images.train.shape[-1],
+        ).to(resolve_device(device))
+        nothing = torch.zeros(len(self.labels), dtype=torch.bool)
+        return RunResult(model, nothing, predict(model, images.train), predict(model, images.test), {})
+
+
+def estimate_scores(
+    images: Images,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    n_networks: int,
+    share: float = 0.7,
+    seed: int = 0,
+    processes: int = 1,
+    device: str | None = None,
+    progress: bool = True,
+) -> MemorizationScores:
+    """Memorization score of every training example, by networks in ``folder``, trained where they are not there yet.
+
+    Parameters
+    ----------
+    images : Images
+    labels : Tensor
+        int64 [N], the labels that the networks are trained with.
+    recipe, folder, processes, device, progress
+        As :func:`fastdens.training.runs.train_runs` takes them.
+    n_networks, share, seed
+        As :func:`fastdens.training.runs.subset_runs` takes them.
+
+    Returns
+    -------
+    MemorizationScores
+
+    References
+    ----------
+    Feldman & Zhang, What Neural Networks Memorize and Why, NeurIPS 2020.
+    """
+    runs = subset_runs(n_networks, len(labels), share, seed)
+    train_runs(folder, images, labels, runs, recipe, processes=processes, device=device, progress=progress)
+    correct: NDArray[np.bool_] = np.empty((n_networks, len(labels)), bool)
+    for network, run in enumerate(runs):
+        correct[network] = load_predictions(folder, run.name).train_predicted == labels
+    return memorization_scores(correct, np.stack([run.included.numpy() for run in runs]))
+
+
+def _share_or_names(texts: tuple[str, ...] | None) -> float | tuple[str, ...] | None:
+    """One text like "0.1" is a share, others are names of classes (also "1", a digit)."""
+    if texts is not None and len(texts) == 1 and re.fullmatch(r"0?\.\d+", texts[0]):
+        return float(texts[0])
+    return texts
+
+
+def _plain(value: object) -> object:
+    """A value that JSON can hold."""
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,61 @@
+"""Options of the demonstrations, in place of the paper's: data sets that come with fastdens, on a small machine.
+
+A preset maps names of options (see :mod:`fastdens.pipeline.options`) to values. What a user asks for wins over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+Preset = Mapping[str, Any]
+
+# Two cores finish it: a narrow network, few networks for memorization, few draws.
+_SMALL: Preset = MappingProxyType(
+    {
+        "flip": 0.1,
+        "augment": False,
+        "seeds": 2,
+        "entropy_draws": 2_000,
+        "divergence_draws": 200,
+        "bins": 4,
+        "certified_examples": 40,
+        "certificate_draws": 1_000,
+        "processes": 2,
+    }
+)
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "digits": MappingProxyType({**_SMALL, "width": 16, "epochs": 12, "memorization_networks": 16}),
+        "glyphs100": MappingProxyType(
+            {
+                **_SMALL,
+                "width": 8,
+                "epochs": 5,
+                "chains": 2,
+                "thin": 16,
+                "memorization_networks": 6,
+                "memorization_share": 0.5,
+                "memorization_epochs": 3,
+                "bin_epochs": 3,
+            }
+        ),
+    }
+)
+
+# A GPU trains the hundred classes at the paper's width.
+GPU_PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "glyphs100": MappingProxyType(
+            {"width": 64, "epochs": 30, "memorization_networks": 40, "memorization_epochs": 15, "bin_epochs": 15}
+        )
+    }
+)
+
+
+def preset(dataset: str, device: str) -> Preset:
+    """The options of a data set on a device of torch; none where the paper's settings stand."""
+    gpu = GPU_PRESETS.get(dataset, {}) if device.startswith("cuda") else {}
+    return {**PRESETS.get(dataset, {}), **gpu}

@@ -1,0 +1,158 @@
+"""Robustness of a network by the density of the examples: bin by bin, with a network trained without the bin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastdens.analysis import PGDAccuracy, certify, density_bins, pgd_accuracy
+from fastdens.io.state_file import fingerprint
+from fastdens.pipeline.experiment import Experiment
+from fastdens.pipeline.options import AnalysisOptions
+from fastdens.pipeline.results import LayerAnalysis, RobustnessAnalysis
+from fastdens.training.runs import left_out_runs, load_run, train_runs
+
+
+class NormalizedClassifier(nn.Module):
+    """A classifier of images with values from 0 to 1, which it standardizes for the network behind it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Takes standardized images.
+    mean, std : Tensor
+        [1, channels, 1, 1], what the images are standardized by.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores of images [B, channels, height, width]."""
+        scores: Tensor = self.network((x - self.mean) / self.std)
+        return scores
+
+
+def analyze_robustness(
+    experiment: Experiment, layer: LayerAnalysis, options: AnalysisOptions, *, progress: bool = True
+) -> RobustnessAnalysis:
+    """Train a network without each density bin, certify and attack examples of that bin with it.
+
+    Bins are cut within each class, so that no class loses more examples to a bin than another. Flipped examples are not
+    tried: a robust network does not give them their label.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    layer : LayerAnalysis
+        Whose log-density the bins are of.
+    options : AnalysisOptions
+    progress : bool
+
+    Returns
+    -------
+    RobustnessAnalysis
+    """
+    images, labels = experiment.images, experiment.labels.numpy()
+    bins = density_bins(layer.log_density, options.bins, labels)
+    runs = left_out_runs(bins, options.bins, options.seed)
+    recipe = replace(experiment.recipe, epochs=options.bin_epochs or experiment.recipe.epochs, noise=options.sigma)
+    # Other densities make other bins: each choice of bins has a folder of its own.
+    folder = experiment.runs / f"bins-{fingerprint([torch.from_numpy(bins)])[:12]}"
+    train_runs(
+        folder,
+        images,
+        experiment.labels,
+        runs,
+        recipe,
+        processes=options.processes,
+        device=options.device,
+        progress=progress,
+    )
+    chosen = _examples_of_bins(bins, labels, experiment.flipped.numpy(), options)
+    radii, attacks, accuracies = [], [], []
+    for run, rows in zip(runs, chosen, strict=True):
+        result = load_run(folder, run.name, images, device=options.device)
+        model = NormalizedClassifier(result.model, images.mean, images.std).to(options.device)
+        checkpoint = folder / f"certificates-{run.name}.safetensors"
+        radius, attack = _radii_and_attacks(model, experiment, rows, checkpoint, options, progress=progress)
+        radii.append(radius)
+        attacks.append(attack)
+        accuracies.append(float((result.test_predicted == images.test_labels).double().mean()))
+    examples = np.concatenate(chosen)
+    return RobustnessAnalysis(
+        layer=layer.name,
+        n_bins=options.bins,
+        bins=bins,
+        examples=examples,
+        bin=bins[examples],
+        group=layer.modes.group[labels[examples]],
+        radius=np.concatenate(radii),
+        robust=np.concatenate([attack.robust for attack in attacks]),
+        clean=np.concatenate([attack.clean for attack in attacks]),
+        accuracy=np.array(accuracies),
+    )
+
+
+def _examples_of_bins(
+    bins: NDArray[np.int64], labels: NDArray[np.int64], flipped: NDArray[np.bool_], options: AnalysisOptions
+) -> list[NDArray[np.int64]]:
+    """Training examples of each bin to try, as evenly from the classes as the bin allows."""
+    generator = np.random.default_rng(options.seed)
+    chosen = []
+    for b in range(options.bins):
+        rows = generator.permutation(np.flatnonzero((bins == b) & ~flipped))
+        # The first of each class, in random order of classes, then the second of each, ...
+        rank = np.zeros(len(rows), np.int64)
+        for c in np.unique(labels[rows]):
+            own = labels[rows] == c
+            rank[own] = np.arange(own.sum())
+        chosen.append(rows[np.argsort(rank, kind="stable")][: options.certified_examples])
+    return chosen
+
+
+def _radii_and_attacks(
+    model: NormalizedClassifier,
+    experiment: Experiment,
+    rows: NDArray[np.int64],
+    checkpoint: Path,
+    options: AnalysisOptions,
+    *,
+    progress: bool,
+) -> tuple[NDArray[np.float64], PGDAccuracy]:
+    """Certified radius of each example, 0 where the smoothed network is not right, and the attack."""
+    images, labels = experiment.images, experiment.labels[rows]
+    pixels = images.train[rows] * images.std + images.mean
+    certificates = certify(
+        model,
+        pixels,
+        options.sigma,
+        labels=labels,
+        n=options.certificate_draws,
+        random_state=options.seed,
+        checkpoint=checkpoint,
+        device=options.device,
+        progress=progress,
+    )
+    attack = pgd_accuracy(
+        model,
+        pixels,
+        labels,
+        options.epsilon,
+        bounds=(0.0, 1.0),
+        random_state=options.seed,
+        device=options.device,
+    )
+    right = certificates.predicted == labels.numpy()
+    return np.where(right, certificates.radius, 0.0), attack

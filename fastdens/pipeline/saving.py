@@ -1,0 +1,163 @@
+"""A tree of frozen dataclasses in a folder: arrays in one safetensors file, named by their path, the rest in JSON.
+
+The types of the fields say how to read it back; nothing in the files names a class or runs code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastdens.io.atomic import atomic_write
+from fastdens.io.state_file import fingerprint, read_state, write_state
+
+FORMAT_VERSION = 1
+
+_TREE, _ARRAYS = "analysis.json", "arrays.safetensors"
+_KIND = "analysis"
+# Keys of the objects that stand in JSON for an array, by its path, and for NaN and infinity.
+_ARRAY, _NON_FINITE = "$array", "$float"
+
+T = TypeVar("T")
+
+
+def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
+    """Write a dataclass to a folder, which appears under its name whole or not at all.
+
+    Parameters
+    ----------
+    tree : dataclass
+        Its fields are dataclasses, named tuples, mappings with keys of str, tuples, lists, arrays of bools, integers
+        and floats, numbers, strings and None, nested at will.
+    folder : Path
+    overwrite : bool
+        Replace a folder of this name.
+
+    Raises
+    ------
+    TypeError
+        If there is something else in the tree.
+    FileExistsError
+        If the folder exists and ``overwrite`` is False.
+    """
+    arrays: dict[str, Tensor] = {}
+    content = {"format": FORMAT_VERSION, "type": type(tree).__name__, "content": _encode(tree, "", arrays)}
+    # So that no other arrays can take the place of these.
+    content["arrays"] = fingerprint(arrays.values())
+    text = json.dumps(content, indent=1, allow_nan=False)
+    with atomic_write(folder, overwrite=overwrite) as partial:
+        partial.mkdir()
+        (partial / _TREE).write_text(text, encoding="utf-8")
+        write_state(partial / _ARRAYS, _KIND, arrays, {_TREE: _digest(text)}, overwrite=False)
+
+
+def load_tree(cls: type[T], folder: Path) -> T:
+    """Read a dataclass that :func:`save_tree` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the two files is missing.
+    ValueError
+        If they are damaged, do not belong together, hold another type, or were written by a newer version.
+    """
+    file = folder / _TREE
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} has no {_TREE}: pass the folder of a saved analysis.")
+    text = file.read_bytes().decode("utf-8", "replace")
+    try:
+        tree = json.loads(text)
+        version, name, content = int(tree["format"]), tree["type"], tree["content"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file} is damaged or not of a saved analysis: save the analysis again.") from None
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{file} has format version {version} and this fastdens reads up to {FORMAT_VERSION}: upgrade fastdens."
+        )
+    arrays, facts = read_state(folder / _ARRAYS, _KIND)
+    if facts.get(_TREE) != _digest(text):
+        raise ValueError(f"{file} is damaged, or not what was saved with {_ARRAYS} beside it: save the analysis again.")
+    try:
+        if name != cls.__name__:
+            raise ValueError(f"it is a {name}, not a {cls.__name__}")
+        found: T = _decode(cls, content, arrays)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} does not hold what this fastdens saves ({error}): save the analysis again.") from None
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _encode(value: Any, path: str, arrays: dict[str, Tensor]) -> Any:
+    """What JSON can hold of a value; its arrays go to ``arrays`` under their path."""
+    if isinstance(value, np.ndarray):
+        arrays[path] = torch.from_numpy(np.array(value))
+        return {_ARRAY: path}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NON_FINITE: repr(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    children = _children(value)
+    if children is None:
+        raise TypeError(
+            f"{path} is {type(value).__name__}, which a saved analysis cannot hold: convert it to an array."
+        )
+    for name in children:
+        if not isinstance(name, str) or name in (_ARRAY, _NON_FINITE):
+            raise TypeError(f"{path} has the key {name!r}, but keys of a saved analysis are other strings: rename it.")
+    # A quoted name has no slash, so that no two parts share a path.
+    encoded = {
+        name: _encode(child, f"{path}/{quote(name, safe=' ')}".lstrip("/"), arrays) for name, child in children.items()
+    }
+    return list(encoded.values()) if isinstance(value, tuple | list) and not hasattr(value, "_fields") else encoded
+
+
+def _children(value: Any) -> dict[str, Any] | None:
+    """The parts of a value by name, None if it has none."""
+    if is_dataclass(value):
+        return {own.name: getattr(value, own.name) for own in fields(value)}
+    if hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | list):
+        return {str(position): part for position, part in enumerate(value)}
+    return None
+
+
+def _decode(hint: Any, value: Any, arrays: Mapping[str, Tensor]) -> Any:
+    """The value of type ``hint`` that :func:`_encode` made ``value`` of."""
+    if isinstance(value, dict) and value.keys() == {_ARRAY}:
+        return arrays[value[_ARRAY]].numpy()
+    if isinstance(value, dict) and value.keys() == {_NON_FINITE}:
+        return float(value[_NON_FINITE])
+    origin, parameters = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _decode(next(own for own in parameters if own is not types.NoneType), value, arrays)
+    if is_dataclass(hint) or hasattr(hint, "_fields"):
+        hints = get_type_hints(hint)
+        return hint(**{name: _decode(hints[name], part, arrays) for name, part in value.items()})
+    if isinstance(value, dict):
+        of_values = parameters[1] if len(parameters) == 2 else Any
+        return {name: _decode(of_values, part, arrays) for name, part in value.items()}
+    if isinstance(value, list):
+        # A tuple of one type, as tuple[X, ...]; lists become tuples too.
+        return tuple(_decode(parameters[0] if parameters else Any, part, arrays) for part in value)
+    return value

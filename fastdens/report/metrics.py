@@ -1,0 +1,174 @@
+"""Metrics: the numbers of a report, each with an identifier that stays the same from report to report.
+
+An identifier is a path of parts joined by dots: the layer, if the metric belongs to one; the section of the report;
+what the metric is of, as a kind and a name; and the name of the metric itself.
+
+=====================================  ==========================================================
+``setting.n_classes``                  of the whole analysis
+``layer4.modes.n_groups``              of a layer
+``layer4.modes.class.7.log_density``   of a class at a layer
+``layer4.divergences.pair.7.3.kl``     of a pair of classes
+``layer4.memorization.bin.1.score``    of a group: a bin, a subset, a predictor, another layer
+=====================================  ==========================================================
+
+Sections, kinds and names of metrics are words of this package: small letters, digits and underscores. Layers and
+classes are named by the user. Every character of their names but letters A to Z and a to z, digits, ``_``, ``-`` and
+``~`` is percent-encoded as UTF-8 (RFC 3986; the dot too), so that the layer ``layer1.0/conv`` is ``layer1%2E0%2Fconv``:
+no name can break a path apart, and two names never share an identifier. A layer that is called like a section has its
+first character encoded as well: the layer ``modes`` is ``%6Dodes``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote
+
+SECTION_NAMES = (
+    "setting",
+    "modes",
+    "components",
+    "divergences",
+    "label",
+    "flipped_labels",
+    "long_tail",
+    "memorization",
+    "robustness",
+    "classes",
+)
+
+
+class Metric(NamedTuple):
+    """One number of a report, a row of ``numbers.csv``.
+
+    Attributes
+    ----------
+    id : str
+        Its identifier.
+    quantity : str
+        The same in English, for a reader of the table.
+    value : float
+    layer, class_name, other_class, group : str
+        What it belongs to, empty where it belongs to none: a layer, a class, the second class of a pair, and a subset,
+        a bin, a predictor or another layer.
+    standard_error : float
+        NaN where it has none.
+    low, high : float
+        Ends of its 95% interval, NaN where it has none.
+    """
+
+    id: str
+    quantity: str
+    value: float
+    layer: str = ""
+    class_name: str = ""
+    other_class: str = ""
+    group: str = ""
+    standard_error: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+def identifier(*parts: str) -> str:
+    """The identifier of these parts, of which the first is a section, or a layer followed by a section."""
+    encoded = [encode(part) for part in parts]
+    if len(parts) > 1 and parts[0] in SECTION_NAMES and parts[1] in SECTION_NAMES:
+        encoded[0] = f"%{ord(parts[0][0]):02X}{parts[0][1:]}"
+    return ".".join(encoded)
+
+
+@lru_cache(maxsize=1 << 16)
+def encode(name: str) -> str:
+    """A name as one part of an identifier."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What some metrics belong to; calling it makes one of them.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The beginning of their identifiers.
+    columns : mapping of str to str
+        The same as attributes of a `Metric`: its layer, classes and group.
+    """
+
+    parts: tuple[str, ...]
+    columns: Mapping[str, str]
+
+    def __call__(self, name: str, quantity: str, value: float, **uncertainty: float) -> Metric:
+        """The metric of that name, and of that quantity in English.
+
+        ``uncertainty`` is its ``standard_error``, or ``low`` and ``high`` of its interval.
+        """
+        metric = Metric(identifier(*self.parts, name), quantity, float(value))
+        return metric._replace(**self.columns, **{part: float(number) for part, number in uncertainty.items()})
+
+    def of_class(self, class_name: str) -> Scope:
+        """The same for one class."""
+        return self._narrow("class", class_name, class_name=class_name)
+
+    def of_pair(self, class_name: str, other_class: str) -> Scope:
+        """The same for two classes, in this order."""
+        return self._narrow("pair", class_name, other_class, class_name=class_name, other_class=other_class)
+
+    def of_group(self, kind: str, name: str, group: str) -> Scope:
+        """The same for a group, with its kind and its name for the identifier and how ``numbers.csv`` calls it."""
+        return self._narrow(kind, name, group=group)
+
+    def _narrow(self, *parts: str, **columns: str) -> Scope:
+        return Scope((*self.parts, *parts), {**self.columns, **columns})
+
+
+def section_scope(section: str, layer: str | None = None) -> Scope:
+    """The scope of a section's metrics: those of a layer, or those of the whole analysis."""
+    return Scope((section,), {}) if layer is None else Scope((layer, section), {"layer": layer})
+
+
+class Metrics(Mapping[str, Metric]):
+    """All metrics of a report by identifier, in the order in which they were given.
+
+    Parameters
+    ----------
+    metrics : iterable of Metric
+
+    Raises
+    ------
+    ValueError
+        If two of them have the same identifier.
+    """
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._by_id: dict[str, Metric] = {}
+        for metric in metrics:
+            if metric.id in self._by_id:
+                raise ValueError(
+                    f"two metrics have the identifier {metric.id!r}: give each layer and each class a name of its own."
+                )
+            self._by_id[metric.id] = metric
+
+    def __getitem__(self, id: str) -> Metric:
+        if id not in self._by_id:
+            raise KeyError(f"the report has no metric {id!r}.")
+        return self._by_id[id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def at(self, *parts: str) -> Metric:
+        """The metric whose identifier has these parts, names of layers and classes as the user wrote them.
+
+        Raises
+        ------
+        KeyError
+            If there is none; the message has the identifier.
+        """
+        return self[identifier(*parts)]

@@ -1,0 +1,93 @@
+"""The page: templates filled with an analysis, its metrics and its pictures.
+
+A metric stands on the page as ``<data value="...">``, with all its digits in the attribute.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastdens.kernels.optional import require
+from fastdens.pipeline.results import Analysis
+from fastdens.report.figures import Picture
+from fastdens.report.metrics import Metrics
+from fastdens.report.section import Section
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render_page(
+    analysis: Analysis, sections: Sequence[Section], metrics: Metrics, pictures: Mapping[str, Picture]
+) -> str:
+    """The page of these sections as HTML, complete in itself.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    sections : sequence of Section
+        In the order of the page.
+    metrics : Metrics
+        Those of the sections.
+    pictures : mapping
+        Those of the sections, by name.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    KeyError
+        If a template asks for a metric or a picture that is not there.
+    """
+    environment = _environment()
+    shared = {
+        "analysis": analysis,
+        "examples": analysis.examples,
+        "layers": analysis.layer_names,
+        "first": analysis.layer_names[0],
+        "last": analysis.layer_names[-1],
+        "metrics": metrics,
+        "options": analysis.options,
+        "pictures": pictures,
+    }
+    body = [
+        environment.get_template(f"{section.name}.html").render(shared, **section.context(analysis))
+        for section in sections
+    ]
+    return environment.get_template("page.html").render(shared, body=body, options_json=options_json(analysis))
+
+
+def options_json(analysis: Analysis) -> str:
+    """How the data were made and how they were analysed, as JSON."""
+    return json.dumps({**analysis.provenance.settings, **analysis.options.as_json()})
+
+
+def _environment() -> Environment:
+    jinja2 = require("jinja2", "write_report", "analysis")
+    environment: Environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fastdens.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["all_digits"] = repr
+    environment.filters["digits"] = format_digits
+    environment.tests["nan"] = math.isnan
+    return environment
+
+
+def format_digits(value: float, digits: str) -> str:
+    """A number as it is read on the page: ``digits`` is a format specification, ``"d"`` for a whole number."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    shown: Any = int(value) if digits == "d" else value
+    return format(shown, digits)

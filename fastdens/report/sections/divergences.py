@@ -1,0 +1,91 @@
+"""How far apart the examples of a class are, how far its density is from independence, and how far classes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastdens.analysis.figures import plot_distance_and_divergence, plot_kl_matrix
+from fastdens.kernels.optional import require
+from fastdens.pipeline.results import Analysis, FloatArray, LayerAnalysis
+from fastdens.report.figures import literal, panels
+from fastdens.report.metrics import Metric, Scope, section_scope
+from fastdens.report.section import Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def of_pairs(divergence: FloatArray) -> FloatArray:
+    """The divergences [M, M] of different classes, in one row."""
+    return divergence[~np.eye(len(divergence), dtype=bool)]
+
+
+def kl_quartiles(scope: Scope, divergence: FloatArray, prefix: str = "") -> Iterator[Metric]:
+    """Median and quartiles of the divergences [M, M] of different classes, none for a single class."""
+    if len(divergence) > 1:
+        low, median, high = np.quantile(of_pairs(divergence), [0.25, 0.5, 0.75])
+        yield scope("kl_median", f"{prefix}median KL divergence", median)
+        yield scope("kl_lower_quartile", f"{prefix}lower quartile of the KL divergence", low)
+        yield scope("kl_upper_quartile", f"{prefix}upper quartile of the KL divergence", high)
+
+
+def metrics(analysis: Analysis) -> Iterator[Metric]:
+    """Distances and relative entropies of classes, how they go with density, and divergences of all pairs."""
+    names = analysis.examples.class_names
+    for layer in analysis.layers:
+        of_layer = section_scope("divergences", layer.name)
+        distance, entropy, divergence = layer.distance, layer.relative_entropy, layer.divergence
+        for c, name in enumerate(names):
+            of_class = of_layer.of_class(name)
+            value, error = distance.value[c], distance.standard_error[c]
+            yield of_class("distance", "class mean pairwise distance", value, standard_error=error)
+            value, error = entropy.value[c], entropy.standard_error[c]
+            yield of_class("relative_entropy", "class relative entropy", value, standard_error=error)
+        rank = _rank_correlation(layer, distance.value)
+        yield of_layer("distance_correlation", "rank correlation of density and distance", rank)
+        rank = _rank_correlation(layer, entropy.value)
+        yield of_layer("entropy_correlation", "rank correlation of density and relative entropy", rank)
+        for i, name in enumerate(names):
+            for j, other in enumerate(names):
+                value, error = divergence.value[i, j], divergence.standard_error[i, j]
+                yield of_layer.of_pair(name, other)("kl", "KL divergence", value, standard_error=error)
+        yield from kl_quartiles(of_layer, divergence.value)
+
+
+def _rank_correlation(layer: LayerAnalysis, values: FloatArray) -> float:
+    """Spearman's, of the mean log-density of the classes with their finite values; NaN for fewer than three."""
+    finite = np.isfinite(values)
+    if finite.sum() < 3:
+        return float("nan")
+    stats = require("scipy.stats", "write_report", "analysis")
+    return float(stats.spearmanr(layer.classes.mean[finite], values[finite])[0])
+
+
+def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
+    """Density against distance and relative entropy, and the matrix of divergences."""
+    names = [literal(name) for name in analysis.examples.class_names]
+
+    def draw_distance(axes: Axes, layer: LayerAnalysis) -> None:
+        plot_distance_and_divergence(
+            axes,
+            layer.classes.mean,
+            layer.distance.value,
+            layer.relative_entropy.value,
+            distance_error=layer.distance.standard_error,
+            relative_entropy_error=layer.relative_entropy.standard_error,
+        )
+        axes.set_title(literal(layer.name))
+
+    def draw_matrix(axes: Axes, layer: LayerAnalysis) -> None:
+        by_density = np.argsort(layer.classes.mean, kind="stable")
+        plot_kl_matrix(axes, layer.divergence.value, names, order=by_density).set_title(literal(layer.name))
+
+    yield "distance_and_divergence", panels(analysis.layers, draw_distance)
+    yield "kl_matrix", panels(analysis.layers, draw_matrix, height=4.6)
+
+
+SECTION = Section("divergences", metrics=metrics, figures=figures)

@@ -1,0 +1,54 @@
+"""Flipped labels: how well a low density finds the examples whose label was flipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastdens.analysis.figures import plot_flipped
+from fastdens.pipeline.results import Analysis, BoolArray, LayerAnalysis
+from fastdens.report.figures import literal, panels
+from fastdens.report.metrics import Metric, section_scope
+from fastdens.report.section import Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def applies(analysis: Analysis) -> bool:
+    """Whether labels are known to be flipped."""
+    return bool(flipped_examples(analysis).any())
+
+
+def flipped_examples(analysis: Analysis) -> BoolArray:
+    """Which labels are known to be flipped."""
+    examples = analysis.examples
+    return np.zeros(len(examples.labels), bool) if examples.flipped is None else examples.flipped
+
+
+def metrics(analysis: Analysis) -> Iterator[Metric]:
+    """Area under the ROC curve, and mean log-density of both kinds of examples."""
+    flipped = flipped_examples(analysis)
+    for layer in analysis.layers:
+        of_layer = section_scope("flipped_labels", layer.name)
+        yield of_layer("auc", "flipped AUC", layer.flipped_auc)
+        yield of_layer("log_density_kept", "mean log-density, label kept", layer.log_density[~flipped].mean())
+        yield of_layer("log_density_flipped", "mean log-density, label flipped", layer.log_density[flipped].mean())
+
+
+def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
+    """Log-densities of both kinds of examples."""
+    flipped = flipped_examples(analysis)
+
+    def draw(axes: Axes, layer: LayerAnalysis) -> None:
+        auc = "" if math.isnan(layer.flipped_auc) else f", AUC {layer.flipped_auc:.3f}"
+        plot_flipped(axes, layer.log_density, flipped).set_title(f"{literal(layer.name)}{auc}")
+
+    yield "flipped_labels", panels(analysis.layers, draw)
+
+
+SECTION = Section("flipped_labels", applies, metrics, figures)

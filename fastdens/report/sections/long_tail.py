@@ -1,0 +1,41 @@
+"""Classes of a long tail: how well a low mean log-density finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from fastdens.pipeline.results import Analysis
+from fastdens.report.metrics import Metric, section_scope
+from fastdens.report.section import Section
+
+
+def applies(analysis: Analysis) -> bool:
+    """Whether classes are known to come from a long tail."""
+    return analysis.examples.long_tailed is not None and bool(analysis.examples.long_tailed.any())
+
+
+def metrics(analysis: Analysis) -> Iterator[Metric]:
+    """Area under the ROC curve, mean log-density of both kinds of classes, and which classes they are."""
+    tailed = analysis.examples.long_tailed
+    if tailed is None:
+        return
+    of_analysis = section_scope("long_tail")
+    yield of_analysis("n_classes", "long-tailed classes", int(tailed.sum()))
+    for layer in analysis.layers:
+        of_layer, mean = section_scope("long_tail", layer.name), layer.classes.mean
+        yield of_layer("auc", "long-tailed AUC", layer.long_tailed_auc)
+        yield of_layer("log_density", "mean class log-density, long-tailed", mean[tailed].mean())
+        yield of_layer("log_density_of_others", "mean class log-density, others", mean[~tailed].mean())
+    for name, is_tailed in zip(analysis.examples.class_names, tailed, strict=True):
+        yield of_analysis.of_class(name)("is_long_tailed", "class long-tailed", int(is_tailed))
+
+
+def context(analysis: Analysis) -> Mapping[str, object]:
+    """The layer that finds these classes best."""
+    best = int(np.argmax([layer.long_tailed_auc for layer in analysis.layers]))
+    return {"best": analysis.layers[best].name}
+
+
+SECTION = Section("long_tail", applies, metrics, context=context)

@@ -1,0 +1,51 @@
+"""The setting: examples, classes, the network, the densities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fastdens.pipeline.densities import INIT_COMPONENTS, MAX_COMPONENTS
+from fastdens.pipeline.options import burn_in
+from fastdens.pipeline.results import Analysis
+from fastdens.report.metrics import Metric, section_scope
+from fastdens.report.section import Section
+from fastdens.report.sections import flipped_labels
+
+
+def metrics(analysis: Analysis) -> Iterator[Metric]:
+    """How many examples and classes there are, how well the network fits them, and how layers were projected."""
+    examples, of_analysis = analysis.examples, section_scope("setting")
+    yield of_analysis("n_examples", "training examples", len(examples.labels))
+    yield of_analysis("n_classes", "classes", len(examples.class_names))
+    if examples.test_labels is not None:
+        yield of_analysis("n_test_examples", "test examples", len(examples.test_labels))
+    if examples.test_accuracy is not None:
+        yield of_analysis("test_accuracy", "network test accuracy", examples.test_accuracy)
+    flipped = flipped_labels.flipped_examples(analysis)
+    if flipped.any():
+        yield of_analysis("n_flipped", "flipped labels", int(flipped.sum()))
+    if examples.train_predicted is not None:
+        fitted = examples.train_predicted == examples.labels
+        if flipped.any():
+            yield of_analysis("fitted_kept", "network share of kept labels fitted", fitted[~flipped].mean())
+            yield of_analysis("fitted_flipped", "network share of flipped labels memorized", fitted[flipped].mean())
+        else:
+            yield of_analysis("fitted", "network share of labels fitted", fitted.mean())
+    for layer in analysis.layers:
+        of_layer = section_scope("setting", layer.name)
+        yield of_layer("n_features", "features", layer.n_features)
+        yield of_layer("n_dimensions", "dimensions", layer.n_dimensions)
+        yield of_layer("explained", "share of squares explained", layer.explained)
+
+
+def context(analysis: Analysis) -> Mapping[str, object]:
+    """Whether labels were flipped, and constants of the densities."""
+    return {
+        "any_flipped": flipped_labels.applies(analysis),
+        "burn_in": burn_in(analysis.options.sweeps),
+        "init_components": INIT_COMPONENTS,
+        "max_components": MAX_COMPONENTS,
+    }
+
+
+SECTION = Section("setting", metrics=metrics, context=context)

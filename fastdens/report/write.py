@@ -1,0 +1,130 @@
+"""The report on the disk: one page, its figures as PNG and PDF beside it, and its numbers and examples as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fastdens.io.atomic import written_whole
+from fastdens.pipeline.results import Analysis
+from fastdens.report.figures import save_picture
+from fastdens.report.metrics import Metric, Metrics
+from fastdens.report.page import options_json, render_page
+from fastdens.report.sections import metrics_of, sections_of
+
+
+def check_output(folder: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise a FileExistsError if the folder has a report that may not be replaced."""
+    page = Path(folder) / "report.html"
+    if page.exists() and not overwrite:
+        raise FileExistsError(f"{page} exists already: choose another --output or pass --overwrite.")
+
+
+def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
+    """Write a report of the analysis into a folder.
+
+    Its files are
+
+    - ``report.html``, a page complete in itself;
+    - a PNG and a PDF of each figure;
+    - ``numbers.csv``, every number of the page and the divergences of all pairs of classes, a row each;
+    - ``examples.csv``, a row for each training example;
+    - ``report.json``, the options and every number of the page.
+
+    A report in the folder is replaced; files of other names stay. The page comes last: where it is, the rest is too.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    folder : path-like
+        It is created if it is missing.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib, scipy or jinja2 is not installed.
+    ValueError
+        If two layers or two classes have the same name.
+    """
+    folder, sections, metrics = Path(folder), sections_of(analysis), metrics_of(analysis)
+    with warnings.catch_warnings():
+        # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        pictures = {
+            name: save_picture(name, figure, folder)
+            for section in sections
+            for name, figure in section.figures(analysis)
+        }
+    files = {
+        "numbers.csv": _csv(Metric._fields, metrics.values()),
+        "examples.csv": _examples_csv(analysis),
+        "report.json": _json(analysis, metrics),
+        "report.html": render_page(analysis, sections, metrics, pictures),
+    }
+    for name, content in files.items():
+        with written_whole(folder / name, overwrite=True) as partial:
+            partial.write_bytes(content.encode())
+    return folder / "report.html"
+
+
+def _json(analysis: Analysis, metrics: Metrics) -> str:
+    """The options and the metrics but for those of pairs of classes; null for a number that is not finite."""
+    rows = [
+        {
+            field: None if isinstance(value, float) and not math.isfinite(value) else value
+            for field, value in metric._asdict().items()
+        }
+        for metric in metrics.values()
+        if not metric.other_class
+    ]
+    content = {
+        "options": json.loads(options_json(analysis)),
+        "class_names": analysis.examples.class_names,
+        "numbers": rows,
+    }
+    return json.dumps(content, indent=1)
+
+
+def _examples_csv(analysis: Analysis) -> str:
+    examples, names = analysis.examples, analysis.examples.class_names
+    columns: dict[str, Iterable[object]] = {
+        "example": range(len(examples.labels)),
+        "given label": [names[c] for c in examples.labels],
+    }
+    if examples.true_labels is not None:
+        columns["true label"] = [names[c] for c in examples.true_labels]
+    if examples.flipped is not None:
+        columns["flipped"] = examples.flipped.astype(int).tolist()
+    if examples.train_predicted is not None:
+        columns["network's label"] = [names[c] for c in examples.train_predicted]
+    for layer in analysis.layers:
+        columns[f"log-density {layer.name}"] = layer.log_density.tolist()
+        columns[f"neighbour distance {layer.name}"] = layer.neighbour_distance.tolist()
+    if analysis.memorization is not None:
+        scores = analysis.memorization.scores
+        columns["memorization score"] = scores.values.tolist()
+        if scores.standard_error is not None:
+            columns["memorization standard error"] = scores.standard_error.tolist()
+    if analysis.robustness is not None:
+        columns["density bin"] = (analysis.robustness.bins + 1).tolist()
+    return _csv(columns, zip(*columns.values(), strict=True))
+
+
+def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,204 @@
+"""A random analysis for the tests of the report: every part is there unless it is left out, and nothing was fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fastdens.analysis import (
+    Coefficient,
+    Correlations,
+    GenerativeClassification,
+    Interval,
+    ModeIntervals,
+    Modes,
+    PredictorComparison,
+    class_log_density,
+    density_bins,
+    roc_auc,
+)
+from fastdens.pipeline.options import AnalysisOptions
+from fastdens.pipeline.results import (
+    Analysis,
+    Chains,
+    Estimates,
+    Examples,
+    LayerAnalysis,
+    MemorizationAnalysis,
+    Provenance,
+    RobustnessAnalysis,
+    Scores,
+    SubsetComparison,
+)
+
+LAYERS = ("layer1", "layer2")
+CLASSES = ("0", "1", "2", "3", "4")
+N_BINS = 2
+N_SEEDS = 3
+
+
+def analysis_problem(
+    rng: np.random.Generator,
+    *,
+    class_names: Sequence[str] = CLASSES,
+    layer_names: Sequence[str] = LAYERS,
+    density: str = "dp",
+    without: Sequence[str] = (),
+) -> Analysis:
+    """An analysis of 40 training examples a class, without some of its parts.
+
+    ``without`` names attributes of `Analysis` and of `Examples`; "flipped" keeps the labels as they are, and "network"
+    leaves out what only a network tells.
+    """
+    n_classes, n_layers = len(class_names), len(layer_names)
+    true_labels = rng.permutation(np.repeat(np.arange(n_classes), 40))
+    flipped = rng.random(len(true_labels)) < (0 if "flipped" in without else 0.2)
+    labels = np.where(flipped, (true_labels + 1) % n_classes, true_labels)
+    test_labels = rng.permutation(np.repeat(np.arange(n_classes), 10))
+    examples = Examples(
+        tuple(class_names),
+        labels,
+        test_labels,
+        true_labels,
+        flipped,
+        np.arange(n_classes) < max(1, n_classes // 3),
+        np.where(rng.random(len(labels)) < 0.9, labels, true_labels),
+        np.where(rng.random(len(test_labels)) < 0.8, test_labels, 0),
+    )
+    sampling = {"sweeps": 80, "chains": 2} if density == "dp" else {}
+    options = AnalysisOptions(density=density, bins=N_BINS, **sampling)
+    provenance = Provenance("digits", network="resnet18", width=16, epochs=3, settings={"dataset": "digits"})
+    if "network" in without:
+        provenance = Provenance("digits", activations="folder/train")
+        nothing = dict.fromkeys(("true_labels", "flipped", "long_tailed", "train_predicted", "test_predicted"))
+        examples = replace(examples, **nothing)
+    examples = replace(examples, **{part: None for part in without if part in vars(examples) and part != "flipped"})
+    layers = tuple(layer_problem(rng, name, examples, density, at) for at, name in enumerate(layer_names))
+    analysis = Analysis(
+        options,
+        provenance,
+        examples,
+        layers,
+        symmetric(rng, n_layers),
+        np.stack([symmetric(rng, N_SEEDS) for _ in layers]),
+        memorization_problem(rng, examples, layers),
+        robustness_problem(rng, examples, layers[-1]),
+    )
+    left_out = set(without) | ({"seed_agreement", "robustness"} if "network" in without else set())
+    return replace(analysis, **dict.fromkeys(left_out & vars(analysis).keys()))
+
+
+def symmetric(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Indices of agreement, [n, n]."""
+    root = rng.uniform(size=(n, n))
+    return np.where(np.eye(n, dtype=bool), 1, (root + root.T) / 2)
+
+
+def estimates(rng: np.random.Generator, *shape: int) -> Estimates:
+    return Estimates(rng.gamma(4, size=shape), 0.1 * rng.gamma(4, size=shape))
+
+
+def interval(value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return value, value - 0.2, value + 0.2
+
+
+def classification(rng: np.random.Generator, labels: np.ndarray) -> GenerativeClassification:
+    return GenerativeClassification(*rng.uniform(size=4), labels, *(0.1 * rng.uniform(size=2)))
+
+
+def layer_problem(rng: np.random.Generator, name: str, examples: Examples, density: str, at: int) -> LayerAnalysis:
+    """A layer whose classes are one group if ``at`` is even, and two if it is odd."""
+    labels, n_classes = examples.labels, len(examples.class_names)
+    group = np.arange(n_classes) % 2 * (at % 2)
+    log_density = 5 * group[labels] + rng.normal(size=len(labels)) - 2
+    if examples.flipped is not None:
+        log_density -= examples.flipped
+    classes = class_log_density(log_density, labels)
+    line = 0.5 if at % 2 else np.nan
+    chains = None
+    n_components = np.full(n_classes, 3.0)
+    if density == "dp":
+        counts = rng.integers(1, 9, (n_classes, 2, 4)).astype(np.int32)
+        n_components = counts.mean((1, 2))
+        chains = Chains(
+            counts,
+            rng.normal(size=counts.shape),
+            np.array([68, 72, 76, 80]),
+            1 + 0.2 * rng.random(n_classes),
+            rng.uniform(1, 8, n_classes),
+            1.1,
+        )
+    return LayerAnalysis(
+        name,
+        32,
+        4,
+        rng.uniform(0.5, 1),
+        log_density,
+        rng.gamma(4, size=len(labels)),
+        n_components,
+        chains,
+        classes,
+        Modes(1 + at % 2, line, group, *rng.uniform(size=3)),
+        ModeIntervals(line - 0.1, line + 0.1, *interval(classes.mean)[1:], rng.uniform(size=n_classes), 0.5),
+        estimates(rng, n_classes),
+        estimates(rng, n_classes),
+        estimates(rng, n_classes, n_classes),
+        None if examples.test_labels is None else classification(rng, examples.test_labels),
+        np.nan if examples.flipped is None else roc_auc(-log_density, examples.flipped),
+        np.nan if examples.long_tailed is None else roc_auc(-classes.mean, examples.long_tailed),
+    )
+
+
+def memorization_problem(
+    rng: np.random.Generator, examples: Examples, layers: Sequence[LayerAnalysis]
+) -> MemorizationAnalysis:
+    n_layers, n_classes = len(layers), len(examples.class_names)
+    scores = rng.uniform(-0.2, 1, len(examples.labels))
+    scores[rng.permutation(len(scores))[: len(scores) // 10]] = np.nan
+
+    def coefficient() -> Coefficient:
+        return Coefficient(*interval(rng.uniform(-0.8, 0.8, n_layers)), *rng.uniform(size=(2, n_layers)))
+
+    def comparison(decided: bool) -> PredictorComparison:
+        names = ("log-density", "relative entropy", "neighbour distance")
+        lead = Interval(0.3, 0.1 if decided else -0.1, 0.5)
+        rho = Interval(*interval(rng.uniform(-0.8, 0.8, 3)))
+        return PredictorComparison(names, rho, rng.dirichlet(np.ones(3)), *names[:2], lead, decided, len(scores), 0)
+
+    subsets = ("most", "least", "random")
+    return MemorizationAnalysis(
+        Scores(scores, rng.uniform(size=len(scores)), n_networks=6),
+        Correlations(
+            tuple(layer.name for layer in layers),
+            *(coefficient() for _ in range(4)),
+            *rng.uniform(-1, 1, (2, n_layers, n_classes)),
+            *np.full((2, n_layers), len(scores)),
+        ),
+        {layer.name: comparison(bool(at % 2)) for at, layer in enumerate(layers)},
+        SubsetComparison(
+            5,
+            10,
+            {name: tuple(classification(rng, examples.labels) for _ in layers) for name in subsets},
+            {name: tuple(estimates(rng, n_classes, n_classes) for _ in layers) for name in subsets},
+        ),
+        np.nan if examples.flipped is None else roc_auc(scores, examples.flipped),
+    )
+
+
+def robustness_problem(rng: np.random.Generator, examples: Examples, layer: LayerAnalysis) -> RobustnessAnalysis:
+    bins = density_bins(layer.log_density, N_BINS, examples.labels)
+    tried = np.concatenate([rng.permutation(np.flatnonzero(bins == b))[:12] for b in range(N_BINS)])
+    return RobustnessAnalysis(
+        layer.name,
+        N_BINS,
+        bins,
+        tried,
+        bins[tried],
+        layer.modes.group[examples.labels[tried]],
+        np.maximum(0, rng.normal(0.5, 0.5, len(tried))),
+        rng.random(len(tried)) < 0.5,
+        rng.random(len(tried)) < 0.8,
+        rng.uniform(size=N_BINS),
+    )
