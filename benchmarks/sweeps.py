@@ -13,6 +13,7 @@ import fastdens as fd
 from fastdens import kernels
 from fastdens.distributions.niw import data_prior
 from fastdens.inference.gibbs import random_labels, stream_keys
+from fastdens.kernels.layout import Layout
 
 PAPER_STAGES, PAPER_SWEEPS = (16, 16, 64, 64), 400
 CLUSTERS = 6
@@ -51,16 +52,16 @@ def gaussian_clusters(
 
 def sweeper(problem: Problem, labels: Tensor | None = None, backend: str = "auto") -> Callable[..., GibbsSweeps]:
     """A function that goes on by some sweeps of every model, from the given labels or from random ones."""
-    ranges = torch.stack([problem.offsets[:-1], problem.offsets[1:]], 1)
-    prior = data_prior(problem.points, ranges, init_components=CLUSTERS)
-    keys = stream_keys(problem.points, ranges, 1, 0)
-    labels = random_labels(keys, ranges, CLUSTERS) if labels is None else labels
+    layout = Layout.from_offsets(problem.offsets, len(problem.points))
+    prior = data_prior(problem.points, layout, init_components=CLUSTERS)
+    keys = stream_keys(problem.points, layout, 1, 0)
+    labels = random_labels(keys, layout, CLUSTERS) if labels is None else labels
     state = {"labels": labels, "alpha": torch.ones(keys.shape, dtype=torch.float64, device=labels.device), "sweep": 1}
 
     def go_on(n_sweeps: int, thin: int | None = None) -> GibbsSweeps:
         done = kernels.gibbs_sweep(
             problem.points,
-            ranges,
+            layout,
             state["labels"],
             state["alpha"],
             keys,

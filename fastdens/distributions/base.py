@@ -45,7 +45,7 @@ class BatchedDensity(ABC):
 
     @abstractmethod
     def own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each (sorted) row under its own model, [N], of a batch that is known to fit, dtype included."""
+        """Log-density of each (sorted) row under its own model, [N]; the batch is known to fit, dtype included."""
 
     @abstractmethod
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -103,8 +103,9 @@ class BatchedDensity(ABC):
     def relative_entropy(
         self, batch: RaggedBatch, n_samples: int = 100_000, generator: torch.Generator | None = None
     ) -> MonteCarloEstimate:
-        """KL from every model to the Gaussian of its points' means and variances, [M]:
-        :func:`fastdens.distributions.divergences.relative_entropy`.
+        """KL from every model to the Gaussian of its points' means and variances, [M].
+
+        See :func:`fastdens.distributions.divergences.relative_entropy`.
         """
         return divergences.relative_entropy(self, batch, n_samples, generator)
 

@@ -1,4 +1,4 @@
-"""The posterior predictive density of Dirichlet-process mixtures from kept draws of their labels (Neal 2000, section 2)."""
+"""The posterior predictive density of Dirichlet-process mixtures, from kept draws of their labels."""
 
 from __future__ import annotations
 

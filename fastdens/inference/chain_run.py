@@ -1,4 +1,4 @@
-"""Sampling that can be interrupted: the state of the chains with the draws kept so far, in memory or in a checkpoint."""
+"""Sampling that can be interrupted: the state of the chains and the draws kept so far, in memory or in a file."""
 
 from __future__ import annotations
 

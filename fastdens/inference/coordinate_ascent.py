@@ -1,9 +1,9 @@
-"""Coordinate ascent on a lower bound of the log-likelihood, in many models at once: the loop of EM and of variational
-inference (Neal & Hinton, A view of the EM algorithm that justifies incremental, sparse, and other variants, 1998).
+"""Coordinate ascent on a lower bound in many models at once: the loop of EM and of variational inference.
 
-An algorithm is a problem (what stays the same), a state, and two pure functions: ``expectation(problem, state)``
-returns sums over the points, ``maximization(problem, sums)`` the next state and an info about the step. They are apart
-so that the loop can free the matrices of one before the other makes its own.
+An algorithm is a problem (the data and options), a state, and the two halves of a step, which are pure functions:
+``expectation(problem, state)`` returns sums over the points, ``maximization(problem, sums)`` the next state and an info
+about the step. The loop frees the matrices of one half before the other makes its own (Neal & Hinton, A view of the EM
+algorithm that justifies incremental, sparse, and other variants, 1998).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Info(Protocol):
 
     @property
     def lower_bound(self) -> Tensor:
-        """float64 [A], before the step; minus infinity at the start."""
+        """The bound before the step, float64 [A]; minus infinity at the start."""
 
     @property
     def bad(self) -> Tensor:
-        """bool [A]: the model has lost a positive definite covariance and stops."""
+        """True for a model that has lost a positive definite covariance, bool [A]; it stops."""
 
 
-P = TypeVar("P", bound=Problem)
-S = TypeVar("S", bound=tuple[Tensor, ...])
-I = TypeVar("I", bound=Any)
+ProblemT = TypeVar("ProblemT", bound=Problem)
+StateT = TypeVar("StateT", bound=tuple[Tensor, ...])
+InfoT = TypeVar("InfoT", bound=Any)
 Sums = TypeVar("Sums")
 
 
-class Ascent(NamedTuple, Generic[S, I]):
+class Ascent(NamedTuple, Generic[StateT, InfoT]):
     """Where the ascent of M models has ended: the state and info of each model's last step.
 
     Attributes
@@ -52,12 +52,12 @@ class Ascent(NamedTuple, Generic[S, I]):
         bool [M].
     """
 
-    state: S
-    info: I
+    state: StateT
+    info: InfoT
     n_iter: Tensor
     converged: Tensor
 
-    def select(self, models: Tensor) -> Ascent[S, I]:
+    def select(self, models: Tensor) -> Ascent[StateT, InfoT]:
         """Some of the models, by index or mask."""
         return Ascent(
             select(self.state, models), select(self.info, models), self.n_iter[models], self.converged[models]
@@ -65,14 +65,14 @@ class Ascent(NamedTuple, Generic[S, I]):
 
 
 def coordinate_ascent(
-    problem: P,
-    init: Callable[[P], tuple[S, I]],
-    expectation: Callable[[P, S], Sums],
-    maximization: Callable[[P, Sums], tuple[S, I]],
+    problem: ProblemT,
+    init: Callable[[ProblemT], tuple[StateT, InfoT]],
+    expectation: Callable[[ProblemT, StateT], Sums],
+    maximization: Callable[[ProblemT, Sums], tuple[StateT, InfoT]],
     *,
     tol: float,
     max_iter: int,
-) -> Ascent[S, I]:
+) -> Ascent[StateT, InfoT]:
     """Iterate until each model's lower bound changes by less than ``tol``.
 
     A model that has converged, or turned bad, leaves the work; the others go on.
@@ -92,7 +92,7 @@ def coordinate_ascent(
     n_iter = torch.zeros(n_models, dtype=torch.int64, device=device)
     converged = torch.zeros(n_models, dtype=torch.bool, device=device)
     active = torch.arange(n_models, device=device)
-    finished: list[tuple[Tensor, S, I]] = []
+    finished: list[tuple[Tensor, StateT, InfoT]] = []
     for iteration in range(1, max_iter + 1):
         previous = info.lower_bound
         # The matrices of one half step are freed before the next makes its own: memory peaks here.
@@ -120,12 +120,12 @@ def coordinate_ascent(
     return Ascent(_join(states, order), _join(infos, order), n_iter, converged)
 
 
-def select(values: S, models: Tensor) -> S:
+def select(values: StateT, models: Tensor) -> StateT:
     """The values of some of the models, by index or mask, of a NamedTuple of tensors [A, ...]."""
     return type(values)(*(value[models] for value in values))
 
 
-def _join(parts: tuple[S, ...], order: Tensor) -> S:
+def _join(parts: tuple[StateT, ...], order: Tensor) -> StateT:
     """All parts as one, reordered by ``order``."""
     if len(parts) == 1:
         return parts[0]

@@ -15,8 +15,10 @@ from fastdens.kernels.seeding import random_responsibilities
 
 
 class EMState(NamedTuple):
-    """What an E step reads: weights [A, K], means [A, K, D] and factors of the precisions, ``precision = U U'``, in the
-    shapes of :class:`fastdens.GaussianMixtures`.
+    """The parameters that an E step reads.
+
+    Weights [A, K], means [A, K, D] and factors of the precisions, ``precision = U U'``, in the shapes of
+    :class:`fastdens.GaussianMixtures`.
     """
 
     weights: Tensor
@@ -25,8 +27,10 @@ class EMState(NamedTuple):
 
 
 class EMInfo(NamedTuple):
-    """Mean log-likelihood per point at the E step before, float64 [A]; the covariances of the new state; and ``bad``,
-    bool [A], for models with a covariance that has no Cholesky factor.
+    """About a step of A models.
+
+    The mean log-likelihood per point at its E step, float64 [A]; the covariances of the new state; and ``bad``, bool
+    [A], True for a model with a covariance that has no Cholesky factor.
     """
 
     lower_bound: Tensor
@@ -61,9 +65,7 @@ class EMProblem:
 
 @dataclass(frozen=True)
 class Start:
-    """How EM starts: K components by ``init_params`` and a seed, in place of which weights, means or precisions of all
-    models may be given.
-    """
+    """How EM starts: K components by ``init_params`` and a seed, unless weights, means or precisions are given."""
 
     n_components: int
     init_params: str
@@ -108,7 +110,7 @@ def expectation(problem: EMProblem, state: EMState) -> kernels.EMStatistics:
 
 
 def maximization(problem: EMProblem, sums: kernels.EMStatistics) -> tuple[EMState, EMInfo]:
-    """M step: weights, means and covariances from sums, whose scatter is overwritten (Bishop 2006, eqs. 9.24 to 9.27)."""
+    """M step: parameters from sums, whose scatter is overwritten (Bishop 2006, eqs. 9.24 to 9.27)."""
     covariances = covariances_from_scatter(sums.scatter, sums.nk, problem)
     factors, bad = kernels.precision_cholesky(
         covariances, covariance_type=problem.covariance_type, backend=problem.backend

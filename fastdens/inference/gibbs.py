@@ -1,8 +1,8 @@
-"""Collapsed Gibbs sampling for a batch of Dirichlet-process Gaussian mixtures (Neal, Markov chain sampling methods for
-Dirichlet process mixture models, JCGS 9, 2000, algorithm 3).
+"""Collapsed Gibbs sampling for a batch of Dirichlet-process Gaussian mixtures.
 
-The state of a chain is its labels and its alpha; everything else follows from them and the points. ``step`` is pure:
-a state that was stored, in memory or in a file, continues as if nothing had happened.
+Algorithm 3 of Neal, Markov chain sampling methods for Dirichlet process mixture models, JCGS 9, 2000. The state of a
+chain is its labels and its alpha; everything else follows from them and the points. ``step`` is pure: a state that was
+stored, in memory or in a file, continues as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ class ChainState(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """S draws of C chains of M models: labels int32 [S, C, N] of the (sorted) rows; alpha and the log-joint float64 and
-    the number of components int32 [M, C, S].
+    """S draws of C chains of M models.
+
+    Labels of the (sorted) rows int32 [S, C, N]; alpha and the log-joint float64, and the number of components int32,
+    [M, C, S].
     """
 
     labels: Tensor

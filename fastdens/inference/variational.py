@@ -58,8 +58,10 @@ class VariationalState(NamedTuple):
 
 
 class VariationalInfo(NamedTuple):
-    """The evidence lower bound up to a constant of model and prior, float64 [A]; the covariances [A, T, D, D] of the new
-    state; and ``bad`` of the state.
+    """About a step of A models.
+
+    The evidence lower bound up to a constant of model and prior, float64 [A]; the covariances of the new state,
+    [A, T, D, D]; and its ``bad``.
     """
 
     lower_bound: Tensor
@@ -146,8 +148,9 @@ def responsibilities(problem: VariationalProblem, state: VariationalState) -> Te
 
 
 def maximization(problem: VariationalProblem, sums: VariationalSums) -> tuple[VariationalState, VariationalInfo]:
-    """M step: sticks, components and alpha from sums, whose scatter is overwritten (Bishop 2006, eqs. 10.60 to 10.63;
-    Blei & Jordan 2006, section 3).
+    """M step: sticks, components and alpha from sums, whose scatter is overwritten.
+
+    Bishop 2006, eqs. 10.60 to 10.63; Blei & Jordan 2006, section 3.
     """
     nk = sums.statistics.nk.double()
     components = posterior(problem.prior, *sums.statistics)
@@ -258,8 +261,9 @@ def _gamma_arguments(degrees_of_freedom: Tensor, n_features: int) -> Tensor:
 
 
 def _update_alpha(state: VariationalState, shape: float, rate: float) -> tuple[VariationalState, Tensor]:
-    """The state with ``q(alpha) = Gamma(shape + T, rate - sum_k E[log(1 - v_k)])``, the optimum, and what alpha
-    adds to the lower bound (Blei & Jordan 2006; they have T - 1 random sticks).
+    """The state with the optimal q(alpha), and its part of the lower bound.
+
+    ``q(alpha) = Gamma(shape + T, rate - sum_k E[log(1 - v_k)])`` (Blei & Jordan 2006; they have T - 1 random sticks).
     """
     a, b = state.stick_a, state.stick_b
     sum_log_left = (torch.digamma(b) - torch.digamma(a + b)).sum(1)

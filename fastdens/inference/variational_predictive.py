@@ -1,4 +1,4 @@
-"""The predictive density of Dirichlet-process mixtures under their variational posterior (Bishop 2006, section 10.2.3)."""
+"""The predictive density of Dirichlet-process mixtures under their variational posterior."""
 
 from __future__ import annotations
 
