@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels.gibbs.gibbs_sweep import GibbsSweeps
+from fastdens.kernels.layout import Layout
 from torch import Tensor
 
 import fastdens as fd
 from fastdens import kernels
 from fastdens.distributions.niw import data_prior
 from fastdens.inference.gibbs import random_labels, stream_keys
-from fastdens.kernels.layout import Layout
 
 PAPER_STAGES, PAPER_SWEEPS = (16, 16, 64, 64), 400
 CLUSTERS = 6

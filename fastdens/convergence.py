@@ -63,7 +63,7 @@ def effective_sample_size(draws: ArrayLike | Tensor) -> Tensor:
     Parameters
     ----------
     draws : array or Tensor
-        [..., C, S]: C chains of S draws for each index of the leading axes.
+        [..., C, S], as for :func:`split_rhat`.
 
     Returns
     -------

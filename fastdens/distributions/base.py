@@ -26,18 +26,23 @@ class BatchedDensity(ABC):
 
     @property
     @abstractmethod
+    def _locations(self) -> Tensor:
+        """Locations of components, [..., D]."""
+
+    @property
     def n_features(self) -> int:
         """Number of dimensions D."""
+        return self._locations.shape[-1]
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
         """Device of the parameters, hence of points and draws."""
+        return self._locations.device
 
     @property
-    @abstractmethod
     def dtype(self) -> torch.dtype:
         """Dtype of the parameters, hence of log-densities and draws."""
+        return self._locations.dtype
 
     @abstractmethod
     def _log_prob(self, points: Tensor) -> Tensor:

@@ -44,19 +44,8 @@ class GaussianMixtureDensity(BatchedDensity):
         return self.means.shape[0]
 
     @property
-    def n_features(self) -> int:
-        """Number of dimensions D."""
-        return self.means.shape[-1]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return self.means.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the parameters."""
-        return self.means.dtype
+    def _locations(self) -> Tensor:
+        return self.means
 
     @property
     def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -96,19 +96,8 @@ class StudentTMixtureDensity(BatchedDensity):
         return len(self.offsets) - 1
 
     @property
-    def n_features(self) -> int:
-        """Number of dimensions D."""
-        return self.locations.shape[-1]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return self.locations.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the parameters."""
-        return self.locations.dtype
+    def _locations(self) -> Tensor:
+        return self.locations
 
     def _log_prob(self, points: Tensor) -> Tensor:
         return self._student_t_log_prob(points, None)

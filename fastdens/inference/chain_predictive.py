@@ -49,14 +49,13 @@ class FittedChains(FittedModels):
             Layout.from_ranges(self.batch.ranges[models] - start, len(points)),
             self.draws.select(models, slice(start, stop)),
             self.prior.select(models),
-            weighting=options.weighting,
-            **options.kernel_options,
+            options,
         )
 
     def leave_one_out(self, options: PredictiveOptions) -> Tensor:
         """:func:`leave_one_out` of the (sorted) rows of ``batch``."""
         batch = self.batch
-        return leave_one_out(batch.points, batch.layout, self.draws, self.prior, **options.kernel_options)
+        return leave_one_out(batch.points, batch.layout, self.draws, self.prior, options)
 
 
 def posterior_predictive(
@@ -64,10 +63,7 @@ def posterior_predictive(
     layout: Layout,
     draws: Draws,
     prior: NormalInverseWishart,
-    *,
-    weighting: str = "exact",
-    backend: str = "auto",
-    matmul_precision: str = "ieee",
+    options: PredictiveOptions,
 ) -> StudentTMixtureDensity:
     """The predictive density of a new point, averaged over all kept draws.
 
@@ -78,11 +74,10 @@ def posterior_predictive(
     layout : Layout
     draws : Draws
     prior : NormalInverseWishart
-    weighting : {"exact", "published"}
-        "exact" weights the Student-t of cluster k by n_k / (alpha + n) and that of the prior by alpha / (alpha + n).
-        "published" weights clusters in proportion to alpha + n_k and leaves the prior out, as the published code does.
-    backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
+    options : PredictiveOptions
+        The weighting "exact" gives the Student-t of cluster k the weight n_k / (alpha + n) and that of the prior
+        alpha / (alpha + n); "published" weights clusters in proportion to alpha + n_k and leaves the prior out, as the
+        published code does. The dtype is that of the points.
 
     Returns
     -------
@@ -109,10 +104,10 @@ def posterior_predictive(
                 prior.mean,
                 prior.scale_diagonal,
                 prior.kappa,
-                backend=backend,
+                backend=options.backend,
             )
             used, n, alpha = own.counts > 0, own.counts.double(), draws.alpha[:, c, s, None]
-            if weighting == "exact":
+            if options.weighting == "exact":
                 log_weights = (n / (alpha + sizes)).log()
             else:
                 n_clusters = used.sum(1, keepdim=True)
@@ -128,7 +123,7 @@ def posterior_predictive(
                     dtype=points.dtype,
                 )
             )
-    if weighting == "exact":
+    if options.weighting == "exact":
         mass = (draws.alpha / (draws.alpha + sizes[:, None])).mean((1, 2))
         models.append(torch.arange(n_models, device=points.device))
         parts.append(prior_predictive(prior, mass.log(), dtype=points.dtype))
@@ -139,7 +134,7 @@ def posterior_predictive(
     del parts
     components = StudentTComponents(*(column[order] for column in columns))
     return StudentTMixtureDensity.from_components(
-        torch.bincount(model, minlength=n_models), [components], backend=backend, matmul_precision=matmul_precision
+        torch.bincount(model, minlength=n_models), [components], **options.kernel_options
     )
 
 
@@ -148,9 +143,7 @@ def leave_one_out(
     layout: Layout,
     draws: Draws,
     prior: NormalInverseWishart,
-    *,
-    backend: str = "auto",
-    matmul_precision: str = "ieee",
+    options: PredictiveOptions,
 ) -> Tensor:
     """Log predictive density of each point, left out of its own cluster in every kept draw.
 
@@ -159,7 +152,7 @@ def leave_one_out(
 
     Parameters
     ----------
-    points, layout, draws, prior, backend, matmul_precision
+    points, layout, draws, prior, options
         As for :func:`posterior_predictive`.
 
     Returns
@@ -181,9 +174,7 @@ def leave_one_out(
     rows = torch.arange(len(points), device=points.device)
 
     def log_t(components: StudentTComponents) -> Tensor:
-        return kernels.student_t_log_prob(
-            x, offsets, *components, layout=layout, backend=backend, matmul_precision=matmul_precision
-        )
+        return kernels.student_t_log_prob(x, offsets, *components, layout=layout, **options.kernel_options)
 
     flat = x.new_zeros(n_models)
     of_prior = log_t(prior_predictive(centred, flat, dtype=dtype))
@@ -192,7 +183,7 @@ def leave_one_out(
         for c in range(n_chains):
             label = draws.labels[s, c].long()
             own = kernels.niw_posterior(
-                x, layout, label, n_slots, centred.mean, prior.scale_diagonal, prior.kappa, backend=backend
+                x, layout, label, n_slots, centred.mean, prior.scale_diagonal, prior.kappa, backend=options.backend
             )
             n = own.counts.double()
             kappa, nu = prior.kappa + n, prior.nu + n

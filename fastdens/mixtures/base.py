@@ -75,6 +75,10 @@ class BaseMixtures(ABC):
         super().__init_subclass__(**options)
         cls._estimators[cls.__name__] = cls
 
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of the constructor, its ``locals()``, in attributes of their names."""
+        vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
+
     @abstractmethod
     def _find_failures(self, batch: RaggedBatch) -> Failures:
         """Models that cannot be fitted, and why."""
@@ -146,7 +150,8 @@ class BaseMixtures(ABC):
         """
         self._check_fitted()
         tensors, metadata = self._fitted_tensors()
-        parameters = {name: to_jsonable(getattr(self, name)) for name in self._saved_parameters()}
+        saved = [name for name in self._parameter_names() if name not in self._array_parameters]
+        parameters = {name: to_jsonable(getattr(self, name)) for name in saved}
         metadata |= {
             "estimator": type(self).__name__,
             "parameters": parameters,
@@ -168,9 +173,9 @@ class BaseMixtures(ABC):
         estimator._set_fitted_tensors(tensors, metadata)
         return estimator
 
-    def _saved_parameters(self) -> list[str]:
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return [name for name in names if name not in self._array_parameters]
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return list(inspect.signature(cls.__init__).parameters)[1:]
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fit to one safetensors file with a JSON header; :func:`fastdens.load` reads it.

@@ -43,7 +43,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         "alpha_prior": _shape_and_rate,
     }
 
-    method: ClassVar[str]
+    method: str
     init_components: int
     kappa0: float
     nu0: float | None

@@ -129,7 +129,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     torch.Size([10, 1, 5])
     """
 
-    method = "gibbs"
+    method: str = "gibbs"
     _parameter_constraints: ClassVar = {
         "n_sweeps": integer(1),
         "burn_in": integer(0),
@@ -141,6 +141,12 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         **BaseDirichletProcessMixtures._parameter_constraints,
     }
     _array_parameters = ("labels_init", "resp_init")
+
+    n_sweeps: int
+    burn_in: int
+    thin: int
+    n_chains: int
+    progress: bool
 
     log_joint_: Tensor
     sampled_labels_: Tensor
@@ -187,26 +193,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         dtype: torch.dtype | None = None,
         matmul_precision: str = "ieee",
     ) -> None:
-        self.n_sweeps = n_sweeps
-        self.burn_in = burn_in
-        self.thin = thin
-        self.n_chains = n_chains
-        self.init_components = init_components
-        self.kappa0 = kappa0
-        self.nu0 = nu0
-        self.alpha_prior = alpha_prior
-        self.alpha = alpha
-        self.random_state = random_state
-        self.backend = backend
-        self.progress = progress
-        self.on_error = on_error
-        self.labels_init = labels_init
-        self.resp_init = resp_init
-        self.truncation = truncation
-        self.max_iter = max_iter
-        self.tol = tol
-        self.dtype = dtype
-        self.matmul_precision = matmul_precision
+        self._keep(locals())
 
     # Of the constructor, which __new__ would hide.
     __signature__: ClassVar = inspect.Signature(list(inspect.signature(__init__).parameters.values())[1:])

@@ -115,6 +115,14 @@ class GaussianMixtures(BaseMixtures):
     }
     _array_parameters = ("weights_init", "means_init", "precisions_init")
 
+    n_components: int
+    covariance_type: str
+    tol: float
+    reg_covar: float
+    max_iter: int
+    n_init: int
+    init_params: str
+
     weights_: Tensor
     means_: Tensor
     covariances_: Tensor
@@ -142,21 +150,7 @@ class GaussianMixtures(BaseMixtures):
         dtype: torch.dtype | None = None,
         matmul_precision: str = "ieee",
     ) -> None:
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.random_state = random_state
-        self.backend = backend
-        self.on_error = on_error
-        self.dtype = dtype
-        self.matmul_precision = matmul_precision
+        self._keep(locals())
 
     def __repr__(self) -> str:
         return f"GaussianMixtures(n_components={self.n_components}, covariance_type={self.covariance_type!r})"

@@ -54,31 +54,18 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         Components T of the variational posterior.
     max_iter, tol : int, float
         Iterations at most; a model has converged when its lower bound changes by less than ``tol``.
-    init_components : int
-        The divisor K0 of the prior's scale.
-    kappa0 : float
-        How many points the prior mean is worth.
-    nu0 : float, optional
-        Degrees of freedom of the prior, greater than D - 1; D + 2 by default.
-    alpha_prior : (float, float)
-        Shape and rate of the gamma prior of alpha.
-    alpha : float, optional
-        Keep alpha at this value.
-    random_state : int
-        Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
-    backend : {"auto", "triton", "cpu", "reference"}
-        "auto" is triton on a GPU and cpu on a CPU.
-    on_error : {"raise", "skip"}
-        "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
-        those in ``failed_`` and ``failures_``; their floating-point attributes are NaN, their labels -1.
+    kappa0, nu0, init_components, alpha_prior, alpha
+        The prior, as for :class:`~fastdens.DirichletProcessMixtures`; ``init_components`` divides its scale.
     labels_init : array or Tensor, optional
         Integers [N], in the caller's row order: the component of each point at the start.
     resp_init : array or Tensor, optional
         Responsibilities [N, T] at the start, in the caller's row order.
+    random_state : int
+        Seed of the k-means++ start where neither is given.
     dtype : torch.dtype, optional
         Compute in float32 or float64; by default in the dtype of the points.
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
-        Of the matrix products of the Triton kernels in float32.
+    backend, matmul_precision, on_error
+        As for :class:`~fastdens.DirichletProcessMixtures`.
 
     Attributes
     ----------
@@ -114,7 +101,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
     torch.Size([10, 5, 8])
     """
 
-    method = "vb"
+    method: str = "vb"
     _parameter_constraints: ClassVar = {
         "truncation": integer(1),
         "max_iter": integer(1),
@@ -122,6 +109,11 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         **BaseDirichletProcessMixtures._parameter_constraints,
     }
     _array_parameters = ("labels_init", "resp_init")
+
+    truncation: int
+    max_iter: int
+    tol: float
+    resp_init: ArrayLike | Tensor | None
 
     weights_: Tensor
     means_: Tensor
@@ -140,34 +132,20 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         truncation: int = 20,
         max_iter: int = 500,
         tol: float = 1e-3,
-        init_components: int = 6,
         kappa0: float = 0.01,
         nu0: float | None = None,
+        init_components: int = 6,
         alpha_prior: tuple[float, float] = (1.0, 1.0),
         alpha: float | None = None,
-        random_state: int = 0,
-        backend: str = "auto",
-        on_error: str = "raise",
         labels_init: ArrayLike | Tensor | None = None,
         resp_init: ArrayLike | Tensor | None = None,
+        random_state: int = 0,
+        backend: str = "auto",
         dtype: torch.dtype | None = None,
         matmul_precision: str = "ieee",
+        on_error: str = "raise",
     ) -> None:
-        self.truncation = truncation
-        self.max_iter = max_iter
-        self.tol = tol
-        self.init_components = init_components
-        self.kappa0 = kappa0
-        self.nu0 = nu0
-        self.alpha_prior = alpha_prior
-        self.alpha = alpha
-        self.random_state = random_state
-        self.backend = backend
-        self.on_error = on_error
-        self.labels_init = labels_init
-        self.resp_init = resp_init
-        self.dtype = dtype
-        self.matmul_precision = matmul_precision
+        self._keep(locals())
 
     def fit(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fastdens.kernels.layout import Layout
 
 from fastdens.distributions.niw import data_prior
-from fastdens.kernels.layout import Layout
 
 
 def ragged(rng, sizes, d, shift=0.0):

@@ -12,6 +12,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import torch
+from fastdens.kernels.layout import Layout
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import BayesianGaussianMixture
@@ -20,7 +21,6 @@ from fastdens import kernels
 from fastdens.distributions.niw import NormalInverseWishart, data_prior
 from fastdens.inference.variational import VariationalProblem, expected_log_weights, variational_inference
 from fastdens.inference.variational_predictive import predictive
-from fastdens.kernels.layout import Layout
 from tests.problems import relative_error
 
 

@@ -14,11 +14,11 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
+from fastdens.kernels.layout import Layout
 from sklearn.mixture import BayesianGaussianMixture
 
 import fastdens as fd
 from fastdens.inference.gibbs import stream_keys
-from fastdens.kernels.layout import Layout
 from tests.kernels.test_gibbs_sweep import CERTAIN, Data, chi_square_pvalue, exact_posterior
 
 CPU = pytest.param("cpu", "cpu", id="cpu")
