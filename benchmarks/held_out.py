@@ -76,7 +76,7 @@ def fastdens_densities(batch: fd.RaggedBatch, options: argparse.Namespace) -> tu
     def of_class(c: int) -> LogProbs:
         return {
             "fastdens": lambda x: dp.log_prob(x)[:, c],
-            "fastdens, published weights": lambda x: dp.log_prob(x, weights="published")[:, c],
+            "fastdens, published weights": lambda x: dp.log_prob(x, weighting="published")[:, c],
         }
 
     return [of_class(c) for c in range(batch.n_models)], dp.n_components_.double().mean((1, 2)).tolist()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels.gibbs.gibbs_sweep import GibbsSweeps
+from fastdens.kernels.layout import Layout
 from torch import Tensor
 
 import fastdens as fd
@@ -51,16 +52,16 @@ def gaussian_clusters(
 
 def sweeper(problem: Problem, labels: Tensor | None = None, backend: str = "auto") -> Callable[..., GibbsSweeps]:
     """A function that goes on by some sweeps of every model, from the given labels or from random ones."""
-    ranges = torch.stack([problem.offsets[:-1], problem.offsets[1:]], 1)
-    prior = data_prior(problem.points, ranges, init_components=CLUSTERS)
-    keys = stream_keys(problem.points, ranges, 1, 0)
-    labels = random_labels(keys, ranges, CLUSTERS) if labels is None else labels
+    layout = Layout.from_offsets(problem.offsets, len(problem.points))
+    prior = data_prior(problem.points, layout, init_components=CLUSTERS)
+    keys = stream_keys(problem.points, layout, 1, 0)
+    labels = random_labels(keys, layout, CLUSTERS) if labels is None else labels
     state = {"labels": labels, "alpha": torch.ones(keys.shape, dtype=torch.float64, device=labels.device), "sweep": 1}
 
     def go_on(n_sweeps: int, thin: int | None = None) -> GibbsSweeps:
         done = kernels.gibbs_sweep(
             problem.points,
-            ranges,
+            layout,
             state["labels"],
             state["alpha"],
             keys,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdens.io.arrays import NpyStream, join_safetensors, map_npy, map_safetensors
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.kernels.options import suggest
 from fastdens.progress import progress_bar
 
@@ -82,7 +82,7 @@ def extract(
         ``.safetensors``, else to a folder with one ``.npy`` a layer, ``labels.npy`` and ``layers.json``. The name
         appears when everything is written.
     overwrite : bool
-        Replace what ``path`` names.
+        Replace whatever has the name ``path``.
     device : torch.device or str, optional
         Where the inputs are moved; by default where the model's parameters are.
     progress : bool
@@ -110,16 +110,16 @@ def extract(
     with progress_bar("Activations", total, shown=progress) as advance:
         if path is None:
             return _collect(batches, advance)
-        place = Path(path)
-        with written_whole(place, overwrite=overwrite) as partial:
-            if place.suffix == ".safetensors":
-                with tempfile.TemporaryDirectory(dir=place.parent, prefix=".", suffix=".partial") as folder:
+        path = Path(path)
+        with atomic_write(path, overwrite=overwrite) as partial:
+            if path.suffix == ".safetensors":
+                with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".partial") as folder:
                     join_safetensors(partial, _stream(batches, Path(folder), advance))
             else:
                 partial.mkdir()
                 _stream(batches, partial, advance)
                 (partial / "layers.json").write_text(json.dumps(list(modules), indent=1))
-    return load(place)
+    return load(path)
 
 
 def load(path: str | os.PathLike[str]) -> Activations:
@@ -139,32 +139,32 @@ def load(path: str | os.PathLike[str]) -> Activations:
     ValueError
         If a file is damaged, or the arrays do not have one row an example.
     """
-    place = Path(path)
-    if place.is_file():
-        arrays = map_safetensors(place)
-    elif place.is_dir() and any(place.glob("*.npy")):
-        arrays = {unquote(file.stem): map_npy(file) for file in sorted(place.glob("*.npy"), key=_natural)}
+    path = Path(path)
+    if path.is_file():
+        arrays = map_safetensors(path)
+    elif path.is_dir() and any(path.glob("*.npy")):
+        arrays = {unquote(file.stem): map_npy(file) for file in sorted(path.glob("*.npy"), key=_natural)}
     else:
         raise FileNotFoundError(
-            f"{place} holds no activations: pass a .safetensors file, or a folder with one .npy file a layer."
+            f"{path} holds no activations: pass a .safetensors file, or a folder with one .npy file a layer."
         )
     labels = arrays.pop(_LABELS, None)
-    if (place / "layers.json").is_file():
-        order = json.loads((place / "layers.json").read_text())
+    if (path / "layers.json").is_file():
+        order = json.loads((path / "layers.json").read_text())
         missing = [name for name in order if name not in arrays]
         if missing:
-            raise ValueError(f"{place} lacks the layer {missing[0]!r} that its layers.json names: extract it again.")
+            raise ValueError(f"{path} lacks the layer {missing[0]!r} that its layers.json names: extract it again.")
         arrays = {name: arrays[name] for name in order}
     n_examples = len(next(iter(arrays.values()))) if arrays else 0
     for name, array in arrays.items():
         if array.ndim != 2 or len(array) != n_examples:
             raise ValueError(
-                f"layer {name!r} in {place} has shape {tuple(array.shape)}, but activations are [{n_examples}, D], one "
+                f"layer {name!r} in {path} has shape {tuple(array.shape)}, but activations are [{n_examples}, D], one "
                 "row an example as in the first layer."
             )
     if labels is not None and (labels.shape != (n_examples,) or labels.is_floating_point()):
         raise ValueError(
-            f"the labels in {place} are {labels.dtype} of shape {tuple(labels.shape)}, but there are {n_examples} "
+            f"the labels in {path} are {labels.dtype} of shape {tuple(labels.shape)}, but there are {n_examples} "
             "examples: give one integer for each."
         )
     return Activations(arrays, labels)

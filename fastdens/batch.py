@@ -1,15 +1,18 @@
-"""The data of many models in one tensor: points sorted by model, and the way back to the caller's rows."""
+"""Points of many models in one tensor, sorted by model, with the index back to the caller's rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from fastdens.kernels.layout import Layout
 
 
 def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
@@ -185,10 +188,15 @@ class RaggedBatch:
         """int64 [M], points of each model."""
         return self.offsets.diff()
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The rows of each model, as operations of :mod:`fastdens.kernels` take them; made once."""
+        return Layout.from_offsets(self.offsets, len(self.points))
+
     @property
     def ranges(self) -> Tensor:
         """int64 [M, 2], first row and one past the last row of each model."""
-        return torch.stack([self.offsets[:-1], self.offsets[1:]], 1)
+        return self.layout.ranges
 
     @property
     def model_of_row(self) -> Tensor:
@@ -199,6 +207,13 @@ class RaggedBatch:
         """The name of a model in messages."""
         layer = "" if self.layer is None else f", layer {self.layer!r}"
         return f"model {model} (class {self.labels[model]}{layer})"
+
+    def select(self, models: Tensor) -> RaggedBatch:
+        """Some of the models, int64 [A] in ascending order; ``index`` still counts all rows of the caller."""
+        offsets = torch.cat([self.offsets.new_zeros(1), self.sizes[models].cumsum(0)])
+        rows = torch.isin(self.model_of_row, models)
+        labels = tuple(self.labels[m] for m in models.tolist())
+        return RaggedBatch(self.points[rows], offsets, self.index[rows], labels, self.layer)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
         """The batch on another device or in another floating-point type."""

@@ -1,4 +1,4 @@
-"""Convergence of Markov chains: split R-hat, effective sample size, and the hand-over to ArviZ."""
+"""Convergence of Markov chains: split R-hat, effective sample size, and draws for ArviZ."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.errors import check_integer
+from fastdens.f_distribution import f_survival, f_upper_quantile
+from fastdens.kernels.optional import require
 
 # With four draws a half chain has two, the fewest that have a variance.
 _FEWEST_DRAWS = 4
@@ -61,7 +63,7 @@ def effective_sample_size(draws: ArrayLike | Tensor) -> Tensor:
     Parameters
     ----------
     draws : array or Tensor
-        [..., C, S]: C chains of S draws for each index of the leading axes.
+        [..., C, S], as for :func:`split_rhat`.
 
     Returns
     -------
@@ -114,9 +116,9 @@ def rhat_threshold(n_chains: int, n_draws: int) -> float:
     if n_draws < _FEWEST_DRAWS:
         return math.nan
     between, within = m - 1, m * (n - 1)
-    if _f_survival(n * _CUSTOMARY_THRESHOLD**2 - (n - 1), between, within) <= _FALSE_ALARM_PROBABILITY:
+    if f_survival(n * _CUSTOMARY_THRESHOLD**2 - (n - 1), between, within) <= _FALSE_ALARM_PROBABILITY:
         return _CUSTOMARY_THRESHOLD
-    return math.sqrt((n - 1 + _f_upper_quantile(_FALSE_ALARM_PROBABILITY, between, within)) / n)
+    return math.sqrt((n - 1 + f_upper_quantile(_FALSE_ALARM_PROBABILITY, between, within)) / n)
 
 
 def to_arviz(draws: Mapping[str, Tensor], model_names: Sequence[str]) -> Any:
@@ -141,10 +143,7 @@ def to_arviz(draws: Mapping[str, Tensor], model_names: Sequence[str]) -> Any:
     ValueError
         If ``draws`` is empty or its tensors are not [M, C, S] of one shape.
     """
-    try:
-        import arviz
-    except ImportError:
-        raise ImportError("to_arviz needs arviz, not installed: pip install 'fastdens[diagnostics]'.") from None
+    arviz = require("arviz", "to_arviz", "diagnostics")
     names = list(model_names)
     shapes = {name: tuple(values.shape) for name, values in draws.items()}
     if not shapes:
@@ -240,49 +239,3 @@ def _autocovariance(x: Tensor) -> Tensor:
     size = 1 << (2 * n - 1).bit_length()
     spectrum = torch.fft.rfft(x - x.mean(-1, keepdim=True), size)
     return torch.fft.irfft(spectrum.abs().square(), size)[..., :n] / n
-
-
-def _f_survival(x: float, d1: float, d2: float) -> float:
-    """P(F > x) of the F distribution with d1 and d2 degrees of freedom, x > 0."""
-    total = d1 * x + d2
-    return _incomplete_beta(d2 / 2, d1 / 2, d2 / total, d1 * x / total)
-
-
-def _f_upper_quantile(probability: float, d1: float, d2: float) -> float:
-    """The x with P(F > x) = ``probability``, by bisection of log x."""
-    low, high = -1.0, 1.0
-    while _f_survival(math.exp(high), d1, d2) > probability:
-        high *= 2
-    while _f_survival(math.exp(low), d1, d2) < probability:
-        low *= 2
-    while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if _f_survival(math.exp(middle), d1, d2) > probability else (low, middle)
-    return math.exp(middle)
-
-
-def _incomplete_beta(a: float, b: float, x: float, y: float) -> float:
-    """Regularised incomplete beta function I_x(a, b), 0 < x < 1, y = 1 - x given apart to lose no digits.
-
-    A continued fraction, evaluated by Lentz's method as Thompson and Barnett modified it.
-
-    References
-    ----------
-    Press et al., Numerical Recipes, 3rd edition, 2007, section 6.4. DLMF 8.17.22.
-    """
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(b, a, y, x)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(y)) / a
-    tiny = 1e-300
-    numerator, denominator = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
-    fraction, change, k = denominator, 0.0, 0
-    while abs(change - 1) > 1e-15:
-        k += 1
-        even = k * (b - k) * x / ((a + 2 * k - 1) * (a + 2 * k))
-        odd = -(a + k) * (a + b + k) * x / ((a + 2 * k) * (a + 2 * k + 1))
-        change = 1.0
-        for coefficient in (even, odd):
-            numerator = 1 + coefficient / numerator or tiny
-            denominator = 1 / (1 + coefficient * denominator or tiny)
-            change *= numerator * denominator
-        fraction *= change
-    return front * fraction

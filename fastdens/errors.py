@@ -1,4 +1,4 @@
-"""Checks that estimators share: constructor parameters, the points of a batch, and how a bad model is reported."""
+"""Errors and warnings of the library, and checks of arguments that raise them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ class ModelError(ValueError):
 
     Attributes
     ----------
-    failed : dict of int to str
+    failures : dict of int to str
         Why, for each model that failed.
     """
 
-    def __init__(self, message: str, failed: dict[int, str]) -> None:
+    def __init__(self, message: str, failures: dict[int, str]) -> None:
         super().__init__(message)
-        self.failed = failed
+        self.failures = failures
+
+
+class NotFittedError(ValueError, AttributeError):
+    """An estimator is asked for something that it knows only after ``fit``."""
+
+    def __init__(self, estimator: object, call: str) -> None:
+        super().__init__(f"this {type(estimator).__name__} is not fitted: call {call} first.")
 
 
 class ConvergenceWarning(UserWarning):
-    """Some models stopped at ``max_iter`` before they converged."""
+    """Some models stopped before they converged."""
 
 
 def check_integer(name: str, value: object, minimum: int) -> int:
@@ -35,10 +42,17 @@ def check_integer(name: str, value: object, minimum: int) -> int:
     return int(number)
 
 
-def check_non_negative(name: str, value: float) -> float:
+def check_non_negative(name: str, value: object) -> float:
     """``value`` if it is a number of at least zero."""
     if not isinstance(value, int | float) or not value >= 0:
         raise ValueError(f"{name} is {value!r}, but it must be a number of at least 0.")
+    return float(value)
+
+
+def check_positive(name: str, value: object) -> float:
+    """``value`` if it is a finite number greater than zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} is {value!r}, but it must be a positive number.")
     return float(value)
 
 
@@ -52,30 +66,23 @@ def check_batch(batch: object) -> RaggedBatch:
     return batch
 
 
-def bad_models(batch: RaggedBatch, min_points: int) -> dict[int, str]:
-    """Models that hold NaN or infinity, or fewer than ``min_points`` points, and why."""
-    failed: dict[int, str] = {}
-    few = torch.nonzero(batch.sizes < min_points)[:, 0].tolist()
-    for m in few:
-        size = int(batch.sizes[m])
-        failed[m] = (
-            f"has {size} point{'s' * (size != 1)}, but {min_points} component{'s' * (min_points != 1)} need at least "
-            f"{min_points}: add points or lower n_components"
+def check_batch_of(batch: object, n_models: int, n_features: int, device: torch.device) -> RaggedBatch:
+    """``batch`` if it holds points of the fitted models: as many models, as many features, on their device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no batch, or one of other models.
+    """
+    checked = check_batch(batch)
+    if checked.n_models != n_models or checked.n_features != n_features:
+        raise ValueError(
+            f"the batch has {checked.n_models} models with D = {checked.n_features}, but {n_models} models with "
+            f"D = {n_features} were fitted: pass a batch of the same models (from_labels takes n_classes)."
         )
-    bad_rows = torch.nonzero(~torch.isfinite(batch.points.sum(1)))[:, 0]
-    # A sum may overflow where no term is infinite: look at the few suspects themselves.
-    bad_rows = bad_rows[~torch.isfinite(batch.points[bad_rows]).all(1)]
-    models = torch.searchsorted(batch.offsets, bad_rows, right=True) - 1
-    for m, row in zip(models.tolist(), bad_rows.tolist(), strict=True):
-        failed.setdefault(m, f"has NaN or infinity, first in row {int(batch.index[row])}: remove or impute those rows")
-    return failed
-
-
-def raise_failed(batch: RaggedBatch, failed: dict[int, str], remedy: str) -> None:
-    """Raise a :class:`ModelError` that names the failed models (the first five in full), if there are any."""
-    if not failed:
-        return
-    named = sorted(failed)[:5]
-    text = "; ".join(f"{batch.describe(m)} {failed[m]}" for m in named)
-    more = f"; and {len(failed) - len(named)} more" if len(failed) > len(named) else ""
-    raise ModelError(f"{text}{more}; {remedy}.", failed)
+    if checked.points.device != device:
+        raise ValueError(
+            f"the batch is on {checked.points.device} and the models are on {device}: move it with "
+            f"batch.to({str(device)!r})."
+        )
+    return checked

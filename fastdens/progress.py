@@ -1,9 +1,11 @@
-"""One progress bar for everything that takes long."""
+"""The progress bar that every long operation shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from fastdens.kernels.optional import require
 
 Advance = Callable[..., None]
 
@@ -28,19 +30,16 @@ def progress_bar(description: str, total: int | None, *, shown: bool = True) -> 
     if not shown:
         yield lambda steps=1, note=None: None
         return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        raise ImportError("A progress bar needs rich: pip install rich, or pass progress=False.") from None
+    rich = require("rich.progress", "a progress bar (progress=True)", "cpu")
+    console = require("rich.console", "a progress bar (progress=True)", "cpu").Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with rich.Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, note="")
 
         def advance(steps: int = 1, note: str | None = None) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import as_points
-from fastdens.errors import check_integer
+from fastdens.errors import NotFittedError, check_integer
 
 _BLOCK_ELEMENTS = 1 << 22
 _MAX_ANGLE = 1e-7
@@ -33,8 +33,9 @@ class UncentredSVD:
         [K, D], orthonormal rows in the dtype of the points; the largest entry of each is positive.
     singular_values_ : Tensor
         float64 [K], descending.
-    explained_ : Tensor
-        float64 [K], the share of the sum of squares of all activations that each component carries.
+    explained_energy_ratio_ : Tensor
+        float64 [K], the share of each component in the sum of squares of all activations; of a matrix that is not
+        centred, this is energy and not variance.
 
     References
     ----------
@@ -50,7 +51,7 @@ class UncentredSVD:
 
     components_: Tensor
     singular_values_: Tensor
-    explained_: Tensor
+    explained_energy_ratio_: Tensor
 
     def __init__(self, n_components: int) -> None:
         self.n_components = n_components
@@ -80,7 +81,7 @@ class UncentredSVD:
         largest = components.gather(1, components.abs().argmax(1, keepdim=True))
         self.components_ = (components * torch.where(largest < 0, -1.0, 1.0)).to(points.dtype)
         self.singular_values_ = squares[:k].clamp_min(0).sqrt()
-        self.explained_ = squares[:k].clamp_min(0) / total if total > 0 else torch.zeros_like(squares[:k])
+        self.explained_energy_ratio_ = squares[:k].clamp_min(0) / total if total > 0 else torch.zeros_like(squares[:k])
         return self
 
     def transform(self, x: ArrayLike | Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class UncentredSVD:
             If D differs from that of the fit.
         """
         if not hasattr(self, "components_"):
-            raise ValueError("this UncentredSVD is not fitted: call fit(x) first.")
+            raise NotFittedError(self, "fit(x)")
         points = as_points(x)
         if points.shape[1] != self.components_.shape[1]:
             raise ValueError(

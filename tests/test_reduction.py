@@ -27,7 +27,7 @@ def test_subspace_is_that_of_numpy(rng, shape, kind):
     _, values, vectors = np.linalg.svd(x, full_matrices=False)
     assert subspace_angles(svd.components_.numpy().T, vectors[:k].T).max() < 1e-5
     np.testing.assert_allclose(svd.singular_values_, values[:k], rtol=1e-6, atol=1e-12 * values[0])
-    np.testing.assert_allclose(svd.explained_, values[:k] ** 2 / (values**2).sum(), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(svd.explained_energy_ratio_, values[:k] ** 2 / (values**2).sum(), rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(svd.components_ @ svd.components_.T, np.eye(k), atol=1e-10)
     np.testing.assert_allclose(svd.transform(x), x @ svd.components_.numpy().T, atol=1e-9 * values[0])
 
@@ -42,11 +42,11 @@ def test_float32_is_the_subspace_of_the_same_numbers(rng):
 
 def test_all_zero_and_rank_deficient(rng):
     zero = fd.reduction.UncentredSVD(2).fit(np.zeros((9, 4)))
-    assert float(zero.explained_.sum()) == 0
+    assert float(zero.explained_energy_ratio_.sum()) == 0
     rank_one = np.outer(rng.normal(size=50), [3.0, 4.0])
     svd = fd.reduction.UncentredSVD(2).fit(rank_one)
     np.testing.assert_allclose(svd.components_[0], [0.6, 0.8], atol=1e-12)
-    np.testing.assert_allclose(svd.explained_, [1, 0], atol=1e-12)
+    np.testing.assert_allclose(svd.explained_energy_ratio_, [1, 0], atol=1e-12)
 
 
 def test_errors_say_what_to_do(rng):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.errors import check_batch, check_integer
+from fastdens.errors import check_batch_of, check_integer
 
 _MAX_ELEMENTS = 1 << 24
 
@@ -27,7 +27,7 @@ class MonteCarloEstimate(NamedTuple):
 
 
 class Density(Protocol):
-    """What the estimates ask of M densities in D dimensions."""
+    """The interface that the estimates need: M densities in D dimensions."""
 
     @property
     def n_models(self) -> int:
@@ -109,7 +109,7 @@ def relative_entropy(
     TypeError, ValueError
         If the batch is not of the same models, or ``n_samples`` no integer of at least 2.
     """
-    checked = batch_of_models(batch, density)
+    checked = check_batch_of(batch, density.n_models, density.n_features, density.device)
     mean, variance = _class_moments(checked)
     # A constant feature makes q no density and the divergence infinite; its variance is left out of the sums.
     constant = variance == 0
@@ -159,29 +159,6 @@ def kl_matrix(
         own = log_prob.diagonal(dim1=0, dim2=2).T
         moments.add(own[..., None] - log_prob)
     return moments.estimate()
-
-
-def batch_of_models(batch: object, density: Density) -> RaggedBatch:
-    """``batch`` if it has the models and features of the density and is on its device.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no such batch.
-    """
-    checked = check_batch(batch)
-    if checked.n_models != density.n_models or checked.n_features != density.n_features:
-        raise ValueError(
-            f"the batch has {checked.n_models} models with D = {checked.n_features}, but the density has "
-            f"{density.n_models} with D = {density.n_features}: pass a batch of the same models (from_labels takes "
-            "n_classes)."
-        )
-    if checked.points.device != density.device:
-        raise ValueError(
-            f"the batch is on {checked.points.device} and the models are on {density.device}: move it with "
-            f"batch.to({str(density.device)!r})."
-        )
-    return checked
 
 
 class _Moments:

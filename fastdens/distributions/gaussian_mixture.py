@@ -1,114 +1,15 @@
-"""Fitted densities, in the manner of torch.distributions: ``log_prob``, ``sample``, ``entropy``."""
+"""Batched mixtures of Gaussians."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fastdens import kernels
-from fastdens.batch import RaggedBatch, as_points
-from fastdens.distributions import divergences
-from fastdens.distributions.divergences import MonteCarloEstimate
-
-
-class BatchedDensity(ABC):
-    """What densities of M models in D dimensions share: checks of arguments, and estimates by Monte Carlo."""
-
-    @property
-    @abstractmethod
-    def n_models(self) -> int:
-        """Number of models M."""
-
-    @property
-    @abstractmethod
-    def n_features(self) -> int:
-        """Number of dimensions D."""
-
-    @property
-    @abstractmethod
-    def _centres(self) -> Tensor:
-        """Locations of components [..., D]: points are computed in their dtype, on their device."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters, hence of points and draws."""
-        return self._centres.device
-
-    @abstractmethod
-    def _log_prob(self, points: Tensor) -> Tensor:
-        """``log_prob`` of points that are known to fit."""
-
-    @abstractmethod
-    def _own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each row of a batch that is known to fit under its own model, [N]."""
-
-    @abstractmethod
-    def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n]."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each point under every model, [N, M]; differentiable in ``x``.
-
-        Parameters
-        ----------
-        x : array or Tensor
-            [N, D], on the device of the models.
-
-        Raises
-        ------
-        ValueError
-            If D or the device differ.
-        """
-        points = x if isinstance(x, Tensor) and x.requires_grad else as_points(x)
-        n_features = self.n_features
-        if points.ndim != 2 or points.shape[1] != n_features:
-            raise ValueError(
-                f"x has shape {tuple(points.shape)}, but the models have D = {n_features}: pass [N, {n_features}]."
-            )
-        if points.device != self.device:
-            raise ValueError(
-                f"x is on {points.device} and the models are on {self.device}: move x with x.to({str(self.device)!r})."
-            )
-        return self._log_prob(points.to(self._centres.dtype))
-
-    def score_samples(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each point under its own model, [N], in the caller's row order.
-
-        Parameters
-        ----------
-        batch : RaggedBatch
-            Of the same models, on their device.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is no batch, or M, D or the device differ.
-        """
-        checked = divergences.batch_of_models(batch, self)
-        return checked.in_caller_order(self._own_log_prob(checked.to(dtype=self._centres.dtype)))
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n points from every model, [n, M, D] (sample shape first, as in torch.distributions)."""
-        return self.sample_components(n, generator)[0].transpose(0, 1)
-
-    def entropy(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> MonteCarloEstimate:
-        """Differential entropy of every model, [M]: :func:`fastdens.distributions.divergences.entropy`."""
-        return divergences.entropy(self, n_samples, generator)
-
-    def relative_entropy(
-        self, batch: RaggedBatch, n_samples: int = 100_000, generator: torch.Generator | None = None
-    ) -> MonteCarloEstimate:
-        """KL from every model to the Gaussian of its points' means and variances, [M]:
-        :func:`fastdens.distributions.divergences.relative_entropy`.
-        """
-        return divergences.relative_entropy(self, batch, n_samples, generator)
-
-    def kl_matrix(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> MonteCarloEstimate:
-        """``KL(p_i || p_j)`` of all pairs, [M, M]: :func:`fastdens.distributions.divergences.kl_matrix`."""
-        return divergences.kl_matrix(self, n_samples, generator)
+from fastdens.batch import RaggedBatch
+from fastdens.distributions.base import BatchedDensity
 
 
 @dataclass(frozen=True)
@@ -143,36 +44,37 @@ class GaussianMixtureDensity(BatchedDensity):
         return self.means.shape[0]
 
     @property
-    def n_features(self) -> int:
-        """Number of dimensions D."""
-        return self.means.shape[-1]
-
-    @property
-    def _centres(self) -> Tensor:
+    def _locations(self) -> Tensor:
         return self.means
 
-    def _log_prob(self, points: Tensor) -> Tensor:
-        return kernels.mixture_log_prob(
-            points,
-            self.weights,
-            self.means,
-            self.precisions_cholesky,
-            covariance_type=self.covariance_type,
-            backend=self.backend,
-            matmul_precision=self.matmul_precision,
-        )
+    @property
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.weights, self.means, self.precisions_cholesky
 
-    def _own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        return kernels.responsibilities(
-            batch.points,
-            batch.offsets,
-            self.weights,
-            self.means,
-            self.precisions_cholesky,
-            covariance_type=self.covariance_type,
-            backend=self.backend,
-            matmul_precision=self.matmul_precision,
-        ).log_prob_norm
+    @property
+    def _options(self) -> dict[str, str]:
+        return {
+            "covariance_type": self.covariance_type,
+            "backend": self.backend,
+            "matmul_precision": self.matmul_precision,
+        }
+
+    def responsibilities(self, batch: RaggedBatch) -> kernels.Responsibilities:
+        """Responsibilities [N, K] and log-density [N] of each (sorted) row of a batch under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device and in their dtype.
+        """
+        return kernels.responsibilities(batch.points, batch.layout, *self._parameters, **self._options)
+
+    def _log_prob(self, points: Tensor) -> Tensor:
+        return kernels.mixture_log_prob(points, *self._parameters, **self._options)
+
+    def own_log_prob(self, batch: RaggedBatch) -> Tensor:
+        """Log-density of each (sorted) row under its own model, [N]."""
+        return self.responsibilities(batch).log_prob_norm
 
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n].

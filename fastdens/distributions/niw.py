@@ -1,17 +1,22 @@
-"""The normal-inverse-Wishart prior that Dirichlet-process mixtures put on the mean and covariance of a component."""
+"""The normal-inverse-Wishart distribution: prior of a Gaussian's mean and covariance, posterior and predictive.
+
+Formulas and names follow Murphy, Conjugate Bayesian analysis of the Gaussian distribution, 2007, section 8.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastdens.kernels.layout import sum_per_model
+from fastdens.distributions.student_t_mixture import StudentTComponents
+from fastdens.kernels.layout import Layout
 
 
 class NormalInverseWishart(NamedTuple):
-    """``mu | Sigma ~ N(m0, Sigma / kappa0)``, ``Sigma ~ IW(S0, nu0)`` of M models, S0 diagonal.
+    """Priors ``mu | Sigma ~ N(m0, Sigma / kappa0)``, ``Sigma ~ IW(S0, nu0)`` of M models, S0 diagonal.
 
     Attributes
     ----------
@@ -30,9 +35,120 @@ class NormalInverseWishart(NamedTuple):
         """The priors of some of the models, by index, mask or slice."""
         return self._replace(mean=self.mean[models], scale_diagonal=self.scale_diagonal[models])
 
+    def centred(self) -> NormalInverseWishart:
+        """The same priors in coordinates about their means."""
+        return self._replace(mean=torch.zeros_like(self.mean))
+
+
+class NIWPosterior(NamedTuple):
+    """Posteriors of K clusters of M models: kappa, nu float64 [M, K], m float64 [M, K, D] and S [M, K, D, D]."""
+
+    kappa: Tensor
+    nu: Tensor
+    mean: Tensor
+    scale: Tensor
+
+
+def posterior(prior: NormalInverseWishart, counts: Tensor, means: Tensor, scatter: Tensor) -> NIWPosterior:
+    """Posteriors of clusters from their sufficient statistics (Murphy 2007, eqs. 250 to 254).
+
+    Parameters
+    ----------
+    prior : NormalInverseWishart
+        Of M models.
+    counts : Tensor
+        n, [M, K]; they need not be integers.
+    means : Tensor
+        xbar, [M, K, D].
+    scatter : Tensor
+        ``A = sum (x - xbar)(x - xbar)'``, [M, K, D, D]; it is overwritten by S, in its dtype.
+
+    Returns
+    -------
+    NIWPosterior
+        ``kappa = kappa0 + n``, ``nu = nu0 + n``, ``m = (kappa0 m0 + n xbar) / kappa`` and
+        ``S = S0 + A + kappa0 n / kappa (xbar - m0)(xbar - m0)'``.
+    """
+    n = counts.double()
+    kappa, nu = prior.kappa + n, prior.nu + n
+    centred = means.double() - prior.mean[:, None]
+    pull = (centred * (prior.kappa * n / kappa)[..., None]).to(scatter.dtype)
+    scatter.addcmul_(pull[..., :, None], centred.to(scatter.dtype)[..., None, :])
+    scatter.diagonal(dim1=-2, dim2=-1).add_(prior.scale_diagonal[:, None])
+    return NIWPosterior(kappa, nu, prior.mean[:, None] + centred * (n / kappa)[..., None], scatter)
+
+
+def predictive_student_t(
+    log_weights: Tensor,
+    kappa: Tensor,
+    nu: Tensor,
+    mean: Tensor,
+    precisions_cholesky: Tensor,
+    *,
+    dtype: torch.dtype,
+    divisor: Tensor | float = 1.0,
+) -> StudentTComponents:
+    """Predictive density of a new point under each of some posteriors (Murphy 2007, eq. 258).
+
+    A Student-t with ``nu - D + 1`` degrees of freedom, location m and scale matrix
+    ``S (kappa + 1) / (kappa (nu - D + 1))``.
+
+    Parameters
+    ----------
+    log_weights, kappa, nu : Tensor
+        [...].
+    mean : Tensor
+        m, [..., D].
+    precisions_cholesky : Tensor
+        [..., D, D], upper-triangular U with ``(S / divisor)^-1 = U U'``.
+    dtype : torch.dtype
+        Of the components.
+    divisor : Tensor or float
+        [...]: nu where U belongs to the mean of the covariance, ``S / nu``.
+    """
+    df = nu - mean.shape[-1] + 1
+    scale = (kappa * df / ((kappa + 1) * divisor)).sqrt().to(precisions_cholesky.dtype)
+    factors = (precisions_cholesky * scale[..., None, None]).to(dtype)
+    return StudentTComponents(log_weights.to(dtype), mean.to(dtype), factors, df.to(dtype))
+
+
+def prior_predictive(prior: NormalInverseWishart, log_weights: Tensor, *, dtype: torch.dtype) -> StudentTComponents:
+    """The same of the prior of each model: components [M] of weights [M]."""
+    kappa, nu = (torch.full_like(log_weights, value, dtype=torch.float64) for value in (prior.kappa, prior.nu))
+    factors = torch.diag_embed(prior.scale_diagonal.rsqrt())
+    return predictive_student_t(log_weights, kappa, nu, prior.mean, factors, dtype=dtype)
+
+
+def log_predictive_at_mean(kappa: Tensor, nu: Tensor, log_det: Tensor, n_features: int) -> Tensor:
+    """Log predictive density at the location m, its maximum, from ``log det S`` (Murphy 2007, eq. 258)."""
+    d = n_features
+    constant = torch.lgamma((nu + 1) / 2) - torch.lgamma((nu - d + 1) / 2)
+    return constant - 0.5 * d * (((kappa + 1) / kappa).log() + math.log(math.pi)) - 0.5 * log_det
+
+
+def log_predictive_left_out(
+    log_predictive: Tensor, kappa: Tensor, nu: Tensor, log_det: Tensor, n_features: int
+) -> Tensor:
+    """Log predictive density of a point under the posterior of its cluster without that point, in closed form.
+
+    With ``q = (x - m)' S^-1 (x - m)`` under the cluster that holds x, leaving x out multiplies the determinant of S by
+    ``1 - kappa / (kappa - 1) q``.
+
+    Parameters
+    ----------
+    log_predictive : Tensor
+        Log predictive density of the point under the cluster that holds it.
+    kappa, nu, log_det : Tensor
+        kappa, nu and ``log det S`` of the cluster that holds the point.
+    n_features : int
+    """
+    log_spread = (log_predictive_at_mean(kappa, nu, log_det, n_features) - log_predictive) * 2 / (nu + 1)
+    log_ratio = torch.log1p(-(kappa + 1) / (kappa - 1) * torch.expm1(log_spread))
+    return log_predictive_at_mean(kappa - 1, nu - 1, log_det, n_features) + 0.5 * (nu - 1) * log_ratio
+
 
 def data_prior(
-    points: Tensor, ranges: Tensor, kappa0: float = 0.01, nu0: float | None = None, init_components: int = 6
+    points: Tensor, layout: Layout, kappa0: float = 0.01, nu0: float | None = None, init_components: int = 6
 ) -> NormalInverseWishart:
     """The prior that fits the data of each model (Jamroz & Kurdziel 2023).
 
@@ -44,8 +160,8 @@ def data_prior(
     ----------
     points : Tensor
         [N, D], float32 or float64, sorted by model.
-    ranges : Tensor
-        Rows of each model, int64 [M, 2], in ascending order, none empty.
+    layout : Layout
+        Rows of each model, in ascending order, none empty.
     kappa0 : float
         Positive.
     nu0 : float, optional
@@ -72,10 +188,11 @@ def data_prior(
     if not init_components >= 1:
         raise ValueError(f"init_components is {init_components!r}, but the prior needs at least 1.")
     rows = torch.arange(len(points), device=points.device)
-    model = torch.searchsorted(ranges[:, 1].contiguous(), rows, right=True).clamp_max(len(ranges) - 1)
-    sizes = (ranges[:, 1] - ranges[:, 0])[:, None]
-    origin = points[ranges[:, 0]].double()
+    # Rows that no model owns go to a neighbour: they are not part of any sum.
+    model = torch.searchsorted(layout.ranges[:, 1].contiguous(), rows, right=True).clamp_max(layout.n_models - 1)
+    sizes = layout.sizes[:, None]
+    origin = points[layout.ranges[:, 0]].double()
     centred = points.double() - origin[model]
-    mean = sum_per_model(centred, ranges) / sizes
-    variance = sum_per_model((centred - mean[model]).square_(), ranges) / sizes
+    mean = layout.sum(centred) / sizes
+    variance = layout.sum((centred - mean[model]).square_()) / sizes
     return NormalInverseWishart(origin + mean, variance / init_components ** (2 / n_features), float(kappa0), nu)

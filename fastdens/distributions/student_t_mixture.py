@@ -1,18 +1,39 @@
-"""Mixtures of multivariate Student-t distributions, as the posterior predictive of Gaussian mixtures is."""
+"""Batched mixtures of multivariate Student-t distributions, such as posterior predictives of Gaussian mixtures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from fastdens import kernels
 from fastdens.batch import RaggedBatch
-from fastdens.distributions.gaussian_mixture import BatchedDensity
+from fastdens.distributions.base import BatchedDensity
 from fastdens.errors import check_integer
+from fastdens.kernels.layout import Layout
 
 _MAX_GATHERED_ELEMENTS = 1 << 22
+
+
+class StudentTComponents(NamedTuple):
+    """Parameters of Student-t components, in any shape [...] of components.
+
+    Attributes
+    ----------
+    log_weights, degrees_of_freedom : Tensor
+        [...].
+    locations : Tensor
+        [..., D].
+    scale_precisions_cholesky : Tensor
+        [..., D, D], upper-triangular U with ``scale^-1 = U U'``.
+    """
+
+    log_weights: Tensor
+    locations: Tensor
+    scale_precisions_cholesky: Tensor
+    degrees_of_freedom: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,35 +69,49 @@ class StudentTMixtureDensity(BatchedDensity):
     backend: str = "auto"
     matmul_precision: str = "ieee"
 
+    @classmethod
+    def from_components(
+        cls,
+        counts: Tensor,
+        parts: list[StudentTComponents],
+        *,
+        backend: str = "auto",
+        matmul_precision: str = "ieee",
+    ) -> Self:
+        """The density of components [G] in parts, sorted by model, ``counts`` int64 [M] of each model."""
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        columns = (column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True))
+        return cls(offsets, *columns, backend, matmul_precision)
+
+    @property
+    def components(self) -> StudentTComponents:
+        """The components of all models, [G]."""
+        return StudentTComponents(
+            self.log_weights, self.locations, self.scale_precisions_cholesky, self.degrees_of_freedom
+        )
+
     @property
     def n_models(self) -> int:
         """Number of models M."""
         return len(self.offsets) - 1
 
     @property
-    def n_features(self) -> int:
-        """Number of dimensions D."""
-        return self.locations.shape[-1]
-
-    @property
-    def _centres(self) -> Tensor:
+    def _locations(self) -> Tensor:
         return self.locations
 
     def _log_prob(self, points: Tensor) -> Tensor:
         return self._student_t_log_prob(points, None)
 
-    def _own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        return self._student_t_log_prob(batch.points, batch.offsets)
+    def own_log_prob(self, batch: RaggedBatch) -> Tensor:
+        """Log-density of each (sorted) row under its own model, [N]."""
+        return self._student_t_log_prob(batch.points, batch.layout)
 
-    def _student_t_log_prob(self, points: Tensor, rows: Tensor | None) -> Tensor:
+    def _student_t_log_prob(self, points: Tensor, layout: Layout | None) -> Tensor:
         return kernels.student_t_log_prob(
             points,
             self.offsets,
-            self.log_weights,
-            self.locations,
-            self.scale_precisions_cholesky,
-            self.degrees_of_freedom,
-            rows=rows,
+            *self.components,
+            layout=layout,
             backend=self.backend,
             matmul_precision=self.matmul_precision,
         )
@@ -101,7 +136,7 @@ class StudentTMixtureDensity(BatchedDensity):
         """
         check_integer("n", n, 1)
         component = self._choose_components(n, generator)
-        shape, device, dtype = (self.n_models * n, self.n_features), self.locations.device, self.locations.dtype
+        shape, device, dtype = (self.n_models * n, self.n_features), self.device, self.dtype
         points = torch.full(shape, float("nan"), dtype=dtype, device=device)
         chosen = torch.where(component < 0, -1, component + self.offsets[:-1, None]).flatten()
         # Each draw needs the factor of its own component: as many at a time as memory may hold copies of.

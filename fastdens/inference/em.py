@@ -1,112 +1,183 @@
-"""EM for a batch of Gaussian mixtures (Bishop 2006, section 9.2.2): initial parameters, iterations, finished models."""
+"""EM for a batch of Gaussian mixtures (Bishop, Pattern Recognition and Machine Learning, 2006, section 9.2.2)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastdens import kernels
+from fastdens.inference.coordinate_ascent import Ascent, coordinate_ascent
+from fastdens.kernels.layout import Layout
 from fastdens.kernels.seeding import random_responsibilities
 
-Ranges = Tensor
 
+class EMState(NamedTuple):
+    """The parameters that an E step reads.
 
-@dataclass(frozen=True)
-class MixtureParameters:
-    """Parameters of A mixtures, shapes as in :class:`fastdens.GaussianMixtures`; ``bad`` [A] marks those without a
-    Cholesky factor.
+    Weights [A, K], means [A, K, D] and factors of the precisions, ``precision = U U'``, in the shapes of
+    :class:`fastdens.GaussianMixtures`.
     """
 
     weights: Tensor
     means: Tensor
-    covariances: Tensor
     precisions_cholesky: Tensor
+
+
+class EMInfo(NamedTuple):
+    """About a step of A models.
+
+    The mean log-likelihood per point at its E step, float64 [A]; the covariances of the new state; and ``bad``, bool
+    [A], True for a model with a covariance that has no Cholesky factor.
+    """
+
+    lower_bound: Tensor
+    covariances: Tensor
     bad: Tensor
 
-    def select(self, keep: Tensor) -> MixtureParameters:
-        """The parameters of some of the models."""
-        return MixtureParameters(
-            self.weights[keep], self.means[keep], self.covariances[keep], self.precisions_cholesky[keep], self.bad[keep]
-        )
-
 
 @dataclass(frozen=True)
-class FitResult:
-    """What EM found for A models: parameters, lower bound, iterations and whether it converged, in the given order."""
+class EMProblem:
+    """Points [N, D] of A models, and the options that all steps share."""
 
-    parameters: MixtureParameters
-    lower_bound: Tensor
-    n_iter: Tensor
-    converged: Tensor
-
-
-@dataclass(frozen=True)
-class KernelOptions:
-    """What every kernel call of a fit shares."""
-
+    points: Tensor
+    layout: Layout
     covariance_type: str
+    reg_covar: float
     backend: str
     matmul_precision: str
 
+    def select(self, models: Tensor) -> EMProblem:
+        """The problem of some of the models, by index or mask."""
+        return replace(self, layout=self.layout.select(models))
 
-def covariances_from_scatter(
-    scatter: Tensor, nk: Tensor, n_features: int, reg_covar: float, covariance_type: str
-) -> Tensor:
+    @property
+    def kernel_options(self) -> dict[str, str]:
+        """The options of kernel calls."""
+        return {
+            "covariance_type": self.covariance_type,
+            "backend": self.backend,
+            "matmul_precision": self.matmul_precision,
+        }
+
+
+@dataclass(frozen=True)
+class Start:
+    """How EM starts: K components by ``init_params`` and a seed, unless weights, means or precisions are given."""
+
+    n_components: int
+    init_params: str
+    seed: int
+    weights: Tensor | None = None
+    means: Tensor | None = None
+    precisions: Tensor | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing is left to chance."""
+        return self.weights is not None and self.means is not None and self.precisions is not None
+
+
+def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
+    """The initial state: an M step from initial responsibilities, then whatever is given in its place."""
+    points = problem.points
+    n_models = problem.layout.n_models
+    empty = torch.empty(0, device=points.device)
+    state, covariances = EMState(empty, empty, empty), empty
+    bad = torch.zeros(n_models, dtype=torch.bool, device=points.device)
+    lower_bound = torch.full((n_models,), -torch.inf, dtype=torch.float64, device=points.device)
+    if not start.is_given:
+        resp, centres = initial_responsibilities(problem, start)
+        sums = kernels.sufficient_statistics(points, problem.layout, resp, centres, **problem.kernel_options)
+        del resp, centres
+        state, (_, covariances, bad) = maximization(problem, kernels.EMStatistics(lower_bound, *sums))
+    if start.weights is not None:
+        state = state._replace(weights=start.weights)
+    if start.means is not None:
+        state = state._replace(means=start.means)
+    if start.precisions is not None:
+        covariances, factors = factors_of_precisions(start.precisions, problem.covariance_type)
+        state = state._replace(precisions_cholesky=factors)
+        bad = torch.zeros_like(bad)
+    return state, EMInfo(lower_bound, covariances, bad)
+
+
+def expectation(problem: EMProblem, state: EMState) -> kernels.EMStatistics:
+    """E step: log-likelihoods and sufficient statistics (Bishop 2006, eqs. 9.23 and 9.28)."""
+    return kernels.em_statistics(problem.points, problem.layout, *state, **problem.kernel_options)
+
+
+def maximization(problem: EMProblem, sums: kernels.EMStatistics) -> tuple[EMState, EMInfo]:
+    """M step: parameters from sums, whose scatter is overwritten (Bishop 2006, eqs. 9.24 to 9.27)."""
+    covariances = covariances_from_scatter(sums.scatter, sums.nk, problem)
+    factors, bad = kernels.precision_cholesky(
+        covariances, covariance_type=problem.covariance_type, backend=problem.backend
+    )
+    weights = sums.nk / sums.nk.sum(1, keepdim=True)
+    lower_bound = sums.log_likelihood / problem.layout.sizes.double()
+    return EMState(weights, sums.means, factors), EMInfo(lower_bound, covariances, bad)
+
+
+def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, max_iter: int) -> Ascent[EMState, EMInfo]:
+    """Iterate E and M steps until each model's mean log-likelihood per point changes by less than ``tol``.
+
+    The lower bound is that of the E step before the last M step, as in scikit-learn.
+    """
+    return coordinate_ascent(
+        problem, lambda problem: init(problem, start), expectation, maximization, tol=tol, max_iter=max_iter
+    )
+
+
+def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[EMState, EMInfo]:
+    """For each model the ascent with the larger lower bound; one that turned bad loses to one that did not."""
+    take_b = (a.info.bad & ~b.info.bad) | ((b.info.lower_bound > a.info.lower_bound) & (a.info.bad == b.info.bad))
+
+    def pick(x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(take_b.reshape(-1, *[1] * (x.ndim - 1)), y, x)
+
+    return Ascent(
+        EMState(*map(pick, a.state, b.state)),
+        EMInfo(*map(pick, a.info, b.info)),
+        pick(a.n_iter, b.n_iter),
+        pick(a.converged, b.converged),
+    )
+
+
+def covariances_from_scatter(scatter: Tensor, nk: Tensor, problem: EMProblem) -> Tensor:
     """Covariances in place of their scatter: divided by the counts, ``reg_covar`` added to the variances."""
-    if covariance_type == "full":
+    if problem.covariance_type == "full":
         scatter /= nk[..., None, None]
-    elif covariance_type == "tied":
+    elif problem.covariance_type == "tied":
         scatter /= nk.sum(1)[:, None, None]
-    elif covariance_type == "diag":
+    elif problem.covariance_type == "diag":
         scatter /= nk[..., None]
     else:
-        scatter /= nk * n_features
-    if covariance_type in ("full", "tied"):
-        scatter.diagonal(dim1=-2, dim2=-1).add_(reg_covar)
+        scatter /= nk * problem.points.shape[1]
+    if problem.covariance_type in ("full", "tied"):
+        scatter.diagonal(dim1=-2, dim2=-1).add_(problem.reg_covar)
     else:
-        scatter += reg_covar
+        scatter += problem.reg_covar
     return scatter
 
 
-def maximize(
-    points: Tensor, ranges: Ranges, resp: Tensor, centres: Tensor, reg_covar: float, options: KernelOptions
-) -> MixtureParameters:
-    """M step: weights, means and covariances from responsibilities (Bishop 2006, eqs. 9.24 to 9.27)."""
-    nk, means, scatter = kernels.sufficient_statistics(
-        points,
-        ranges,
-        resp,
-        centres,
-        covariance_type=options.covariance_type,
-        backend=options.backend,
-        matmul_precision=options.matmul_precision,
-    )
-    covariances = covariances_from_scatter(scatter, nk, points.shape[1], reg_covar, options.covariance_type)
-    factors, bad = kernels.precision_cholesky(
-        covariances, covariance_type=options.covariance_type, backend=options.backend
-    )
-    return MixtureParameters(nk / nk.sum(1, keepdim=True), means, covariances, factors, bad)
-
-
-def initial_responsibilities(
-    points: Tensor, ranges: Ranges, n_components: int, init_params: str, seed: int, backend: str
-) -> tuple[Tensor, Tensor]:
+def initial_responsibilities(problem: EMProblem, start: Start) -> tuple[Tensor, Tensor]:
     """Responsibilities [N, K] to start from, with scikit-learn's meanings, and centres [M, K, D] near them.
 
     "random" draws them uniform and normalised; "random_from_data" and "kmeans++" give each component the one point
     that was chosen for it.
     """
-    if init_params == "random":
-        resp = random_responsibilities(ranges, len(points), n_components, seed, points.dtype)
-        return resp, points[ranges[:, 0]][:, None].expand(-1, n_components, -1)
-    if init_params == "random_from_data":
-        chosen = kernels.random_rows(ranges, n_components, seed)
+    points, layout, k = problem.points, problem.layout, start.n_components
+    if start.init_params == "random":
+        resp = random_responsibilities(layout, len(points), k, start.seed, points.dtype)
+        return resp, points[layout.ranges[:, 0]][:, None].expand(-1, k, -1)
+    if start.init_params == "random_from_data":
+        chosen = kernels.random_rows(layout, k, start.seed)
     else:
-        chosen = kernels.kmeans_plusplus(points, ranges, n_components, seed, backend=backend)
-    resp = points.new_zeros(len(points), n_components)
-    resp[chosen, torch.arange(n_components, device=points.device)] = 1
+        chosen = kernels.kmeans_plusplus(points, layout, k, start.seed, backend=problem.backend)
+    resp = points.new_zeros(len(points), k)
+    resp[chosen, torch.arange(k, device=points.device)] = 1
     return resp, points[chosen]
 
 
@@ -118,79 +189,3 @@ def factors_of_precisions(precisions: Tensor, covariance_type: str) -> tuple[Ten
     reverse = torch.linalg.cholesky(precisions.double().flip(-2, -1)).flip(-2, -1)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(precisions.double()))
     return inverse.to(precisions.dtype), reverse.to(precisions.dtype).contiguous()
-
-
-def expectation_maximization(
-    points: Tensor,
-    ranges: Ranges,
-    start: MixtureParameters,
-    *,
-    tol: float,
-    max_iter: int,
-    reg_covar: float,
-    options: KernelOptions,
-) -> FitResult:
-    """Iterate E and M steps until each model's mean log-likelihood changes by less than ``tol``.
-
-    A model that has converged, or lost its last Cholesky factor, leaves the work; the others go on. The lower bound
-    is that of the E step before the last M step, as in scikit-learn.
-    """
-    n_models = len(ranges)
-    device = points.device
-    lower_bound = torch.full((n_models,), -torch.inf, dtype=torch.float64, device=device)
-    n_iter = torch.zeros(n_models, dtype=torch.int64, device=device)
-    converged = torch.zeros(n_models, dtype=torch.bool, device=device)
-    active = torch.arange(n_models, device=device)
-    finished: list[tuple[Tensor, MixtureParameters]] = []
-    parameters = start
-    # What the next step does not read is freed before new parameters are made, here and below.
-    del start
-    sizes = (ranges[:, 1] - ranges[:, 0]).double()
-    for iteration in range(1, max_iter + 1):
-        weights, means, factors = parameters.weights, parameters.means, parameters.precisions_cholesky
-        del parameters
-        e_step = kernels.em_statistics(
-            points,
-            ranges,
-            weights,
-            means,
-            factors,
-            covariance_type=options.covariance_type,
-            backend=options.backend,
-            matmul_precision=options.matmul_precision,
-        )
-        bound = e_step.log_likelihood / sizes
-        del factors
-        covariances = covariances_from_scatter(
-            e_step.scatter, e_step.nk, points.shape[1], reg_covar, options.covariance_type
-        )
-        weights, means = e_step.nk / e_step.nk.sum(1, keepdim=True), e_step.means
-        del e_step
-        factors, bad = kernels.precision_cholesky(
-            covariances, covariance_type=options.covariance_type, backend=options.backend
-        )
-        parameters = MixtureParameters(weights, means, covariances, factors, bad)
-        del weights, means, covariances, factors
-        done = (bound - lower_bound[active]).abs() < tol
-        lower_bound[active] = bound
-        n_iter[active] = iteration
-        converged[active] = done & ~bad
-        leaving = done | bad
-        if bool(leaving.any()):
-            finished.append((active[leaving], parameters.select(leaving)))
-            keep = ~leaving
-            active, ranges, sizes = active[keep], ranges[keep], sizes[keep]
-            parameters = parameters.select(keep)
-            if len(active) == 0:
-                break
-    if len(active) or not finished:
-        finished.append((active, parameters))
-    return FitResult(_in_order(finished), lower_bound, n_iter, converged)
-
-
-def _in_order(parts: list[tuple[Tensor, MixtureParameters]]) -> MixtureParameters:
-    if len(parts) == 1:
-        return parts[0][1]
-    order = torch.argsort(torch.cat([models for models, _ in parts]))
-    columns = zip(*((p.weights, p.means, p.covariances, p.precisions_cholesky, p.bad) for _, p in parts), strict=True)
-    return MixtureParameters(*(torch.cat(column)[order] for column in columns))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,7 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SAFETENSORS_TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
+from fastdens.kernels.optional import require
+
+_SAFETENSORS_NAMES = {
+    np.dtype(dtype): name for dtype, name in (("f2", "F16"), ("f4", "F32"), ("f8", "F64"), ("i8", "I64"))
+}
 
 
 class NpyStream:
@@ -52,7 +55,7 @@ class NpyStream:
         if rows.shape[1:] != self.row_shape or rows.dtype != self.dtype:
             raise ValueError(
                 f"rows of {rows.dtype} {rows.shape[1:]} follow rows of {self.dtype} {self.row_shape} in "
-                f"{self._stream.name}: all rows of an array are alike."
+                f"{self._stream.name}: all rows of an array must be alike."
             )
         self._stream.write(np.ascontiguousarray(rows).data)
         self._n_rows += len(rows)
@@ -82,6 +85,8 @@ def map_npy(path: Path) -> Tensor:
 def join_safetensors(path: Path, parts: Mapping[str, Path]) -> None:
     """Write the arrays of ``.npy`` files to one safetensors file, by copying: no array is brought into memory.
 
+    The safetensors library writes only what is in memory whole, hence the format is written here.
+
     Parameters
     ----------
     path : Path
@@ -93,7 +98,6 @@ def join_safetensors(path: Path, parts: Mapping[str, Path]) -> None:
     ----------
     The safetensors format: eight bytes of header length, a JSON header, the data.
     """
-    names = {np.dtype(dtype): name for name, dtype in _SAFETENSORS_TYPES.items()}
     header: dict[str, object] = {}
     end = 0
     # Sorted by descending width of an element, so that each array begins at a multiple of it.
@@ -102,7 +106,11 @@ def join_safetensors(path: Path, parts: Mapping[str, Path]) -> None:
     for name in order:
         array = arrays[name]
         begin, end = end, end + array.nbytes
-        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+        header[name] = {
+            "dtype": _SAFETENSORS_NAMES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
     header["__metadata__"] = {"names": json.dumps(list(parts))}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -120,28 +128,14 @@ def map_safetensors(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     ValueError
-        If the file is no safetensors file, is cut off, or holds other types than float16, 32, 64 and int64.
+        If the file is no safetensors file or is cut off.
+    ImportError
+        If safetensors is missing.
     """
+    safetensors = require("safetensors", "a safetensors file", "cpu")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length)) if length < size else None
-        if not isinstance(header, dict):
-            raise ValueError("it has no header")
-        names = json.loads(header.pop("__metadata__", {}).get("names", "null")) or list(header)
-        arrays = {}
-        for name in names:
-            entry = header[name]
-            begin, end = entry["data_offsets"]
-            dtype, shape = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"])
-            if end - begin != math.prod(shape) * dtype.itemsize or 8 + length + end > size:
-                raise ValueError(f"array {name!r} is cut off")
-            empty = end == begin
-            array = (
-                np.empty(shape, dtype) if empty else np.memmap(path, dtype, "c", offset=8 + length + begin, shape=shape)
-            )
-            arrays[name] = torch.from_numpy(array)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = json.loads((file.metadata() or {}).get("names", "null")) or list(file.keys())
+            return {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a safetensors file ({error}): write it again.") from None
-    return arrays

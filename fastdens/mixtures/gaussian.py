@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -12,33 +12,33 @@ from torch import Tensor
 from fastdens import kernels
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
-from fastdens.errors import (
-    ConvergenceWarning,
-    bad_models,
-    check_batch,
-    check_integer,
-    check_non_negative,
-    raise_failed,
-)
-from fastdens.inference.em import (
-    FitResult,
-    KernelOptions,
-    MixtureParameters,
-    expectation_maximization,
-    factors_of_precisions,
-    initial_responsibilities,
-    maximize,
-)
-from fastdens.kernels.options import BACKENDS, COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
+from fastdens.errors import check_batch, check_integer, check_non_negative
+from fastdens.inference.coordinate_ascent import Ascent
+from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, better_of, expectation_maximization
+from fastdens.kernels.options import COVARIANCE_TYPES
+from fastdens.mixtures.base import BaseMixtures, integer, one_of
+from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite
+from fastdens.mixtures.partition import Partition
 
 INIT_PARAMS = ("kmeans++", "k-means++", "random_from_data", "random")
 
 _NOT_POSITIVE_DEFINITE = (
     "lost a positive definite covariance in EM: lower n_components, raise reg_covar, or compute in dtype=torch.float64"
 )
+_ATTRIBUTES = (
+    "weights_",
+    "means_",
+    "covariances_",
+    "precisions_cholesky_",
+    "converged_",
+    "n_iter_",
+    "lower_bound_",
+)
+
+Fit = Ascent[EMState, EMInfo]
 
 
-class GaussianMixtures:
+class GaussianMixtures(BaseMixtures):
     """Mixtures of K Gaussians, one for each model of a :class:`~fastdens.RaggedBatch`, fitted by EM.
 
     Parameters
@@ -58,15 +58,15 @@ class GaussianMixtures:
     init_params : {"kmeans++", "k-means++", "random_from_data", "random"}
         Start, with scikit-learn's meanings. The first two are the same.
     weights_init, means_init, precisions_init : array or Tensor, optional
-        Initial parameters [M, K], [M, K, D] and precisions in the shape of ``covariances_``; what is not given comes
+        Initial parameters [M, K], [M, K, D] and precisions in the shape of ``covariances_``; those that are None come
         from ``init_params``.
     random_state : int
         Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
     backend : {"auto", "triton", "cpu", "reference"}
         "auto" is triton on a GPU and cpu on a CPU.
     on_error : {"raise", "skip"}
-        What to do about models that cannot be fitted: name them in a :class:`~fastdens.ModelError`, or fit all
-        others, set the attributes of those to NaN and note them in ``failed_`` and ``failures_``.
+        "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
+        those in ``failed_`` and ``failures_``; their floating-point attributes are NaN.
     dtype : torch.dtype, optional
         Compute in float32 or float64; by default in the dtype of the points.
     matmul_precision : {"ieee", "tf32x3", "tf32"}
@@ -103,6 +103,26 @@ class GaussianMixtures:
     torch.Size([10, 2, 8])
     """
 
+    _parameter_constraints: ClassVar = {
+        "n_components": integer(1),
+        "max_iter": integer(0),
+        "n_init": integer(1),
+        "tol": check_non_negative,
+        "reg_covar": check_non_negative,
+        "covariance_type": one_of(COVARIANCE_TYPES),
+        "init_params": one_of(INIT_PARAMS),
+        **BaseMixtures._parameter_constraints,
+    }
+    _array_parameters = ("weights_init", "means_init", "precisions_init")
+
+    n_components: int
+    covariance_type: str
+    tol: float
+    reg_covar: float
+    max_iter: int
+    n_init: int
+    init_params: str
+
     weights_: Tensor
     means_: Tensor
     covariances_: Tensor
@@ -110,8 +130,6 @@ class GaussianMixtures:
     converged_: Tensor
     n_iter_: Tensor
     lower_bound_: Tensor
-    failed_: Tensor
-    failures_: dict[int, str]
 
     def __init__(
         self,
@@ -132,21 +150,7 @@ class GaussianMixtures:
         dtype: torch.dtype | None = None,
         matmul_precision: str = "ieee",
     ) -> None:
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.random_state = random_state
-        self.backend = backend
-        self.on_error = on_error
-        self.dtype = dtype
-        self.matmul_precision = matmul_precision
+        self._keep(locals())
 
     def __repr__(self) -> str:
         return f"GaussianMixtures(n_components={self.n_components}, covariance_type={self.covariance_type!r})"
@@ -176,58 +180,45 @@ class GaussianMixtures:
         ConvergenceWarning
             If models stop at ``max_iter`` (unless ``tol`` is 0, which asks for just that).
         """
-        options = self._check_parameters()
+        self._check_parameters()
         batch = self._in_dtype(check_batch(batch))
-        given = self._check_initial_parameters(batch)
-        failures = bad_models(batch, self.n_components)
-        if self.on_error == "raise":
-            raise_failed(batch, failures, "on_error='skip' fits all others")
-        device = batch.points.device
-        fitted = torch.ones(batch.n_models, dtype=torch.bool, device=device)
-        fitted[list(failures)] = False
-        models = torch.nonzero(fitted)[:, 0]
-        result = self._fit_models(batch, models, given, options) if len(models) else None
-        if result is not None:
-            for m in models[result.parameters.bad].tolist():
-                failures[m] = _NOT_POSITIVE_DEFINITE
-            if self.on_error == "raise":
-                raise_failed(batch, failures, "on_error='skip' keeps all others")
-        self._set_attributes(batch, models, result, failures)
-        self._warn_unconverged(batch)
+        initial = self._initial_parameters(batch)
+        valid = self._partition(batch)
+        result = self._fit_models(valid, initial)
+        if bool(result.info.bad.any()):
+            valid = self._leave_out(valid, result.info.bad, _NOT_POSITIVE_DEFINITE)
+            result = result.select(~result.info.bad)
+        self._scatter(valid, result)
+        # A tolerance of zero asks for just that many iterations.
+        if self.tol > 0 and self.max_iter > 0:
+            self._warn(
+                batch,
+                ~self.converged_ & ~self.failed_,
+                f"did not converge in {self.max_iter} iterations",
+                "raise max_iter or tol, or look for degenerate data",
+            )
         return self
 
-    def _check_parameters(self) -> KernelOptions:
-        check_integer("n_components", self.n_components, 1)
-        check_integer("max_iter", self.max_iter, 0)
-        check_integer("n_init", self.n_init, 1)
-        check_integer("random_state", self.random_state, 0)
-        check_non_negative("tol", self.tol)
-        check_non_negative("reg_covar", self.reg_covar)
-        check_choice("covariance_type", self.covariance_type, COVARIANCE_TYPES)
-        check_choice("init_params", self.init_params, INIT_PARAMS)
-        check_choice("backend", self.backend, BACKENDS)
-        check_choice("on_error", self.on_error, ("raise", "skip"))
-        check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
-        if self.dtype not in (None, torch.float32, torch.float64):
-            raise ValueError(f"dtype is {self.dtype}, but it must be torch.float32, torch.float64 or None.")
-        return KernelOptions(self.covariance_type, self.backend, self.matmul_precision)
+    def _find_failures(self, batch: RaggedBatch) -> Failures:
+        return {**non_finite(batch), **fewer_points_than_components(batch, self.n_components)}
 
     def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
         return batch if self.dtype in (None, batch.points.dtype) else batch.to(dtype=self.dtype)
 
-    def _check_initial_parameters(self, batch: RaggedBatch) -> dict[str, Tensor]:
+    def _covariance_shape(self, n_features: int) -> tuple[int, ...]:
+        """The shape of ``covariances_``, without the axis of models."""
+        k, d = self.n_components, n_features
+        return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
+
+    def _initial_parameters(self, batch: RaggedBatch) -> dict[str, Tensor]:
+        """Initial weights, means and precisions of all models, checked; those that are None are left out."""
         n_models, k, d = batch.n_models, self.n_components, batch.n_features
         shapes = {
             "weights_init": (n_models, k),
             "means_init": (n_models, k, d),
-            "precisions_init": {
-                "full": (n_models, k, d, d),
-                "tied": (n_models, d, d),
-                "diag": (n_models, k, d),
-                "spherical": (n_models, k),
-            }[self.covariance_type],
+            "precisions_init": (n_models, *self._covariance_shape(d)),
         }
-        given = {}
+        initial = {}
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is None:
@@ -251,137 +242,70 @@ class GaussianMixtures:
                     "precisions_init": "finite, symmetric and positive definite",
                 }[name]
                 raise ValueError(f"{name} of {batch.describe(int(bad.nonzero()[0]))} must be {demand}.")
-            given[name] = tensor
-        return given
+            initial[name.removesuffix("_init")] = tensor
+        return initial
 
-    def _fit_models(
-        self, batch: RaggedBatch, models: Tensor, given: dict[str, Tensor], options: KernelOptions
-    ) -> FitResult:
-        everything = len(models) == batch.n_models
-        ranges = batch.ranges if everything else batch.ranges[models]
-        if not everything:
-            given = {name: value[models] for name, value in given.items()}
+    def _fit_models(self, valid: Partition, initial: dict[str, Tensor]) -> Fit:
+        """The best of ``n_init`` ascents for each of the models to fit."""
+        batch = valid.batch
+        if not len(valid.models):
+            return self._fit_of_no_models(batch.points)
+        if valid.failures:
+            initial = {name: value[valid.models] for name, value in initial.items()}
         # Each model is fitted in coordinates of its own, about its first point, so that data far from the origin
         # lose nothing to the rounding of means. One buffer holds the origins first, the centred points after.
-        origin = batch.points[ranges[:, 0]]
-        points = torch.repeat_interleave(
-            batch.points[batch.offsets[:-1].clamp_max(len(batch.points) - 1)], batch.sizes, 0
-        )
+        origin = batch.points[batch.offsets[:-1]]
+        points = torch.repeat_interleave(origin, batch.sizes, 0)
         torch.sub(batch.points, points, out=points)
-        if "means_init" in given:
-            given["means_init"] = given["means_init"] - origin[:, None]
-        best: FitResult | None = None
-        # With all parameters given every start is the same.
-        for start in range(1 if len(given) == 3 else self.n_init):
-            result = expectation_maximization(
-                points,
-                ranges,
-                self._initial_parameters(points, ranges, given, start, options),
-                tol=self.tol,
-                max_iter=self.max_iter,
-                reg_covar=self.reg_covar,
-                options=options,
-            )
-            best = result if best is None else _better_of(best, result)
+        if "means" in initial:
+            initial = {**initial, "means": initial["means"] - origin[:, None]}
+        problem = EMProblem(
+            points, batch.layout, self.covariance_type, self.reg_covar, self.backend, self.matmul_precision
+        )
+        best: Fit | None = None
+        for i in range(self.n_init):
+            # The seeds of one random_state are far apart, so that random_state and random_state + 1 share none.
+            start = Start(self.n_components, self.init_params, self.random_state + (i << 32), **initial)
+            result = expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter)
+            best = result if best is None else better_of(best, result)
+            if start.is_given:
+                # Every start would be the same.
+                break
         assert best is not None
-        best.parameters.means.add_(origin[:, None])
+        best.state.means.add_(origin[:, None])
         return best
 
-    def _initial_parameters(
-        self, points: Tensor, ranges: Tensor, given: dict[str, Tensor], start: int, options: KernelOptions
-    ) -> MixtureParameters:
-        weights = means = covariances = factors = bad = torch.empty(0)
-        if len(given) < 3:
-            # Starts of one seed use seeds far apart, so that random_state and random_state + 1 share none.
-            seed = self.random_state + (start << 32)
-            resp, centres = initial_responsibilities(
-                points, ranges, self.n_components, self.init_params, seed, options.backend
-            )
-            estimated = maximize(points, ranges, resp, centres, self.reg_covar, options)
-            weights, means = estimated.weights, estimated.means
-            covariances, factors, bad = estimated.covariances, estimated.precisions_cholesky, estimated.bad
-        weights = given.get("weights_init", weights)
-        means = given.get("means_init", means)
-        if "precisions_init" in given:
-            covariances, factors = factors_of_precisions(given["precisions_init"], self.covariance_type)
-            bad = torch.zeros(len(ranges), dtype=torch.bool, device=points.device)
-        return MixtureParameters(weights, means, covariances, factors, bad)
+    def _fit_of_no_models(self, points: Tensor) -> Fit:
+        k, d = self.n_components, points.shape[1]
+        matrices = points.new_empty(0, *self._covariance_shape(d))
+        none, zero = points.new_empty(0, dtype=torch.bool), points.new_empty(0, dtype=torch.float64)
+        state = EMState(points.new_empty(0, k), points.new_empty(0, k, d), matrices)
+        return Ascent(state, EMInfo(zero, matrices, none), none.long(), none)
 
-    def _set_attributes(
-        self, batch: RaggedBatch, models: Tensor, result: FitResult | None, failures: dict[int, str]
-    ) -> None:
-        n_models, k, d = batch.n_models, self.n_components, batch.n_features
-        matrix = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
+    def _scatter(self, valid: Partition, result: Fit) -> None:
+        self._set_failures(valid)
+        self.weights_ = valid.scatter(result.state.weights)
+        self.means_ = valid.scatter(result.state.means)
+        self.covariances_ = valid.scatter(result.info.covariances)
+        self.precisions_cholesky_ = valid.scatter(result.state.precisions_cholesky)
+        self.lower_bound_ = valid.scatter(result.info.lower_bound)
+        self.n_iter_ = valid.scatter(result.n_iter)
+        self.converged_ = valid.scatter(result.converged)
 
-        def place(values: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, missing: float) -> Tensor:
-            if values is not None and not failures:
-                return values
-            out = torch.full((n_models, *shape), missing, dtype=dtype, device=batch.points.device)
-            if values is not None:
-                out[models] = values.to(dtype)
-            out[list(failures)] = missing
-            return out
+    @property
+    def _fitted_features(self) -> tuple[int, torch.device]:
+        return self.means_.shape[-1], self.means_.device
 
-        dtype, nan = batch.points.dtype, float("nan")
-        fitted = result.parameters if result else None
-        self.weights_ = place(fitted.weights if fitted else None, (k,), dtype, nan)
-        self.means_ = place(fitted.means if fitted else None, (k, d), dtype, nan)
-        self.covariances_ = place(fitted.covariances if fitted else None, matrix, dtype, nan)
-        self.precisions_cholesky_ = place(fitted.precisions_cholesky if fitted else None, matrix, dtype, nan)
-        self.lower_bound_ = place(result.lower_bound if result else None, (), torch.float64, nan)
-        self.n_iter_ = place(result.n_iter if result else None, (), torch.int64, 0)
-        self.converged_ = place(result.converged if result else None, (), torch.bool, False)
-        self.failed_ = torch.zeros(n_models, dtype=torch.bool, device=batch.points.device)
-        self.failed_[list(failures)] = True
-        self.failures_ = dict(sorted(failures.items()))
+    def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {name: getattr(self, name) for name in _ATTRIBUTES}, {}
 
-    def _warn_unconverged(self, batch: RaggedBatch) -> None:
-        if self.tol == 0 or self.max_iter == 0:
-            return
-        left = torch.nonzero(~self.converged_ & ~self.failed_)[:, 0].tolist()
-        if left:
-            named = ", ".join(batch.describe(m) for m in left[:3]) + (", ..." if len(left) > 3 else "")
-            warnings.warn(
-                f"{len(left)} of {batch.n_models} models did not converge in {self.max_iter} iterations ({named}): "
-                "raise max_iter or tol, or look for degenerate data.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+    def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        for name in _ATTRIBUTES:
+            setattr(self, name, tensors[name])
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "weights_"):
-            raise AttributeError("this GaussianMixtures is not fitted: call fit(batch) first.")
-
-    def _check_scored(self, batch: object) -> RaggedBatch:
-        self._check_fitted()
-        checked = check_batch(batch)
-        n_models, _, n_features = self.means_.shape
-        if checked.n_models != n_models or checked.n_features != n_features:
-            raise ValueError(
-                f"the batch has {checked.n_models} models with D = {checked.n_features}, but {n_models} models with "
-                f"D = {n_features} were fitted: pass a batch of the same models (from_labels takes n_classes)."
-            )
-        if checked.points.device != self.means_.device:
-            raise ValueError(
-                f"the batch is on {checked.points.device} and the models on {self.means_.device}: move it with "
-                f"batch.to({str(self.means_.device)!r})."
-            )
-        if self.on_error == "raise":
-            raise_failed(checked, bad_models(checked, 0), "on_error='skip' gives NaN for such rows")
-        return checked.to(dtype=self.means_.dtype)
-
-    def _e_step(self, batch: RaggedBatch) -> tuple[RaggedBatch, Any]:
-        batch = self._check_scored(batch)
-        return batch, kernels.responsibilities(
-            batch.points,
-            batch.offsets,
-            self.weights_,
-            self.means_,
-            self.precisions_cholesky_,
-            covariance_type=self.covariance_type,
-            backend=self.backend,
-            matmul_precision=self.matmul_precision,
-        )
+    def _e_step(self, batch: RaggedBatch) -> tuple[RaggedBatch, kernels.Responsibilities]:
+        checked = self._check_scored(batch).to(dtype=self.means_.dtype)
+        return checked, self.density().responsibilities(checked)
 
     def score_samples(self, batch: RaggedBatch) -> Tensor:
         """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models."""
@@ -430,27 +354,10 @@ class GaussianMixtures:
         """The fitted models as a density."""
         self._check_fitted()
         return GaussianMixtureDensity(
-            self.weights_, self.means_, self.precisions_cholesky_, self.covariance_type, self.backend, self.matmul_precision
+            self.weights_,
+            self.means_,
+            self.precisions_cholesky_,
+            self.covariance_type,
+            self.backend,
+            self.matmul_precision,
         )
-
-
-def _better_of(a: FitResult, b: FitResult) -> FitResult:
-    """For each model the start with the larger lower bound; a start that failed loses to one that did not."""
-    take = (a.parameters.bad & ~b.parameters.bad) | (
-        (b.lower_bound > a.lower_bound) & (a.parameters.bad == b.parameters.bad)
-    )
-
-    def pick(x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(take.reshape(-1, *[1] * (x.ndim - 1)), y, x)
-
-    p, q = a.parameters, b.parameters
-    parameters = MixtureParameters(
-        pick(p.weights, q.weights),
-        pick(p.means, q.means),
-        pick(p.covariances, q.covariances),
-        pick(p.precisions_cholesky, q.precisions_cholesky),
-        pick(p.bad, q.bad),
-    )
-    return FitResult(
-        parameters, pick(a.lower_bound, b.lower_bound), pick(a.n_iter, b.n_iter), pick(a.converged, b.converged)
-    )

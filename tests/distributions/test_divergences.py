@@ -181,5 +181,5 @@ def test_errors_are_one_sentence(rng):
         density.kl_matrix(2.5)
     with pytest.raises(TypeError, match="make one with"):
         density.relative_entropy(rng.normal(size=(9, 3)))
-    with pytest.raises(ValueError, match="the batch has 1 models with D = 3, but the density has 3 with D = 3"):
+    with pytest.raises(ValueError, match="the batch has 1 models with D = 3, but 3 models with D = 3 were fitted"):
         density.relative_entropy(fd.RaggedBatch.from_list([rng.normal(size=(9, 3))]))

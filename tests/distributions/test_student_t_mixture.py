@@ -164,7 +164,7 @@ def test_errors_are_one_sentence(rng):
         density.log_prob(problem.points[:, :2])
     with pytest.raises(TypeError, match="make one with"):
         density.score_samples(problem.points)
-    with pytest.raises(ValueError, match="the batch has 1 models with D = 3, but the density has 2 with D = 3"):
+    with pytest.raises(ValueError, match="the batch has 1 models with D = 3, but 2 models with D = 3 were fitted"):
         density.score_samples(fd.RaggedBatch.from_list([problem.points]))
     with pytest.raises(ValueError, match="n is 0"):
         density.sample(0)

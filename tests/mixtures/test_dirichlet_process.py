@@ -14,6 +14,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
+from fastdens.kernels.layout import Layout
 from sklearn.mixture import BayesianGaussianMixture
 
 import fastdens as fd
@@ -75,7 +76,7 @@ def test_backends_draw_the_same(rng, backend, device):
     torch.testing.assert_close(got.score_samples(batch.to(device)).cpu(), want.score_samples(batch))
 
 
-def scipy_log_density(x, train, labels, alphas, kappa0, nu0, k0, weights="exact"):
+def scipy_log_density(x, train, labels, alphas, kappa0, nu0, k0, weighting="exact"):
     """The predictive mixture of kept draws, written out with scipy's Student-t."""
     d, n = train.shape[1], len(train)
     m0, s0 = train.mean(0), np.diag(train.var(0) / k0 ** (2 / d))
@@ -91,7 +92,7 @@ def scipy_log_density(x, train, labels, alphas, kappa0, nu0, k0, weights="exact"
     total = 0.0
     for own, alpha in zip(labels, alphas, strict=True):
         sizes = np.bincount(own)
-        if weights == "exact":
+        if weighting == "exact":
             share = sizes / (alpha + n)
             total = total + alpha / (alpha + n) * student(train[:0])
         else:
@@ -100,25 +101,25 @@ def scipy_log_density(x, train, labels, alphas, kappa0, nu0, k0, weights="exact"
     return np.log(total / len(labels))
 
 
-@pytest.mark.parametrize("weights", ["exact", "published"])
-def test_log_prob_is_the_student_mixture_of_scipy(rng, weights):
+@pytest.mark.parametrize("weighting", ["exact", "published"])
+def test_log_prob_is_the_student_mixture_of_scipy(rng, weighting):
     batch = ragged(rng, (30, 12), 2)
     order = torch.from_numpy(rng.permutation(42))
     shuffled = fd.RaggedBatch.from_labels(batch.points[order], batch.model_of_row[order])
     dp = quiet_fit(fd.DirichletProcessMixtures(n_chains=2, init_components=4, **QUICK), shuffled)
     assert dp.log_joint_.shape == (2, 2, 4) and dp.sampled_labels_.shape == (4, 2, 42)
     x = rng.normal(size=(9, 2)) * 4
-    got = dp.log_prob(x, weights=weights)
-    own = dp.score_samples(shuffled, weights=weights)
-    assert torch.equal(dp.density(weights).log_prob(x), got)
+    got = dp.log_prob(x, weighting=weighting)
+    own = dp.score_samples(shuffled, weighting=weighting)
+    assert torch.equal(dp.density(weighting).log_prob(x), got)
     for m in (0, 1):
         rows = shuffled.index[shuffled.offsets[m] : shuffled.offsets[m + 1]]
         train = batch.points[order][rows].numpy()
         labels = dp.sampled_labels_[..., rows].reshape(8, -1).numpy()
         alphas = dp.alpha_[m].T.reshape(-1).numpy()
-        want = scipy_log_density(x, train, labels, alphas, 0.01, 4, 4, weights)
+        want = scipy_log_density(x, train, labels, alphas, 0.01, 4, 4, weighting)
         np.testing.assert_allclose(got[:, m], want, rtol=1e-9)
-        want = scipy_log_density(train, train, labels, alphas, 0.01, 4, 4, weights)
+        want = scipy_log_density(train, train, labels, alphas, 0.01, 4, 4, weighting)
         np.testing.assert_allclose(own[rows], want, rtol=1e-9)
 
 
@@ -196,10 +197,11 @@ def test_same_seed_other_company_other_origin(rng):
 
 def test_models_and_chains_have_streams_of_their_own(rng):
     points, offsets = torch.from_numpy(rng.normal(size=(300, 2))), torch.arange(0, 301, 30)
-    ranges = torch.stack([offsets[:-1], offsets[1:]], 1)
-    keys = stream_keys(points, ranges, 3, 0)
+    keys = stream_keys(points, Layout.from_offsets(offsets, 300), 3, 0)
     assert len(keys.unique()) == keys.numel() and bool((keys >= 0).all())
-    assert torch.equal(stream_keys(points[60:90] * 2 + 7, torch.tensor([[0, 30]]), 3, 0), keys[2:3])
+    assert torch.equal(
+        stream_keys(points[60:90] * 2 + 7, Layout.from_offsets(torch.tensor([0, 30]), 30), 3, 0), keys[2:3]
+    )
 
 
 def test_a_class_of_float32_far_from_the_origin(rng):
@@ -219,7 +221,7 @@ def test_a_bad_model_is_named_and_left_out(rng):
         fd.ModelError, match=r"class 1, layer 'layer3'\) has NaN.*row 24.*class 2.*no variance"
     ) as error:
         fd.DirichletProcessMixtures(**QUICK).fit(batch)
-    assert set(error.value.failed) == {1, 2}
+    assert set(error.value.failures) == {1, 2}
     dp = quiet_fit(fd.DirichletProcessMixtures(on_error="skip", **QUICK), batch)
     assert dp.failed_.tolist() == [False, True, True, False] and set(dp.failures_) == {1, 2}
     assert dp.alpha_[1:3].isnan().all() and (dp.n_components_[1:3] == 0).all() and (dp.labels_[:, 20:51] == -1).all()
@@ -449,5 +451,5 @@ def test_unfitted_and_foreign_batches(rng):
     dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), ragged(rng))
     with pytest.raises(ValueError, match="1 models"):
         dp.score_samples(ragged(rng, (5,)))
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match="weighting"):
         dp.density("exakt")

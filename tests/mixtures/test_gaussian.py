@@ -190,7 +190,7 @@ def test_a_poisoned_model_is_named_and_its_neighbours_keep_their_bits(rng, poiso
         batch = fd.RaggedBatch.from_labels(bad, y, layer="layer3")
         with pytest.raises(fd.ModelError, match=rf"model 77 \(class 77, layer 'layer3'\) has NaN.*row {row}") as caught:
             fit(batch, 3, **options)
-        assert list(caught.value.failed) == [77]
+        assert list(caught.value.failures) == [77]
         skipped = fit(batch, 3, on_error="skip", **options)
         without = fit(fd.RaggedBatch.from_list([x[y == m] for m in range(200) if m != 77]), 3, **options)
     others = np.arange(200) != 77

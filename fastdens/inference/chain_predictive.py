@@ -1,0 +1,203 @@
+"""The posterior predictive density of Dirichlet-process mixtures, from kept draws of their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastdens import kernels
+from fastdens.distributions.niw import (
+    NormalInverseWishart,
+    log_predictive_left_out,
+    predictive_student_t,
+    prior_predictive,
+)
+from fastdens.distributions.student_t_mixture import StudentTComponents, StudentTMixtureDensity
+from fastdens.inference.gibbs import Draws
+from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.kernels.layout import Layout
+
+WEIGHTINGS = ("exact", "published")
+
+
+@dataclass(frozen=True)
+class FittedChains(FittedModels):
+    """Fitted models by the kept draws of their chains.
+
+    Attributes
+    ----------
+    draws : Draws
+        Of the A models, their rows in the order of ``batch``.
+    """
+
+    draws: Draws
+
+    def component_counts(self) -> list[int]:
+        """Clusters of all draws, and the component of the prior."""
+        counts: list[int] = (self.draws.n_components.sum((1, 2)) + 1).tolist()
+        return counts
+
+    def density_of(self, begin: int, end: int, options: PredictiveOptions) -> StudentTMixtureDensity:
+        """The predictive density of the fitted models ``begin:end``."""
+        models = slice(begin, end)
+        start, stop = self.batch.offsets[[begin, end]].tolist()
+        points = self.batch.points[start:stop].to(options.dtype or self.batch.points.dtype)
+        return posterior_predictive(
+            points,
+            Layout.from_ranges(self.batch.ranges[models] - start, len(points)),
+            self.draws.select(models, slice(start, stop)),
+            self.prior.select(models),
+            options,
+        )
+
+    def leave_one_out(self, options: PredictiveOptions) -> Tensor:
+        """:func:`leave_one_out` of the (sorted) rows of ``batch``."""
+        batch = self.batch
+        return leave_one_out(batch.points, batch.layout, self.draws, self.prior, options)
+
+
+def posterior_predictive(
+    points: Tensor,
+    layout: Layout,
+    draws: Draws,
+    prior: NormalInverseWishart,
+    options: PredictiveOptions,
+) -> StudentTMixtureDensity:
+    """The predictive density of a new point, averaged over all kept draws.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], sorted by model.
+    layout : Layout
+    draws : Draws
+    prior : NormalInverseWishart
+    options : PredictiveOptions
+        The weighting "exact" gives the Student-t of cluster k the weight n_k / (alpha + n) and that of the prior
+        alpha / (alpha + n); "published" weights clusters in proportion to alpha + n_k and leaves the prior out, as the
+        published code does. The dtype is that of the points.
+
+    Returns
+    -------
+    StudentTMixtureDensity
+        The last component of a model is the predictive of its prior, which is the same in every draw.
+
+    References
+    ----------
+    Neal 2000, section 2. Jamroz, Kurdziel & Opala, A Bayesian nonparametrics view into deep representations, 2020.
+    """
+    n_models, n_chains, n_draws = draws.alpha.shape
+    n_slots = int(draws.n_components.max())
+    sizes = layout.sizes.double()[:, None]
+    log_share = -torch.tensor(n_chains * n_draws, dtype=torch.float64, device=points.device).log()
+    models: list[Tensor] = []
+    parts: list[StudentTComponents] = []
+    for s in range(n_draws):
+        for c in range(n_chains):
+            own = kernels.niw_posterior(
+                points,
+                layout,
+                draws.labels[s, c],
+                n_slots,
+                prior.mean,
+                prior.scale_diagonal,
+                prior.kappa,
+                backend=options.backend,
+            )
+            used, n, alpha = own.counts > 0, own.counts.double(), draws.alpha[:, c, s, None]
+            if options.weighting == "exact":
+                log_weights = (n / (alpha + sizes)).log()
+            else:
+                n_clusters = used.sum(1, keepdim=True)
+                log_weights = ((alpha + n) / (n_clusters * alpha + sizes)).log()
+            models.append(torch.nonzero(used)[:, 0])
+            parts.append(
+                predictive_student_t(
+                    log_weights[used] + log_share,
+                    prior.kappa + n[used],
+                    prior.nu + n[used],
+                    own.mean[used],
+                    own.precisions_cholesky[used],
+                    dtype=points.dtype,
+                )
+            )
+    if options.weighting == "exact":
+        mass = (draws.alpha / (draws.alpha + sizes[:, None])).mean((1, 2))
+        models.append(torch.arange(n_models, device=points.device))
+        parts.append(prior_predictive(prior, mass.log(), dtype=points.dtype))
+    model = torch.cat(models)
+    order = torch.argsort(model, stable=True)
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    # Both copies of the matrices do not fit beside a third.
+    del parts
+    components = StudentTComponents(*(column[order] for column in columns))
+    return StudentTMixtureDensity.from_components(
+        torch.bincount(model, minlength=n_models), [components], **options.kernel_options
+    )
+
+
+def leave_one_out(
+    points: Tensor,
+    layout: Layout,
+    draws: Draws,
+    prior: NormalInverseWishart,
+    options: PredictiveOptions,
+) -> Tensor:
+    """Log predictive density of each point, left out of its own cluster in every kept draw.
+
+    ``(sum_k n_k t_k(x_i) + alpha t_0(x_i)) / (alpha + n - 1)``, with n_k and t_k without point i, averaged over draws:
+    the weights that a single-site update of the point would draw from, summed.
+
+    Parameters
+    ----------
+    points, layout, draws, prior, options
+        As for :func:`posterior_predictive`.
+
+    Returns
+    -------
+    Tensor
+        float64 [N].
+
+    References
+    ----------
+    Gelfand & Dey, Bayesian model choice: asymptotics and exact calculations, JRSS B 56, 1994 (predictive of a point
+    given the others). Neal 2000, algorithm 3.
+    """
+    n_models, n_chains, n_draws = draws.alpha.shape
+    model = layout.rows.model
+    n_slots, dtype, d = int(draws.n_components.max()), torch.float64, points.shape[1]
+    x = points.double() - prior.mean[model]
+    centred = prior.centred()
+    offsets = torch.arange(n_models + 1, device=points.device)
+    rows = torch.arange(len(points), device=points.device)
+
+    def log_t(components: StudentTComponents) -> Tensor:
+        return kernels.student_t_log_prob(x, offsets, *components, layout=layout, **options.kernel_options)
+
+    flat = x.new_zeros(n_models)
+    of_prior = log_t(prior_predictive(centred, flat, dtype=dtype))
+    total = torch.full_like(of_prior, -torch.inf)
+    for s in range(n_draws):
+        for c in range(n_chains):
+            label = draws.labels[s, c].long()
+            own = kernels.niw_posterior(
+                x, layout, label, n_slots, centred.mean, prior.scale_diagonal, prior.kappa, backend=options.backend
+            )
+            n = own.counts.double()
+            kappa, nu = prior.kappa + n, prior.nu + n
+            clusters = (
+                predictive_student_t(
+                    flat, kappa[:, k], nu[:, k], own.mean[:, k], own.precisions_cholesky[:, k].contiguous(), dtype=dtype
+                )
+                for k in range(n_slots)
+            )
+            log_joint = torch.stack([n[model, k].log() + log_t(cluster) for k, cluster in enumerate(clusters)], 1)
+            kappa, nu, n = kappa[model, label], nu[model, label], n[model, label]
+            without = log_predictive_left_out(log_joint[rows, label] - n.log(), kappa, nu, own.log_det[model, label], d)
+            log_joint[rows, label] = torch.where(n > 1, (n - 1).log() + without, -torch.inf)
+            alpha = draws.alpha[:, c, s][model]
+            weighed = torch.cat([log_joint, (alpha.log() + of_prior)[:, None]], 1)
+            total = torch.logaddexp(total, torch.logsumexp(weighed, 1) - (alpha + layout.sizes[model] - 1).log())
+    return total - torch.tensor(n_chains * n_draws, dtype=dtype, device=points.device).log()

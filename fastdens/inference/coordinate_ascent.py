@@ -1,0 +1,132 @@
+"""Coordinate ascent on a lower bound in many models at once: the loop of EM and of variational inference.
+
+An algorithm is a problem (the data and options), a state, and the two halves of a step, which are pure functions:
+``expectation(problem, state)`` returns sums over the points, ``maximization(problem, sums)`` the next state and an info
+about the step. The loop frees the matrices of one half before the other makes its own (Neal & Hinton, A view of the EM
+algorithm that justifies incremental, sparse, and other variants, 1998).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+
+class Problem(Protocol):
+    """The data and options of A models."""
+
+    def select(self, models: Tensor) -> Self:
+        """The problem of some of the models, by mask."""
+
+
+class Info(Protocol):
+    """What the loop asks of a step: a NamedTuple with these among its fields, each of A models."""
+
+    @property
+    def lower_bound(self) -> Tensor:
+        """The bound before the step, float64 [A]; minus infinity at the start."""
+
+    @property
+    def bad(self) -> Tensor:
+        """True for a model that has lost a positive definite covariance, bool [A]; it stops."""
+
+
+ProblemT = TypeVar("ProblemT", bound=Problem)
+StateT = TypeVar("StateT", bound=tuple[Tensor, ...])
+InfoT = TypeVar("InfoT", bound=Any)
+Sums = TypeVar("Sums")
+
+
+class Ascent(NamedTuple, Generic[StateT, InfoT]):
+    """Where the ascent of M models has ended: the state and info of each model's last step.
+
+    Attributes
+    ----------
+    state, info : NamedTuple of Tensor
+    n_iter : Tensor
+        int64 [M].
+    converged : Tensor
+        bool [M].
+    """
+
+    state: StateT
+    info: InfoT
+    n_iter: Tensor
+    converged: Tensor
+
+    def select(self, models: Tensor) -> Ascent[StateT, InfoT]:
+        """Some of the models, by index or mask."""
+        return Ascent(
+            select(self.state, models), select(self.info, models), self.n_iter[models], self.converged[models]
+        )
+
+
+def coordinate_ascent(
+    problem: ProblemT,
+    init: Callable[[ProblemT], tuple[StateT, InfoT]],
+    expectation: Callable[[ProblemT, StateT], Sums],
+    maximization: Callable[[ProblemT, Sums], tuple[StateT, InfoT]],
+    *,
+    tol: float,
+    max_iter: int,
+) -> Ascent[StateT, InfoT]:
+    """Iterate until each model's lower bound changes by less than ``tol``.
+
+    A model that has converged, or turned bad, leaves the work; the others go on.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of M models.
+    init, expectation, maximization : callable
+        The algorithm.
+    tol : float
+    max_iter : int
+        0 keeps the initial state.
+    """
+    state, info = init(problem)
+    n_models, device = len(info.bad), info.bad.device
+    n_iter = torch.zeros(n_models, dtype=torch.int64, device=device)
+    converged = torch.zeros(n_models, dtype=torch.bool, device=device)
+    active = torch.arange(n_models, device=device)
+    finished: list[tuple[Tensor, StateT, InfoT]] = []
+    for iteration in range(1, max_iter + 1):
+        previous = info.lower_bound
+        # The matrices of one half step are freed before the next makes its own: memory peaks here.
+        del info
+        sums = expectation(problem, state)
+        del state
+        state, info = maximization(problem, sums)
+        del sums
+        done = (info.lower_bound - previous).abs() < tol
+        n_iter[active] = iteration
+        converged[active] = done & ~info.bad
+        leaving = done | info.bad
+        if bool(leaving.any()):
+            finished.append((active[leaving], select(state, leaving), select(info, leaving)))
+            keep = ~leaving
+            active, problem = active[keep], problem.select(keep)
+            state, info = select(state, keep), select(info, keep)
+            if len(active) == 0:
+                break
+    if len(active) or not finished:
+        finished.append((active, state, info))
+    del state, info
+    order = torch.argsort(torch.cat([models for models, _, _ in finished]))
+    _, states, infos = zip(*finished, strict=True)
+    return Ascent(_join(states, order), _join(infos, order), n_iter, converged)
+
+
+def select(values: StateT, models: Tensor) -> StateT:
+    """The values of some of the models, by index or mask, of a NamedTuple of tensors [A, ...]."""
+    return type(values)(*(value[models] for value in values))
+
+
+def _join(parts: tuple[StateT, ...], order: Tensor) -> StateT:
+    """All parts as one, reordered by ``order``."""
+    if len(parts) == 1:
+        return parts[0]
+    return type(parts[0])(*(torch.cat(column)[order] for column in zip(*parts, strict=True)))

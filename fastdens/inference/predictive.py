@@ -1,0 +1,114 @@
+"""Predictive densities of fitted Dirichlet-process mixtures, made when they are asked for, some models at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastdens.batch import RaggedBatch
+from fastdens.distributions.niw import NormalInverseWishart
+from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
+from fastdens.kernels.layout import bounded_runs
+
+# A density is made of as many models at a time as keep its matrices under this many numbers.
+_MAX_ELEMENTS = 1 << 26
+
+
+class PredictiveOptions(NamedTuple):
+    """How densities are made: the weighting of components, kernel options, and the dtype (None: of the points)."""
+
+    weighting: str
+    backend: str
+    matmul_precision: str
+    dtype: torch.dtype | None
+
+    @property
+    def kernel_options(self) -> dict[str, Any]:
+        """The options of kernel calls and of densities."""
+        return {"backend": self.backend, "matmul_precision": self.matmul_precision}
+
+
+@dataclass(frozen=True)
+class FittedModels(ABC):
+    """A of M models, fitted: their points and what inference kept, from which densities are made.
+
+    The densities themselves are not kept, unless they are small: the Student-t components of all draws of all models
+    take 20 GB at the paper's shape.
+
+    Attributes
+    ----------
+    batch : RaggedBatch
+        The points of the A models; its index counts the caller's rows of all models.
+    models : Tensor
+        int64 [A], the numbers of the fitted models among all M.
+    n_models : int
+        M; models that failed have no components.
+    prior : NormalInverseWishart
+        Of the A models.
+    """
+
+    batch: RaggedBatch
+    models: Tensor
+    n_models: int
+    prior: NormalInverseWishart
+    _kept: dict[PredictiveOptions, StudentTMixtureDensity] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @abstractmethod
+    def component_counts(self) -> list[int]:
+        """Components of the density of each of the A models, at most."""
+
+    @abstractmethod
+    def density_of(self, begin: int, end: int, options: PredictiveOptions) -> StudentTMixtureDensity:
+        """The predictive density of the fitted models ``begin:end``."""
+
+    def density(self, options: PredictiveOptions) -> StudentTMixtureDensity:
+        """The predictive density of all M models."""
+        if options not in self._kept:
+            parts = [self.density_of(begin, end, options) for begin, end in self._runs()]
+            counts = torch.zeros(self.n_models, dtype=torch.int64, device=self.models.device)
+            counts[self.models] = torch.cat([part.offsets.diff() for part in parts])
+            density = StudentTMixtureDensity.from_components(
+                counts, [part.components for part in parts], **options.kernel_options
+            )
+            if len(parts) > 1:
+                return density
+            self._kept[options] = density
+        return self._kept[options]
+
+    def log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
+        """Log-density of points [N, D] under every model, [N, M]; NaN under models that failed."""
+        columns = [(models, density.log_prob(x)) for models, density in self._densities(options)]
+        if len(columns) == 1:
+            return columns[0][1]
+        values = torch.cat([value for _, value in columns], 1)
+        out = values.new_full((len(values), self.n_models), float("nan"))
+        return out.index_copy(1, torch.cat([models for models, _ in columns]), values)
+
+    def score_samples(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
+        """Log-density of each point of M models under its own, [N] in the caller's order; NaN for failed models."""
+        dtype = options.dtype or self.batch.points.dtype
+        out = batch.points.new_full((len(batch.points),), float("nan"), dtype=dtype)
+        for models, density in self._densities(options):
+            part = batch if len(models) == batch.n_models else batch.select(models)
+            out[part.index] = density.own_log_prob(part.to(dtype=dtype))
+        return out
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """Runs of fitted models whose matrices stay within a bound on memory."""
+        return bounded_runs(self.component_counts(), _MAX_ELEMENTS // self.batch.n_features**2)
+
+    def _densities(self, options: PredictiveOptions) -> Iterator[tuple[Tensor, StudentTMixtureDensity]]:
+        """Run after run of models, int64 [B], and their density; all M models where one run holds everything."""
+        runs = self._runs()
+        if len(runs) == 1:
+            yield torch.arange(self.n_models, device=self.models.device), self.density(options)
+            return
+        for begin, end in runs:
+            yield self.models[begin:end], self.density_of(begin, end, options)

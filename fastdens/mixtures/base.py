@@ -1,0 +1,199 @@
+"""What the estimators share: checks of parameters and batches, failed models, warnings, saved fits."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from fastdens.batch import RaggedBatch
+from fastdens.errors import ConvergenceWarning, NotFittedError, check_batch_of, check_integer
+from fastdens.io.state_file import write_state
+from fastdens.kernels.options import BACKENDS, MATMUL_PRECISIONS, check_choice
+from fastdens.mixtures.failures import Failures, non_finite, raise_failures
+from fastdens.mixtures.partition import Partition
+
+# Raises an error that names the parameter if its value is not allowed.
+Constraint = Callable[[str, Any], object]
+
+
+def integer(minimum: int) -> Constraint:
+    """An integer of at least ``minimum``."""
+    return lambda name, value: check_integer(name, value, minimum)
+
+
+def one_of(choices: Sequence[str]) -> Constraint:
+    """One of some strings."""
+    return lambda name, value: check_choice(name, value, choices)
+
+
+def optional(constraint: Constraint) -> Constraint:
+    """None, or what the constraint allows."""
+    return lambda name, value: None if value is None else constraint(name, value)
+
+
+def floating_dtype(name: str, value: object) -> None:
+    """torch.float32, torch.float64 or None."""
+    if value not in (None, torch.float32, torch.float64):
+        raise ValueError(f"{name} is {value}, but it must be torch.float32, torch.float64 or None.")
+
+
+class BaseMixtures(ABC):
+    """Base of the estimators: ``fit`` parts the batch, fits the models that can be fitted, and scatters the results.
+
+    A subclass keeps its parameters in attributes of their names, declares what they may be in
+    ``_parameter_constraints``, and after ``fit`` calls :meth:`_set_failures`. Parameters in ``_array_parameters`` are
+    left out of saved fits.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Constraint]] = {
+        "random_state": integer(0),
+        "backend": one_of(BACKENDS),
+        "on_error": one_of(("raise", "skip")),
+        "matmul_precision": one_of(MATMUL_PRECISIONS),
+        "dtype": floating_dtype,
+    }
+    _array_parameters: ClassVar[tuple[str, ...]] = ()
+    # Estimators by the name that a saved fit holds.
+    _estimators: ClassVar[dict[str, type[BaseMixtures]]] = {}
+
+    on_error: str
+    backend: str
+    matmul_precision: str
+    dtype: torch.dtype | None
+    random_state: int
+    failed_: Tensor
+    failures_: Failures
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._estimators[cls.__name__] = cls
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of the constructor, its ``locals()``, in attributes of their names."""
+        vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
+
+    @abstractmethod
+    def _find_failures(self, batch: RaggedBatch) -> Failures:
+        """Models that cannot be fitted, and why."""
+
+    @property
+    @abstractmethod
+    def _fitted_features(self) -> tuple[int, torch.device]:
+        """D and the device of the fitted models."""
+
+    @abstractmethod
+    def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of a fit, beside parameters and failures, for :meth:`get_state`."""
+
+    @abstractmethod
+    def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Take back what :meth:`_fitted_tensors` gave."""
+
+    def _check_parameters(self) -> None:
+        for name, constraint in self._parameter_constraints.items():
+            constraint(name, getattr(self, name))
+
+    def _partition(self, batch: RaggedBatch) -> Partition:
+        """The models to fit; raises if some cannot be fitted and ``on_error`` is "raise"."""
+        failures = self._find_failures(batch)
+        if self.on_error == "raise":
+            raise_failures(batch, failures, "on_error='skip' fits all others")
+        return Partition.of(batch, failures)
+
+    def _leave_out(self, valid: Partition, bad: Tensor, reason: str) -> Partition:
+        """The partition without models that failed while they were fitted; ``bad`` is bool [A]."""
+        failures = dict.fromkeys(valid.models[bad].tolist(), reason)
+        if self.on_error == "raise":
+            raise_failures(valid.whole, failures, "on_error='skip' keeps all others")
+        return Partition.of(valid.whole, {**valid.failures, **failures})
+
+    def _set_failures(self, valid: Partition) -> None:
+        self.failed_ = valid.failed
+        self.failures_ = valid.failures
+
+    def _warn(self, batch: RaggedBatch, models: Tensor, problem: str, remedy: str) -> None:
+        """Warn the caller of ``fit`` of some of the models, bool [M]; to be called by ``fit`` itself."""
+        named = torch.nonzero(models)[:, 0].tolist()
+        if named:
+            names = ", ".join(batch.describe(m) for m in named[:5]) + (", ..." if len(named) > 5 else "")
+            message = f"{len(named)} of {batch.n_models} models {problem} ({names}): {remedy}."
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "failed_"):
+            raise NotFittedError(self, "fit(batch)")
+
+    def _check_scored(self, batch: object) -> RaggedBatch:
+        """``batch`` if it holds points of the fitted models; raises for NaN and infinity if ``on_error`` is "raise"."""
+        self._check_fitted()
+        checked = check_batch_of(batch, len(self.failed_), *self._fitted_features)
+        if self.on_error == "raise":
+            raise_failures(checked, non_finite(checked), "on_error='skip' gives NaN for such rows")
+        return checked
+
+    def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that a fitted estimator knows, as tensors and JSON-able metadata; see :meth:`from_state`.
+
+        Initial values given as arrays (``labels_init`` and its like) are not part of it.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        """
+        self._check_fitted()
+        tensors, metadata = self._fitted_tensors()
+        saved = [name for name in self._parameter_names() if name not in self._array_parameters]
+        parameters = {name: to_jsonable(getattr(self, name)) for name in saved}
+        metadata |= {
+            "estimator": type(self).__name__,
+            "parameters": parameters,
+            "failures": {str(m): reason for m, reason in self.failures_.items()},
+        }
+        return {**tensors, "failed_": self.failed_}, metadata
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
+        """The fitted estimator of a state that :meth:`get_state` returned."""
+        parameters = dict(metadata["parameters"])
+        for name, value in parameters.items():
+            if isinstance(value, list):
+                parameters[name] = tuple(value)
+        parameters["dtype"] = getattr(torch, parameters["dtype"]) if parameters["dtype"] else None
+        estimator = cls(**parameters)
+        estimator.failed_ = tensors["failed_"]
+        estimator.failures_ = {int(m): reason for m, reason in metadata["failures"].items()}
+        estimator._set_fitted_tensors(tensors, metadata)
+        return estimator
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return list(inspect.signature(cls.__init__).parameters)[1:]
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fit to one safetensors file with a JSON header; :func:`fastdens.load` reads it.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        FileExistsError
+            If ``path`` exists and ``overwrite`` is False.
+        ImportError
+            If safetensors is missing.
+        """
+        write_state(path, "fit", *self.get_state(), overwrite=overwrite)
+
+
+def to_jsonable(value: Any) -> Any:
+    """A parameter as JSON holds it: the name of a dtype, a list of floats for a tuple."""
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    return [float(v) for v in value] if isinstance(value, tuple | list) else value

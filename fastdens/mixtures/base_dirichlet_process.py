@@ -1,0 +1,167 @@
+"""What the estimators of Dirichlet-process mixtures share: prior, predictive densities, saved fits."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fastdens.batch import RaggedBatch, as_points
+from fastdens.distributions.niw import NormalInverseWishart, data_prior
+from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
+from fastdens.errors import check_positive
+from fastdens.inference.chain_predictive import WEIGHTINGS
+from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.kernels.options import check_choice
+from fastdens.mixtures.base import BaseMixtures, integer, optional
+from fastdens.mixtures.failures import Failures, constant_features, non_finite, raise_failures, without_points
+from fastdens.mixtures.partition import Partition
+
+
+def _shape_and_rate(name: str, value: Any) -> None:
+    if len(value) != 2:
+        raise ValueError(f"{name} is {value!r}, but it must be a shape and a rate.")
+    for number in value:
+        check_positive(name, number)
+
+
+class BaseDirichletProcessMixtures(BaseMixtures):
+    """Base of the samplers' and the variational estimator.
+
+    A subclass keeps in ``_fitted`` what it makes predictive densities of.
+    """
+
+    _parameter_constraints: ClassVar = {
+        **BaseMixtures._parameter_constraints,
+        "init_components": integer(1),
+        "kappa0": check_positive,
+        "alpha": optional(check_positive),
+        "alpha_prior": _shape_and_rate,
+    }
+
+    method: str
+    init_components: int
+    kappa0: float
+    nu0: float | None
+    alpha_prior: tuple[float, float]
+    alpha: float | None
+    labels_init: ArrayLike | Tensor | None
+
+    n_components_: Tensor
+    alpha_: Tensor
+    labels_: Tensor
+    prior_: NormalInverseWishart
+    _fitted: FittedModels
+
+    def __repr__(self) -> str:
+        return f"DirichletProcessMixtures(method={self.method!r})"
+
+    def _find_failures(self, batch: RaggedBatch) -> Failures:
+        return {**constant_features(batch), **non_finite(batch), **without_points(batch)}
+
+    def _partition(self, batch: RaggedBatch) -> Partition:
+        valid = super()._partition(batch)
+        if not len(valid.models):
+            raise_failures(batch, valid.failures, "there is no other model")
+        return valid
+
+    def _prior_of(self, batch: RaggedBatch) -> NormalInverseWishart:
+        return data_prior(batch.points, batch.layout, self.kappa0, self.nu0, self.init_components)
+
+    def _initial_labels(self, valid: Partition, shapes: list[tuple[int, ...]]) -> Tensor | None:
+        """``labels_init``, checked, of the rows to fit; None if there are none."""
+        if self.labels_init is None:
+            return None
+        labels = torch.as_tensor(self.labels_init, device=valid.models.device)
+        if tuple(labels.shape) not in shapes or labels.is_floating_point():
+            raise ValueError(
+                f"labels_init is {labels.dtype} of shape {tuple(labels.shape)}, but it must be integers of shape "
+                f"{' or '.join(map(str, shapes))}."
+            )
+        if bool((labels < 0).any()):
+            raise ValueError("labels_init holds negative numbers, but clusters count from 0.")
+        return labels[..., valid.batch.index].long()
+
+    def _scatter_shared(self, valid: Partition, fitted: FittedModels) -> None:
+        """Set the attributes that all estimators have."""
+        self._set_failures(valid)
+        self._fitted = fitted
+        self.prior_ = fitted.prior._replace(
+            mean=valid.scatter(fitted.prior.mean), scale_diagonal=valid.scatter(fitted.prior.scale_diagonal)
+        )
+
+    @property
+    def _fitted_features(self) -> tuple[int, torch.device]:
+        return self._fitted.batch.n_features, self._fitted.models.device
+
+    def _predictive_options(self, weighting: str) -> PredictiveOptions:
+        self._check_fitted()
+        check_choice("weighting", weighting, WEIGHTINGS)
+        return PredictiveOptions(weighting, self.backend, self.matmul_precision, self.dtype)
+
+    def density(self, weighting: str = "exact") -> StudentTMixtureDensity:
+        """The posterior predictive density of every model; a failed model has no components.
+
+        Parameters
+        ----------
+        weighting : {"exact", "published"}
+            "exact" is the predictive density, averaged over kept draws where there are draws: in each draw the
+            Student-t of cluster k has weight n_k / (alpha + n), and that of the prior alpha / (alpha + n).
+            "published" reproduces the published code, which weights clusters in proportion to alpha + n_k and leaves
+            the prior out; it needs Gibbs draws.
+
+        Returns
+        -------
+        StudentTMixtureDensity
+        """
+        options = self._predictive_options(weighting)
+        return self._fitted.density(options)
+
+    def log_prob(self, x: ArrayLike | Tensor, weighting: str = "exact") -> Tensor:
+        """Log-density of each point of ``x`` [N, D] under every model, [N, M]; NaN under failed models.
+
+        Differentiable in ``x``. Models are worked out in turn if their matrices together take too much memory.
+        """
+        options = self._predictive_options(weighting)
+        return self._fitted.log_prob(x if isinstance(x, Tensor) else as_points(x), options)
+
+    def score_samples(self, batch: RaggedBatch, weighting: str = "exact") -> Tensor:
+        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models.
+
+        Points of the training data are scored by densities that were fitted to them: a few odd points that share a
+        cluster of their own have a high density there. See :meth:`DirichletProcessMixtures.leave_one_out`.
+        """
+        options = self._predictive_options(weighting)
+        return self._fitted.score_samples(self._check_scored(batch), options)
+
+    @abstractmethod
+    def _kept_tensors(self) -> dict[str, Tensor]:
+        """The tensors from which :meth:`_refitted` makes the fitted models and all other attributes."""
+
+    @abstractmethod
+    def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
+        """Take back what :meth:`_kept_tensors` gave; ``shared`` are the fields of :class:`FittedModels`."""
+
+    def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        batch = self._fitted.batch
+        tensors = {"points": batch.points, "offsets": batch.offsets, "order": batch.index}
+        tensors |= {"models": self._fitted.models, **self._kept_tensors()}
+        tensors |= {"labels_": self.labels_, "n_components_": self.n_components_, "alpha_": self.alpha_}
+        tensors |= {"prior_mean": self.prior_.mean, "prior_scale": self.prior_.scale_diagonal}
+        prior = [self.prior_.kappa, self.prior_.nu]
+        return tensors, {"prior": prior, "classes": list(batch.labels), "layer": batch.layer}
+
+    def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        for name in ("labels_", "n_components_", "alpha_"):
+            setattr(self, name, tensors[name])
+        self.prior_ = NormalInverseWishart(tensors["prior_mean"], tensors["prior_scale"], *metadata["prior"])
+        batch = RaggedBatch(
+            tensors["points"], tensors["offsets"], tensors["order"], tuple(metadata["classes"]), metadata["layer"]
+        )
+        models = tensors["models"]
+        shared = {"batch": batch, "models": models, "n_models": len(self.failed_), "prior": self.prior_.select(models)}
+        self._fitted = self._refitted(shared, tensors)

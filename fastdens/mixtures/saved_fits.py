@@ -1,0 +1,44 @@
+"""Fits read from files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastdens.io.state_file import read_state
+from fastdens.mixtures.base import BaseMixtures
+
+
+def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Any:
+    """A fit that an estimator's ``save`` wrote; it gives the same densities, bit for bit.
+
+    Parameters
+    ----------
+    path : path-like
+    device : torch.device or str
+        Where its tensors go.
+
+    Returns
+    -------
+    GaussianMixtures, DirichletProcessMixtures or VariationalDirichletProcessMixtures
+        Of the class that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, or not a fit of this library.
+    ImportError
+        If safetensors is missing.
+    """
+    tensors, metadata = read_state(path, "fit")
+    name = metadata["estimator"]
+    if name not in BaseMixtures._estimators:
+        raise ValueError(f"{Path(path)} is a saved {name}, which this fastdens does not know: upgrade fastdens.")
+    return BaseMixtures._estimators[name].from_state(
+        {key: tensor.to(device) for key, tensor in tensors.items()}, metadata
+    )

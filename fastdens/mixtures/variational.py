@@ -1,0 +1,306 @@
+"""Dirichlet-process Gaussian mixtures for a batch of models, by variational inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Never
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fastdens import kernels
+from fastdens.batch import RaggedBatch
+from fastdens.distributions.niw import NormalInverseWishart
+from fastdens.errors import check_batch, check_non_negative
+from fastdens.inference.coordinate_ascent import Ascent
+from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.inference.variational import (
+    VariationalInfo,
+    VariationalProblem,
+    VariationalState,
+    responsibilities,
+    variational_inference,
+)
+from fastdens.inference.variational_predictive import FittedVariational
+from fastdens.mixtures.base import integer
+from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
+from fastdens.mixtures.partition import Partition
+
+_ATTRIBUTES = (
+    "weights_",
+    "means_",
+    "covariances_",
+    "mean_precision_",
+    "degrees_of_freedom_",
+    "lower_bound_",
+    "n_iter_",
+    "converged_",
+)
+# A saved fit has the sticks under names of their own.
+_SAVED_NAMES = {"stick_a": "concentration_0", "stick_b": "concentration_1"}
+
+
+class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
+    """Infinite mixtures of Gaussians, one for each model of a :class:`~fastdens.RaggedBatch`, by variational inference.
+
+    The model is that of :class:`~fastdens.DirichletProcessMixtures`; its posterior is approximated by truncated
+    stick-breaking, with scikit-learn's conventions (``BayesianGaussianMixture``). For fits that need no samples or are
+    too large for sampling. ``DirichletProcessMixtures("vb", ...)`` makes one too.
+
+    Parameters
+    ----------
+    truncation : int
+        Components T of the variational posterior.
+    max_iter, tol : int, float
+        Iterations at most; a model has converged when its lower bound changes by less than ``tol``.
+    kappa0, nu0, init_components, alpha_prior, alpha
+        The prior, as for :class:`~fastdens.DirichletProcessMixtures`; ``init_components`` divides its scale.
+    labels_init : array or Tensor, optional
+        Integers [N], in the caller's row order: the component of each point at the start.
+    resp_init : array or Tensor, optional
+        Responsibilities [N, T] at the start, in the caller's row order.
+    random_state : int
+        Seed of the k-means++ start where neither is given.
+    dtype : torch.dtype, optional
+        Compute in float32 or float64; by default in the dtype of the points.
+    backend, matmul_precision, on_error
+        As for :class:`~fastdens.DirichletProcessMixtures`.
+
+    Attributes
+    ----------
+    weights_, means_, covariances_, mean_precision_, degrees_of_freedom_ : Tensor
+        [M, T], [M, T, D], [M, T, D, D], [M, T], [M, T]: scikit-learn's attributes with a leading axis of models.
+    weight_concentration_ : tuple of Tensor
+        Two of [M, T], the parameters of the sticks.
+    alpha_ : Tensor
+        float64 [M, 1, 1], the mean of the concentration.
+    n_components_ : Tensor
+        int32 [M, 1, 1], components that hold points; 0 for a failed model.
+    labels_ : Tensor
+        int64 [1, N], the component of each point, in the caller's row order.
+    lower_bound_, n_iter_, converged_ : Tensor
+        [M].
+    prior_ : NormalInverseWishart
+        Of each model, NaN for a failed one.
+    failed_ : Tensor
+        bool [M].
+    failures_ : dict of int to str
+        Why, for each model that failed.
+
+    References
+    ----------
+    Blei & Jordan, Variational inference for Dirichlet process mixtures, Bayesian Analysis 1, 2006.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(1000, 8), torch.arange(1000) % 10)
+    >>> vb = fd.VariationalDirichletProcessMixtures(truncation=5).fit(batch)
+    >>> vb.means_.shape
+    torch.Size([10, 5, 8])
+    """
+
+    method: str = "vb"
+    _parameter_constraints: ClassVar = {
+        "truncation": integer(1),
+        "max_iter": integer(1),
+        "tol": check_non_negative,
+        **BaseDirichletProcessMixtures._parameter_constraints,
+    }
+    _array_parameters = ("labels_init", "resp_init")
+
+    truncation: int
+    max_iter: int
+    tol: float
+    resp_init: ArrayLike | Tensor | None
+
+    weights_: Tensor
+    means_: Tensor
+    covariances_: Tensor
+    mean_precision_: Tensor
+    degrees_of_freedom_: Tensor
+    weight_concentration_: tuple[Tensor, Tensor]
+    lower_bound_: Tensor
+    n_iter_: Tensor
+    converged_: Tensor
+    _fitted: FittedVariational
+
+    def __init__(
+        self,
+        *,
+        truncation: int = 20,
+        max_iter: int = 500,
+        tol: float = 1e-3,
+        kappa0: float = 0.01,
+        nu0: float | None = None,
+        init_components: int = 6,
+        alpha_prior: tuple[float, float] = (1.0, 1.0),
+        alpha: float | None = None,
+        labels_init: ArrayLike | Tensor | None = None,
+        resp_init: ArrayLike | Tensor | None = None,
+        random_state: int = 0,
+        backend: str = "auto",
+        dtype: torch.dtype | None = None,
+        matmul_precision: str = "ieee",
+        on_error: str = "raise",
+    ) -> None:
+        self._keep(locals())
+
+    def fit(
+        self,
+        batch: RaggedBatch,
+        *,
+        checkpoint: None = None,
+        checkpoint_every: int = 50,
+        resume: bool = False,
+    ) -> VariationalDirichletProcessMixtures:
+        """Fit every model of the batch.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+        checkpoint, checkpoint_every, resume
+            Of samplers alone.
+
+        Returns
+        -------
+        VariationalDirichletProcessMixtures
+            Itself.
+
+        Raises
+        ------
+        ModelError
+            If a model has no points, NaN, infinity, or a feature that is constant, and ``on_error`` is "raise".
+        TypeError, ValueError
+            If a parameter is not what it may be, or a checkpoint is asked for.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If models stop at ``max_iter``.
+        """
+        if checkpoint is not None or resume:
+            raise ValueError("method is 'vb', which has no checkpoint and nothing to resume: leave those out.")
+        self._check_parameters()
+        valid = self._partition(check_batch(batch))
+        prior = self._prior_of(valid.batch)
+        result, labels = self._fit_models(valid, prior)
+        if bool(result.info.bad.any()):
+            good = ~result.info.bad
+            labels, prior = labels[good[valid.batch.model_of_row]], prior.select(good)
+            reason = "lost a positive definite covariance: compute in dtype=torch.float64"
+            valid, result = self._leave_out(valid, ~good, reason), result.select(good)
+        self._scatter(valid, prior, result, labels)
+        self._warn(
+            valid.whole,
+            ~self.converged_ & ~self.failed_,
+            f"did not converge in {self.max_iter} iterations",
+            "raise max_iter or tol",
+        )
+        return self
+
+    def _fit_models(
+        self, valid: Partition, prior: NormalInverseWishart
+    ) -> tuple[Ascent[VariationalState, VariationalInfo], Tensor]:
+        """The posterior in coordinates about the prior mean, and the component of each row int64 [n]."""
+        batch = valid.batch
+        # About the prior mean, data far from the origin lose nothing to the rounding of means.
+        points = (batch.points.double() - prior.mean[batch.model_of_row]).to(self.dtype or batch.points.dtype)
+        problem = VariationalProblem(
+            points,
+            batch.layout,
+            prior.centred(),
+            None if self.alpha is None else float(self.alpha),
+            self.alpha_prior,
+            self.backend,
+            self.matmul_precision,
+        )
+        resp = self._initial_responsibilities(valid, problem)
+        result = variational_inference(problem, resp, tol=self.tol, max_iter=self.max_iter)
+        return result, responsibilities(problem, result.state).argmax(1)
+
+    def _initial_responsibilities(self, valid: Partition, problem: VariationalProblem) -> Tensor:
+        points, layout, n_components = problem.points, problem.layout, self.truncation
+        n_rows = len(valid.whole.points)
+        if self.resp_init is not None:
+            resp = torch.as_tensor(self.resp_init, dtype=points.dtype, device=points.device)
+            if self.labels_init is not None:
+                raise ValueError("labels_init and resp_init are both given: pass one of them.")
+            if tuple(resp.shape) != (n_rows, n_components):
+                raise ValueError(f"resp_init has shape {tuple(resp.shape)}, but it must be {(n_rows, n_components)}.")
+            if not bool((resp >= 0).all()) or not torch.allclose(resp.sum(1), resp.new_ones(()), atol=1e-4):
+                raise ValueError("resp_init must not be negative and every row must sum to 1.")
+            return resp[valid.batch.index].contiguous()
+        labels = self._initial_labels(valid, [(n_rows,)])
+        if labels is None:
+            # Each point goes to the nearest of the rows that k-means++ chooses.
+            n_seeds = min(n_components, int(layout.sizes.min()))
+            centres = points[kernels.kmeans_plusplus(points, layout, n_seeds, self.random_state, backend=self.backend)]
+            flat = torch.full_like(centres[..., 0], 1 / n_seeds)
+            nearest = kernels.responsibilities(
+                points,
+                layout,
+                flat,
+                centres,
+                torch.ones_like(flat),
+                covariance_type="spherical",
+                backend=self.backend,
+            )
+            labels = nearest.resp.argmax(1)
+        elif int(labels.max()) >= n_components:
+            raise ValueError(f"labels_init goes to {int(labels.max())}, but truncation is {n_components}: raise it.")
+        resp = points.new_zeros(len(points), n_components)
+        return resp.scatter_(1, labels[:, None], 1.0)
+
+    def _scatter(
+        self,
+        valid: Partition,
+        prior: NormalInverseWishart,
+        result: Ascent[VariationalState, VariationalInfo],
+        labels: Tensor,
+    ) -> None:
+        state = result.state
+        self._scatter_shared(valid, FittedVariational(valid.batch, valid.models, valid.whole.n_models, prior, state))
+        self.weights_ = valid.scatter(state.weights)
+        self.means_ = valid.scatter((state.means.double() + prior.mean[:, None]).to(state.means.dtype))
+        self.covariances_ = valid.scatter(result.info.covariances)
+        self.mean_precision_ = valid.scatter(state.mean_precision)
+        self.degrees_of_freedom_ = valid.scatter(state.degrees_of_freedom)
+        self.weight_concentration_ = (valid.scatter(state.stick_a), valid.scatter(state.stick_b))
+        self.lower_bound_ = valid.scatter(result.info.lower_bound)
+        self.n_iter_ = valid.scatter(result.n_iter)
+        self.converged_ = valid.scatter(result.converged)
+        self.alpha_ = valid.scatter(state.alpha)[:, None, None]
+        self.labels_ = valid.scatter_rows(labels[None])
+        used = torch.zeros_like(state.stick_a, dtype=torch.bool)
+        used[valid.batch.model_of_row, labels] = True
+        self.n_components_ = valid.scatter(used.sum(1).int())[:, None, None]
+
+    def _predictive_options(self, weighting: str) -> PredictiveOptions:
+        options = super()._predictive_options(weighting)
+        if weighting == "published":
+            raise ValueError("weighting is 'published', which is for Gibbs draws: method is 'vb'.")
+        return options
+
+    def leave_one_out(self) -> Never:
+        """Not for this method: raises a ValueError."""
+        raise ValueError("method is 'vb', which has no draws to leave a point out of: use score_samples(batch).")
+
+    def to_arviz(self) -> Never:
+        """Not for this method: raises a ValueError."""
+        raise ValueError("method is 'vb', which draws no samples: there is nothing for ArviZ to look at.")
+
+    def _kept_tensors(self) -> dict[str, Tensor]:
+        tensors = {name: getattr(self, name) for name in _ATTRIBUTES}
+        tensors |= {f"concentration_{i}": value for i, value in enumerate(self.weight_concentration_)}
+        return tensors | {
+            f"variational_{_SAVED_NAMES.get(name, name)}": value for name, value in self._fitted.state._asdict().items()
+        }
+
+    def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
+        for name in _ATTRIBUTES:
+            setattr(self, name, tensors[name])
+        self.weight_concentration_ = (tensors["concentration_0"], tensors["concentration_1"])
+        state = {name: tensors[f"variational_{_SAVED_NAMES.get(name, name)}"] for name in VariationalState._fields}
+        return FittedVariational(**shared, state=VariationalState(**state))
