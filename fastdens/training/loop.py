@@ -110,7 +110,7 @@ def train(
                     output = model(batch.contiguous(memory_format=memory_format))
                 loss = F.cross_entropy(output.float(), target)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 total += loss.detach() * len(chosen)
@@ -139,7 +139,7 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """
     device = next(model.parameters()).device
     model.eval()
-    return torch.cat([model(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])
+    return torch.cat([model(batch.to(device)).argmax(1).cpu() for batch in torch.split(images, batch_size)])
 
 
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:

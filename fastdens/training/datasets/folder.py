@@ -57,7 +57,8 @@ def load_folder(folder: Path, image_size: int | None, seed: int) -> ImageSet:
         raise ValueError(f"{folder}: the class {odd[0]!r} is in one of train and {test} only: put it in both.")
     names = _class_names(listings["train"])
     files = [_ImageFiles(listings[part], names) for part in ("train", test)]
-    return ImageSet(*decode(str(folder), files, image_size), names)
+    train_part, test_part = decode(str(folder), files, image_size)
+    return ImageSet(train_part, test_part, names)
 
 
 class _ImageFiles:

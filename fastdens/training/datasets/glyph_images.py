@@ -141,7 +141,8 @@ def with_luminance(colour: np.ndarray, luminance: np.ndarray) -> np.ndarray:
     own, wanted = colour @ _LUMINANCE, luminance
     darker = colour * (wanted / own)[:, None]
     lighter = 1 - (1 - colour) * ((1 - wanted) / (1 - own))[:, None]
-    return np.where((wanted < own)[:, None], darker, lighter)
+    mixed: np.ndarray = np.where((wanted < own)[:, None], darker, lighter)
+    return mixed
 
 
 def paint(images: Tensor, masks: Tensor, look: Appearance, rng: np.random.Generator) -> None:

@@ -108,7 +108,8 @@ def load_torchvision(dataset: str, root: Path, image_size: int | None, seed: int
     class_names = tuple(map(str, class_names))
     if len(parts) == 1:
         return hold_out(name, parts[0], class_names, seed)
-    return ImageSet(*parts, class_names)
+    train, test = parts
+    return ImageSet(train, test, class_names)
 
 
 def _make_parts(name: str, kind: Any, root: Path) -> list[Any]:
@@ -170,12 +171,21 @@ def _unpack(name: str, file: Path) -> None:
     extract_archive = require("torchvision.datasets.utils", name, "examples").extract_archive
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=file.parent) as folder:
         try:
+            if file.name.endswith((".tar.gz", ".tgz")):
+                _read_to_checksum(file)
             extract_archive(str(file), folder)
         except _DAMAGED as error:
             raise FileNotFoundError(
                 f"{name}'s file {file} is not whole ({_first_sentence(error)}): put that file there again."
             ) from None
         shutil.copytree(folder, file.parent, copy_function=shutil.move, dirs_exist_ok=True)
+
+
+def _read_to_checksum(file: Path) -> None:
+    """Read a compressed file to its end, where its checksum is: tarfile stops before."""
+    with gzip.open(file) as stream:
+        while stream.read(1 << 20):
+            pass
 
 
 def _first_sentence(error: Exception) -> str:

@@ -53,8 +53,8 @@ def _factory(name: str) -> Callable[[int], Any]:
         module = _module_of_file(Path(source))
     else:
         module = importlib.import_module(source)
-    factory = getattr(module, function, None)
-    if callable(factory):
+    factory: Callable[[int], Any] | None = getattr(module, function, None)
+    if factory is not None and callable(factory):
         return factory
     known = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
     nearest = f": the nearest names are {suggest(function, known)}" if known else ": define it"

@@ -17,7 +17,7 @@ _BLOCKS_OF_STAGES = {
 NAMES = tuple(_BLOCKS_OF_STAGES)
 
 
-class SmallImageResNet(ResNet):
+class SmallImageResNet(ResNet):  # type: ignore[misc]
     """torchvision's ResNet with a 3x3 first convolution of stride 1 and no max-pooling.
 
     Parameters

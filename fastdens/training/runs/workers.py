@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 import torch
 from torch import Tensor
-from torch.multiprocessing import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from fastdens.progress import Advance, progress_bar
 from fastdens.training.datasets.images import Images
@@ -150,9 +150,10 @@ def _train_in_processes(job: Job, n_processes: int, devices: list[torch.device],
         with _interrupts_held():
             for k in range(n_processes):
                 arguments = (job, devices[k % len(devices)], n_threads)
-                running.append(start_processes(_work, arguments, join=False, daemon=True, start_method=_START_METHOD))
+                options = {"join": False, "daemon": True, "start_method": _START_METHOD}
+                running.append(start_processes(_work, arguments, **options))  # type: ignore[no-untyped-call]
         exit_codes: list[int] = []
-        for missing in _until_complete(job, advance):
+        for _ in _until_complete(job, advance):
             for context in list(running):
                 try:
                     if context.join(timeout=0):
@@ -163,7 +164,7 @@ def _train_in_processes(job: Job, n_processes: int, devices: list[torch.device],
                     running.remove(context)
                     exit_codes.append(error.exit_code)
                     advance(0, f"{len(exit_codes)} of {n_processes} processes died")
-            if not running and job.missing():
+            if not running and (missing := job.missing()):
                 raise ChildProcessError(
                     f"{len(missing)} of {len(job.names)} networks are not in {job.folder} because the processes that "
                     f"trained them died (exit codes {exit_codes}): call again, with fewer processes if memory ran out."

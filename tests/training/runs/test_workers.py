@@ -14,11 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from fastdens.io.state_file import read_state
-from fastdens.training import training_runs
-from fastdens.training.datasets.images import load_images
-from fastdens.training.recipe import predict
 from fastdens.training.runs.training_runs import (
     Recipe,
     TrainingRun,
@@ -28,6 +23,11 @@ from fastdens.training.runs.training_runs import (
     subset_runs,
     train_runs,
 )
+
+from fastdens.io.state_file import read_state
+from fastdens.training import training_runs
+from fastdens.training.datasets.images import load_images
+from fastdens.training.recipe import predict
 
 RECIPE = Recipe(width=4, epochs=1)
 NAMES = [f"memorization-{t:04d}" for t in range(3)]
