@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastdens.kernels.em_statistics import EMStatistics, em_statistics
     from fastdens.kernels.gaussian_log_prob import gaussian_log_prob
-    from fastdens.kernels.gibbs.gibbs_sweep import GibbsSweeps, gibbs_sweep
+    from fastdens.kernels.gibbs import GibbsSweeps, gibbs_sweep
     from fastdens.kernels.mixture_log_prob import mixture_log_prob
     from fastdens.kernels.niw_posterior import NIWPosterior, niw_posterior
     from fastdens.kernels.precision_cholesky import precision_cholesky
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "EMStatistics": "em_statistics",
-    "GibbsSweeps": "gibbs.gibbs_sweep",
+    "GibbsSweeps": "gibbs",
     "NIWPosterior": "niw_posterior",
     "Responsibilities": "responsibilities",
     "SufficientStatistics": "sufficient_statistics",
     "em_statistics": "em_statistics",
     "gaussian_log_prob": "gaussian_log_prob",
-    "gibbs_sweep": "gibbs.gibbs_sweep",
+    "gibbs_sweep": "gibbs",
     "kmeans_plusplus": "seeding",
     "mixture_log_prob": "mixture_log_prob",
     "niw_posterior": "niw_posterior",

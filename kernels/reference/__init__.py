@@ -4,7 +4,7 @@ Every fast path of the library is tested against this package. Nothing here is f
 and says what the operation means.
 """
 
-from fastdens.kernels.reference.gibbs import gibbs_sweep, gibbs_turn, log_joint, resample_concentration
+from fastdens.kernels.reference.gibbs import gibbs_sweep, log_joint, resample_concentration
 from fastdens.kernels.reference.mixtures import (
     gaussian_log_prob,
     mixture_log_prob,
@@ -17,7 +17,6 @@ from fastdens.kernels.reference.mixtures import (
 __all__ = [
     "gaussian_log_prob",
     "gibbs_sweep",
-    "gibbs_turn",
     "log_joint",
     "mixture_log_prob",
     "precision_cholesky",

@@ -6,6 +6,7 @@ import math
 
 import torch
 from fastdens.kernels.counter_random import hashed_bits, uniform_of_bits
+from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, new_sweeps
 from torch import Tensor
 
 
@@ -44,7 +45,7 @@ def resample_concentration(
     return max(drawn / (rate - log_eta), 1e-300)
 
 
-def gibbs_turn(
+def single_site_update(
     centred: Tensor,
     labels: Tensor,
     i: int,
@@ -53,12 +54,12 @@ def gibbs_turn(
     kappa0: float,
     nu0: float,
     key: Tensor,
-    sweep: int,
+    draw: int,
 ) -> Tensor:
-    """Labels [n] after the turn of point i, everything worked out from the points [n, D] about the prior mean.
+    """Labels [n] after the update of point i, all computed from the points [n, D] about the prior mean.
 
     Cluster k has weight ``n_k t_k(x_i)`` without the point, a new cluster ``alpha t_0(x_i)``. A new cluster takes the
-    lowest free label; a point that was alone and founds a new cluster keeps its label.
+    lowest free label; a singleton that draws a new cluster keeps its label.
     """
     x, dim = centred.double(), centred.shape[1]
     n_slots = int(labels.max()) + 1
@@ -80,7 +81,7 @@ def gibbs_turn(
     # The last of these clusters has no points: its predictive is that of the prior.
     log_weight = torch.cat([n[:-1].log(), torch.tensor([math.log(alpha)], device=x.device)]) + log_t
     weight = torch.exp(log_weight - log_weight.max())
-    u = uniform_of_bits(hashed_bits(key, 4 * sweep + 1, torch.tensor(i, device=x.device)))
+    u = uniform_of_bits(hashed_bits(key, draw, torch.tensor(i, device=x.device)))
     new = int(torch.searchsorted(weight.cumsum(0), u * weight.sum(), right=True))
     out = labels.clone()
     if new == n_slots:
@@ -122,50 +123,40 @@ def log_joint(
     return total
 
 
-def gibbs_sweep(
-    points: Tensor,
-    ranges: Tensor,
-    labels: Tensor,
-    alpha: Tensor,
-    keys: Tensor,
-    prior_mean: Tensor,
-    prior_scale: Tensor,
-    kappa0: float,
-    nu0: float,
-    alpha_prior: tuple[float, float],
-    first_sweep: int,
-    n_sweeps: int,
-    thin: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Collapsed Gibbs sweeps (Neal 2000, algorithm 3), one turn after the other.
+def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSweeps:
+    """Collapsed Gibbs sweeps (Neal 2000, algorithm 3), one single-site update after the other.
 
-    Returns labels after every ``thin``-th sweep, and of every sweep alpha, number of clusters and log-joint. A
-    shape of zero in ``alpha_prior`` keeps alpha.
+    Parameters
+    ----------
+    problem : SweepProblem
+    labels : Tensor
+        Integers [C, N], the cluster of each point within its model.
+    alpha : Tensor
+        float64 [M, C].
     """
-    n_models, n_chains = alpha.shape
-    kept = torch.zeros(n_sweeps // thin, n_chains, len(points), dtype=torch.int32, device=points.device)
-    alphas, joints = alpha.new_empty(2, n_models, n_chains, n_sweeps)
-    n_clusters = torch.empty(n_models, n_chains, n_sweeps, dtype=torch.int32, device=points.device)
-    for m, (start, stop) in enumerate(ranges.tolist()):
-        centred = points[start:stop].double() - prior_mean[m]
-        position = torch.arange(stop - start, device=points.device)
-        for c in range(n_chains):
+    kappa0, nu0, alpha_prior = problem.kappa0, problem.nu0, problem.alpha_prior
+    sweeps = new_sweeps(problem)
+    for m, (start, stop) in enumerate(problem.layout.ranges.tolist()):
+        centred = problem.points[start:stop].double() - problem.prior_mean[m]
+        prior_scale = problem.prior_scale[m]
+        position = torch.arange(stop - start, device=centred.device)
+        for c, key in enumerate(problem.keys[m]):
             own = labels[c, start:stop].unique(return_inverse=True)[1]
             concentration = float(alpha[m, c])
-            for t in range(n_sweeps):
-                draw = 4 * (first_sweep + t)
-                order = torch.argsort(hashed_bits(keys[m, c], draw, position) >> 13, stable=True)
+            for t in range(problem.n_sweeps):
+                draw = 4 * (problem.first_sweep + t)
+                order = torch.argsort(hashed_bits(key, draw, position) >> 13, stable=True)
                 for i in order.tolist():
-                    own = gibbs_turn(
-                        centred, own, i, concentration, prior_scale[m], kappa0, nu0, keys[m, c], first_sweep + t
-                    )
-                n_clusters[m, c, t] = len(own.unique())
+                    own = single_site_update(centred, own, i, concentration, prior_scale, kappa0, nu0, key, draw + 1)
+                n_clusters = len(own.unique())
                 if alpha_prior[0] > 0:
                     concentration = resample_concentration(
-                        keys[m, c], draw + 2, concentration, len(own), int(n_clusters[m, c, t]), *alpha_prior
+                        key, draw + 2, concentration, len(own), n_clusters, *alpha_prior
                     )
-                alphas[m, c, t] = concentration
-                joints[m, c, t] = log_joint(centred, own, concentration, prior_scale[m], kappa0, nu0, alpha_prior)
-                if (t + 1) % thin == 0:
-                    kept[(t + 1) // thin - 1, c, start:stop] = own.unique(return_inverse=True)[1].int()
-    return kept, alphas, n_clusters, joints
+                sweeps.alpha[m, c, t] = concentration
+                sweeps.n_components[m, c, t] = n_clusters
+                sweeps.log_joint[m, c, t] = log_joint(centred, own, concentration, prior_scale, kappa0, nu0, alpha_prior)
+                if (t + 1) % problem.thin == 0:
+                    kept = own.unique(return_inverse=True)[1].int()
+                    sweeps.labels[(t + 1) // problem.thin - 1, c, start:stop] = kept
+    return sweeps

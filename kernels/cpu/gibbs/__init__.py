@@ -1,1 +1,1 @@
-"""The sampler on a CPU."""
+"""The sampler on a CPU: the twins of :mod:`fastdens.kernels.gibbs`, compiled, in files of the same names."""

@@ -1,0 +1,222 @@
+"""Changes of a cluster inside the sweep kernel: it is opened, a point joins it, a point leaves it.
+
+``mean_ptr``, ``inverse_ptr`` and so on point to the cluster's own entries: m [D], S^-1 [D, D], and the squared
+Mahalanobis distances of the model's points, ``n_slots`` apart. ``w_ptr`` [D] is working memory of the chain.
+
+Threads of a program share this memory, so each barrier says which hazard it removes: a write before others have read
+the old value (WAR), or a read before others have written the new one (RAW).
+"""
+
+from __future__ import annotations
+
+from fastdens.kernels.optional import tl, triton
+
+
+@triton.jit
+def open_cluster(
+    start,
+    stop,
+    prior_mahalanobis_sq_ptr,  # [N]
+    prior_scale_ptr,  # [D]
+    prior_log_det,
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    log_det_ptr,  # scalar
+    mahalanobis_sq_ptr,  # [N], n_slots apart
+    n_features,
+    n_slots,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """Give a free slot the statistics of no points: those of the prior."""
+    for i in range(NUM_D_BLOCKS):
+        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
+        mask = rows < n_features
+        prior_precision = 1.0 / tl.load(prior_scale_ptr + rows, mask=mask, other=1.0)
+        tl.store(mean_ptr + rows, tl.zeros([BLOCK_D], tl.float64), mask=mask)
+        for j in range(NUM_D_BLOCKS):
+            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+            diagonal = tl.where(rows[:, None] == columns[None, :], prior_precision[:, None], 0.0)
+            tl.store(
+                inverse_ptr + rows[:, None] * n_features + columns[None, :],
+                diagonal,
+                mask=mask[:, None] & (columns < n_features)[None, :],
+            )
+    for first in range(start, stop, BLOCK_N):
+        others = first + tl.arange(0, BLOCK_N)
+        q = tl.load(prior_mahalanobis_sq_ptr + others, mask=others < stop, other=0.0)
+        tl.store(mahalanobis_sq_ptr + others * n_slots, q, mask=others < stop)
+    tl.store(log_det_ptr, prior_log_det)
+    # RAW: the point that joins reads mean and inverse in another layout than they were stored in.
+    tl.debug_barrier()
+
+
+@triton.jit
+def distance_to_mean(
+    row,
+    points_ptr,  # [N, D]
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    w_ptr,  # [D]
+    n_features,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """``w = S^-1 (x - m)`` into memory, the squared distance ``(x - m)'w`` and ``m'w``."""
+    distance_sq = tl.full([], 0.0, tl.float64)
+    offset = tl.full([], 0.0, tl.float64)
+    for j in range(NUM_D_BLOCKS):
+        columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+        inside = columns < n_features
+        total = tl.zeros([BLOCK_D], tl.float64)
+        for i in range(NUM_D_BLOCKS):
+            rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
+            mask = rows < n_features
+            delta = tl.load(points_ptr + row * n_features + rows, mask=mask, other=0.0)
+            delta -= tl.load(mean_ptr + rows, mask=mask, other=0.0)
+            p = tl.load(
+                inverse_ptr + rows[:, None] * n_features + columns[None, :],
+                mask=mask[:, None] & inside[None, :],
+                other=0.0,
+            )
+            total += tl.sum(p * delta[:, None], 0)
+        mean = tl.load(mean_ptr + columns, mask=inside, other=0.0)
+        x = tl.load(points_ptr + row * n_features + columns, mask=inside, other=0.0)
+        distance_sq += tl.sum((x - mean) * total, 0)
+        offset += tl.sum(mean * total, 0)
+        tl.store(w_ptr + columns, total, mask=inside)
+    # RAW: w is read in other layouts than the one it was stored in. WAR: mean and inverse are about to change.
+    tl.debug_barrier()
+    return distance_sq, offset
+
+
+@triton.jit
+def update_inverse(
+    coefficient,
+    step,
+    row,
+    points_ptr,  # [N, D]
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    w_ptr,  # [D]
+    n_features,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """``S^-1 += coefficient w w'`` and ``m -= step (x - m)``."""
+    for i in range(NUM_D_BLOCKS):
+        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
+        mask = rows < n_features
+        w_rows = tl.load(w_ptr + rows, mask=mask, other=0.0)
+        for j in range(NUM_D_BLOCKS):
+            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+            inside = columns < n_features
+            w_columns = tl.load(w_ptr + columns, mask=inside, other=0.0)
+            tile_ptr = inverse_ptr + rows[:, None] * n_features + columns[None, :]
+            p = tl.load(tile_ptr, mask=mask[:, None] & inside[None, :], other=0.0)
+            p += coefficient * w_rows[:, None] * w_columns[None, :]
+            # No hazard: a thread stores the elements that it loaded, and nobody else reads them here.
+            tl.store(tile_ptr, p, mask=mask[:, None] & inside[None, :])
+        mean = tl.load(mean_ptr + rows, mask=mask, other=0.0)
+        x = tl.load(points_ptr + row * n_features + rows, mask=mask, other=0.0)
+        # WAR: a block of D may be shorter than the program has threads, and several of them load the same element.
+        tl.debug_barrier()
+        tl.store(mean_ptr + rows, mean - step * (x - mean), mask=mask)
+
+
+@triton.jit
+def update_distances(
+    coefficient,
+    step,
+    distance_sq,
+    offset,
+    start,
+    stop,
+    points_ptr,  # [N, D]
+    w_ptr,  # [D]
+    mahalanobis_sq_ptr,  # [N], n_slots apart
+    n_features,
+    n_slots,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """Squared distances of all points of the model after a move, by one dot product ``w'x`` each."""
+    for first in range(start, stop, BLOCK_N):
+        others = first + tl.arange(0, BLOCK_N)
+        in_model = others < stop
+        shift = tl.zeros([BLOCK_N], tl.float64) - offset
+        for j in range(NUM_D_BLOCKS):
+            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+            inside = columns < n_features
+            x = tl.load(
+                points_ptr + others[:, None] * n_features + columns[None, :],
+                mask=in_model[:, None] & inside[None, :],
+                other=0.0,
+            )
+            shift += tl.sum(x * tl.load(w_ptr + columns, mask=inside, other=0.0)[None, :], 1)
+        moved = shift + step * distance_sq
+        q = tl.load(mahalanobis_sq_ptr + others * n_slots, mask=in_model, other=0.0)
+        q += 2.0 * step * shift + step * step * distance_sq + coefficient * moved * moved
+        tl.store(mahalanobis_sq_ptr + others * n_slots, q, mask=in_model)
+
+
+@triton.jit
+def move_point(
+    SIGN: tl.constexpr,
+    row,
+    start,
+    stop,
+    points_ptr,  # [N, D]
+    count_ptr,  # scalar
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    log_det_ptr,  # scalar
+    mahalanobis_sq_ptr,  # [N], n_slots apart
+    w_ptr,  # [D]
+    n_features,
+    n_slots,
+    kappa0,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """A point joins the cluster (SIGN 1) or leaves it (-1), by the formula of Sherman and Morrison.
+
+    With d = x - m, w = S^-1 d and kappa before the move: S changes by ``SIGN kappa / (kappa + SIGN) d d'``, m by
+    ``SIGN / (kappa + SIGN) d``.
+    """
+    kappa = kappa0 + tl.load(count_ptr)
+    distance_sq, offset = distance_to_mean(
+        row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
+    )
+    step = -SIGN / (kappa + SIGN)
+    scale = kappa / (kappa + SIGN)
+    ratio = 1.0 + SIGN * scale * distance_sq
+    coefficient = -SIGN * scale / ratio
+    update_inverse(coefficient, step, row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+    count = tl.load(count_ptr) + SIGN
+    log_det = tl.load(log_det_ptr) + tl.log(ratio)
+    # WAR: all threads have read count and log-determinant.
+    tl.debug_barrier()
+    tl.store(log_det_ptr, log_det)
+    tl.store(count_ptr, count)
+    update_distances(
+        coefficient,
+        step,
+        distance_sq,
+        offset,
+        start,
+        stop,
+        points_ptr,
+        w_ptr,
+        mahalanobis_sq_ptr,
+        n_features,
+        n_slots,
+        BLOCK_N,
+        BLOCK_D,
+        NUM_D_BLOCKS,
+    )
+    # RAW: the next move or update reads the statistics. WAR: it overwrites w.
+    tl.debug_barrier()

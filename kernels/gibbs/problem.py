@@ -1,0 +1,148 @@
+"""The problem that sweeps are given and the draws that they return, the same for every backend."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from fastdens.kernels.layout import Layout
+from torch import Tensor
+
+
+class SweepProblem(NamedTuple):
+    """What does not change while the chains of a launch run: points, prior, random streams and numbers of sweeps.
+
+    Attributes
+    ----------
+    points : Tensor
+        [N, D], float32 or float64, sorted by model.
+    layout : Layout
+        Rows of the M models, one model after the other.
+    keys : Tensor
+        int64 [M, C], the random stream of each chain.
+    prior_mean, prior_scale : Tensor
+        float64 [M, D], m0 and the diagonal of S0 of the normal-inverse-Wishart prior.
+    kappa0, nu0 : float
+        Of the same prior.
+    alpha_prior : (float, float)
+        Shape and rate of the gamma prior of alpha; a shape of zero keeps alpha as it is.
+    first_sweep : int
+        Number of the first sweep in the random streams.
+    n_sweeps, thin : int
+        Sweeps of the launch, and the distance between kept labels, which divides them.
+    """
+
+    points: Tensor
+    layout: Layout
+    keys: Tensor
+    prior_mean: Tensor
+    prior_scale: Tensor
+    kappa0: float
+    nu0: float
+    alpha_prior: tuple[float, float]
+    first_sweep: int
+    n_sweeps: int
+    thin: int
+
+
+class GibbsSweeps(NamedTuple):
+    """Draws of W sweeps of C chains of M models.
+
+    Attributes
+    ----------
+    labels : Tensor
+        int32 [W / thin, C, N] after every thin-th sweep, 0 to K - 1 within each model.
+    alpha : Tensor
+        float64 [M, C, W], concentration after every sweep.
+    n_components : Tensor
+        int32 [M, C, W], number of clusters K after every sweep.
+    log_joint : Tensor
+        float64 [M, C, W], log p(points, labels, alpha) after every sweep, or log p(points, labels | alpha) where alpha
+        is kept.
+    """
+
+    labels: Tensor
+    alpha: Tensor
+    n_components: Tensor
+    log_joint: Tensor
+
+
+def new_sweeps(problem: SweepProblem) -> GibbsSweeps:
+    """Memory for the draws of a problem, to be filled by a backend."""
+    device = problem.points.device
+    n_sweeps = problem.n_sweeps
+    n_models, n_chains = problem.keys.shape
+    return GibbsSweeps(
+        torch.zeros(n_sweeps // problem.thin, n_chains, len(problem.points), dtype=torch.int32, device=device),
+        torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64, device=device),
+        torch.empty(n_models, n_chains, n_sweeps, dtype=torch.int32, device=device),
+        torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64, device=device),
+    )
+
+
+def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
+    """Check a problem and the state that its chains start from.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is wrong.
+    ValueError
+        If a shape, a device or a value is wrong.
+    """
+    points, layout = problem.points, problem.layout
+    n_models, n_features = problem.prior_mean.shape
+    n_chains = alpha.shape[-1]
+    wanted = {
+        "points": (points, (len(points), n_features), (torch.float32, torch.float64)),
+        "labels": (labels, (n_chains, len(points)), (torch.int16, torch.int32, torch.int64)),
+        "alpha": (alpha, (n_models, n_chains), (torch.float64,)),
+        "keys": (problem.keys, (n_models, n_chains), (torch.int64,)),
+        "prior_mean": (problem.prior_mean, (n_models, n_features), (torch.float64,)),
+        "prior_scale": (problem.prior_scale, (n_models, n_features), (torch.float64,)),
+    }
+    for name, (tensor, shape, dtypes) in wanted.items():
+        if tensor.dtype not in dtypes:
+            raise TypeError(f"{name} is {tensor.dtype}, but must be {' or '.join(map(str, dtypes))}.")
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but must have {shape}.")
+        if tensor.device != points.device:
+            raise ValueError(f"{name} is on {tensor.device} and points are on {points.device}: move one of them.")
+    ranges = layout.ranges
+    if int(layout.sizes.sum()) != len(points) or not bool((ranges[1:, 0] == ranges[:-1, 1]).all()):
+        raise ValueError("the rows of the models leave out some points or overlap: pass offsets of sorted points.")
+    if not bool((layout.sizes > 0).all()):
+        raise ValueError(f"model {int((layout.sizes == 0).nonzero()[0])} has no points: leave it out.")
+    for name, tensor in (("alpha", alpha), ("prior_scale", problem.prior_scale)):
+        if not bool((tensor > 0).all()):
+            raise ValueError(f"{name} must be positive everywhere.")
+    for name, tensor in (("keys", problem.keys), ("labels", labels)):
+        if bool((tensor < 0).any()):
+            raise ValueError(f"{name} must be at least 0 everywhere.")
+    if not (problem.kappa0 > 0 and problem.nu0 > n_features - 1):
+        raise ValueError(
+            f"kappa0 is {problem.kappa0} and nu0 is {problem.nu0}, but they must be over 0 and over D - 1 = "
+            f"{n_features - 1}."
+        )
+    if problem.n_sweeps < 1 or problem.thin < 1 or problem.n_sweeps % problem.thin:
+        raise ValueError(f"n_sweeps is {problem.n_sweeps}, but it must be a multiple of thin, {problem.thin}.")
+
+
+class SingularScatterError(ArithmeticError):
+    """A scale matrix that rounding has left not positive definite."""
+
+
+def raise_singular(failed: Tensor) -> None:
+    """Raise where a chain of a model met a scale matrix without a Cholesky factor; ``failed`` is bool [M, C].
+
+    Raises
+    ------
+    SingularScatterError
+        If any did.
+    """
+    if bool(failed.any()):
+        m, c = failed.nonzero()[0].tolist()
+        raise SingularScatterError(
+            f"the scale matrix of a cluster of model {m}, chain {c}, is not positive definite in float64: prior_scale "
+            "is too small beside the spread of the points."
+        )

@@ -1,0 +1,121 @@
+"""Collapsed Gibbs sweeps of Dirichlet-process mixtures of Gaussians (Neal 2000, algorithm 3).
+
+A single-site update takes point i out of its cluster, weighs cluster k by ``n_k t_k(x_i)`` and a new one by
+``alpha t_0(x_i)``, draws a cluster, and puts the point there. t_k is the Student-t predictive density of a
+normal-inverse-Wishart posterior (Murphy 2007, section 8): with the squared Mahalanobis distance
+``q = (x - m)' S^-1 (x - m)``,
+
+``log n t(x) = c(n) - 1/2 log det S - (nu + 1) / 2 log(1 + kappa / (kappa + 1) q)``,
+
+where c(n) depends on the count alone. Leaving x out of its own cluster needs no other S: with
+``r = 1 - kappa / (kappa - 1) q`` the log-weight is ``c(n - 1) - 1/2 log det S + (nu - 1) / 2 log r``, where m, S, n,
+kappa and nu are those of the cluster with x. After each sweep alpha is drawn anew (Escobar & West 1995, section 6).
+
+So a point that stays changes nothing. One that moves costs two rank-one updates of an inverse, and one dot product for
+the distances of each other point.
+"""
+
+from __future__ import annotations
+
+import torch
+from fastdens.kernels import reference
+from fastdens.kernels.gibbs.normalisers import log_alpha_factors
+from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, check_problem
+from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.operation import resolve_backend
+from fastdens.kernels.optional import require
+from torch import Tensor
+
+
+def gibbs_sweep(
+    points: Tensor,
+    layout: Layout | Tensor,
+    labels: Tensor,
+    alpha: Tensor,
+    keys: Tensor,
+    prior_mean: Tensor,
+    prior_scale: Tensor,
+    *,
+    kappa0: float,
+    nu0: float,
+    alpha_prior: tuple[float, float] | None = (1.0, 1.0),
+    first_sweep: int = 0,
+    n_sweeps: int = 1,
+    thin: int = 1,
+    backend: str = "auto",
+) -> GibbsSweeps:
+    """Sweeps of collapsed Gibbs sampling, of every chain of every model.
+
+    Statistics of the clusters are computed from the points at the start and updated from then on; they live as long as
+    the call.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], float32 or float64, finite, sorted by model.
+    layout : Layout or Tensor
+        Rows of the M models, or their offsets, int64 [M + 1]; every row belongs to a model.
+    labels : Tensor
+        Integers [C, N], not negative: the cluster of each point within its model.
+    alpha : Tensor
+        float64 [M, C], concentration.
+    keys : Tensor
+        int64 [M, C], not negative: the random stream of each chain.
+    prior_mean, prior_scale : Tensor
+        float64 [M, D], m0 and the diagonal of S0 of the normal-inverse-Wishart prior.
+    kappa0, nu0 : float
+        Of the prior; nu0 is greater than D - 1.
+    alpha_prior : (float, float) or None
+        Shape and rate of the gamma prior of alpha, drawn anew after each sweep; None keeps alpha as it is.
+    first_sweep : int
+        Number of the first sweep in the random streams.
+    n_sweeps, thin : int
+        Sweeps, a multiple of ``thin``, the distance between kept labels.
+    backend : {"auto", "triton", "cpu", "reference"}
+
+    Returns
+    -------
+    GibbsSweeps
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes, shapes or options do not fit.
+    SingularScatterError
+        If rounding leaves the scale matrix of a cluster without a Cholesky factor.
+
+    References
+    ----------
+    Neal, Markov chain sampling methods for Dirichlet process mixture models, JCGS 9, 2000. Escobar & West, Bayesian
+    density estimation and inference using mixtures, JASA 90, 1995. Murphy, Conjugate Bayesian analysis of the Gaussian
+    distribution, 2007.
+    """
+    chosen = resolve_backend(backend, points)
+    problem = SweepProblem(
+        points,
+        as_layout(layout, len(prior_mean), len(points)),
+        keys.contiguous(),
+        prior_mean.contiguous(),
+        prior_scale.contiguous(),
+        kappa0,
+        nu0,
+        alpha_prior if alpha_prior is not None else (0.0, 0.0),
+        first_sweep,
+        n_sweeps,
+        thin,
+    )
+    check_problem(problem, labels, alpha)
+    start = (labels.to(torch.int32).contiguous(), alpha.contiguous())
+    if chosen == "reference":
+        return reference.gibbs_sweep(problem, *start)
+    if chosen == "triton":
+        require("triton", "the Triton backend", "gpu")
+        from fastdens.kernels.gibbs.launch import sweep_chains
+    else:
+        from fastdens.kernels.cpu.gibbs.launch import sweep_chains
+    sweeps = sweep_chains(problem, *start)
+    # The chains leave out the factors of alpha.
+    sweeps.log_joint.add_(
+        log_alpha_factors(sweeps.alpha, sweeps.n_components, problem.layout.sizes, problem.alpha_prior)
+    )
+    return sweeps
