@@ -29,7 +29,7 @@ SMALLEST_RATIO = tl.constexpr(1e-6)
 
 @triton.jit
 def log_joint(counts, log_det, marginal_norm_ptr, prior_log_det, nu0):
-    """log p(points, labels) without the factors of alpha, and the number of clusters."""
+    """Log p(points, labels) without the factors of alpha, and the number of clusters."""
     is_used = counts > 0
     n_clusters = tl.sum(is_used.to(tl.int32), 0)
     terms = tl.load(marginal_norm_ptr + counts) - 0.5 * (nu0 + counts) * log_det
@@ -175,9 +175,7 @@ def gibbs_sweep_kernel(
             is_precise = True
         log_weight = tl.where(slots == old, log_weight_own, log_weight)
         log_weight_new = tl.log(tl.load(alpha_ptr + chain)) + tl.load(prior_log_prob_ptr + row)
-        drawn, free = draw(
-            stream_of(key, random_draw + 1), row - start, counts, log_weight, log_weight_new, SLOTS
-        )
+        drawn, free = draw(stream_of(key, random_draw + 1), row - start, counts, log_weight, log_weight_new, SLOTS)
         is_new = drawn == SLOTS
         # A singleton that draws a new cluster stays where it is.
         stays = (drawn == old) | (is_new & is_singleton)
@@ -272,9 +270,7 @@ def gibbs_sweep_kernel(
             )
         if (position == n_points - 1) & (status == RUNNING):
             counts = tl.load(counts_ptr + slots)
-            log_p, n_clusters = log_joint(
-                counts, tl.load(log_det_ptr + slots), marginal_norm_ptr, prior_log_det, nu0
-            )
+            log_p, n_clusters = log_joint(counts, tl.load(log_det_ptr + slots), marginal_norm_ptr, prior_log_det, nu0)
             alpha = tl.load(alpha_ptr + chain)
             shape, rate = tl.load(constants_ptr + 2), tl.load(constants_ptr + 3)
             if shape > 0.0:

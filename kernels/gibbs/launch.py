@@ -70,9 +70,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
         prior_log_det[model] + (problem.nu0 + 1) * torch.log1p(kappa_ratio * prior_mahalanobis_sq)
     )
     predictive_norm, marginal_norm = (norm.to(device) for norm in normalisers)
-    constants = torch.tensor(
-        [problem.kappa0, problem.nu0, *problem.alpha_prior], dtype=torch.float64, device=device
-    )
+    constants = torch.tensor([problem.kappa0, problem.nu0, *problem.alpha_prior], dtype=torch.float64, device=device)
     order = scan_orders(problem)
     labels = compact_labels(labels, problem)
     alpha = alpha.clone()

@@ -39,7 +39,9 @@ def fit_scatter(
         total = tl.zeros([BLOCK_D], tl.float64)
         for other in range(start, stop):
             is_member = (tl.load(labels_ptr + other) == cluster) & (other != left_out)
-            total += tl.load(points_ptr + other * n_features + columns, mask=is_member & (columns < n_features), other=0.0)
+            total += tl.load(
+                points_ptr + other * n_features + columns, mask=is_member & (columns < n_features), other=0.0
+            )
         tl.store(mean_ptr + columns, total / count, mask=columns < n_features)
     # RAW: the mean is read in other layouts than the one it was stored in.
     tl.debug_barrier()
@@ -170,9 +172,7 @@ def weigh_without(
         NUM_D_BLOCKS,
     )
     log_det = invert_in_place(inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-    distance_sq, _ = distance_to_mean(
-        row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
-    )
+    distance_sq, _ = distance_to_mean(row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
     kappa = kappa0 + count
     log_spread = tl.log(1.0 + kappa / (kappa + 1.0) * distance_sq)
     return tl.load(predictive_norm_ptr + count) - 0.5 * (log_det + (nu0 + count + 1.0) * log_spread)

@@ -179,6 +179,4 @@ def add_slots(statistics: ClusterStatistics) -> ClusterStatistics:
     def widened(field: Tensor) -> Tensor:
         return torch.cat([field, torch.zeros_like(field)], 1)
 
-    return ClusterStatistics(
-        statistics.chain, *(widened(field) for field in statistics[1:6]), statistics.row_offset
-    )
+    return ClusterStatistics(statistics.chain, *(widened(field) for field in statistics[1:6]), statistics.row_offset)

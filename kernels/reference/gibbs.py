@@ -155,7 +155,9 @@ def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSw
                     )
                 sweeps.alpha[m, c, t] = concentration
                 sweeps.n_components[m, c, t] = n_clusters
-                sweeps.log_joint[m, c, t] = log_joint(centred, own, concentration, prior_scale, kappa0, nu0, alpha_prior)
+                sweeps.log_joint[m, c, t] = log_joint(
+                    centred, own, concentration, prior_scale, kappa0, nu0, alpha_prior
+                )
                 if (t + 1) % problem.thin == 0:
                     kept = own.unique(return_inverse=True)[1].int()
                     sweeps.labels[(t + 1) // problem.thin - 1, c, start:stop] = kept

@@ -19,7 +19,7 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import fastdens as fd
 from fastdens.inference.gibbs import stream_keys
-from tests.kernels.test_gibbs_sweep import CERTAIN, Data, chi_square_pvalue, exact_posterior
+from tests.kernels.gibbs.posterior import CERTAIN, Data, chi_square_pvalue, exact_posterior
 
 CPU = pytest.param("cpu", "cpu", id="cpu")
 INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")

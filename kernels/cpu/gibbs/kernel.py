@@ -166,7 +166,7 @@ def sweep(stream, order, log_alpha, high, label, points, prior, clusters, scratc
 
 @kernel
 def log_joint(n_clusters, high, prior, clusters):
-    """log p(points, labels) without the factors of alpha."""
+    """Log p(points, labels) without the factors of alpha."""
     total = 0.5 * n_clusters * prior.nu * prior.log_det
     for k in range(high):
         n = clusters.counts[k]

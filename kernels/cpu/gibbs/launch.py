@@ -26,9 +26,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsS
     SingularScatterError
         If rounding leaves the scale matrix of a cluster without a Cholesky factor.
     """
-    normalisers = log_normalisers(
-        int(problem.layout.sizes.max()), problem.points.shape[1], problem.kappa0, problem.nu0
-    )
+    normalisers = log_normalisers(int(problem.layout.sizes.max()), problem.points.shape[1], problem.kappa0, problem.nu0)
     arrays = kernel.ProblemArrays(
         problem.points.contiguous().numpy(),
         problem.layout.ranges.numpy(),
@@ -49,9 +47,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsS
     stop = np.zeros(1, np.int64)
     filled = kernel.SweepArrays(*(field.numpy() for field in sweeps))
     try:
-        parallel_for(
-            kernel.sweep_chains, alpha.numel(), arrays, labels.numpy(), alpha.numpy(), stop, status, filled
-        )
+        parallel_for(kernel.sweep_chains, alpha.numel(), arrays, labels.numpy(), alpha.numpy(), stop, status, filled)
     except BaseException:
         # Ctrl-C reaches this thread alone: the others end after the sweep they are in.
         stop[0] = 1

@@ -50,7 +50,13 @@ def move_point(k, sign, row, order, first, n_block, label, points, prior, cluste
     With d = x - m, w = S^-1 d and kappa before the move: S changes by ``sign kappa / (kappa + sign) d d'``, m by
     ``sign / (kappa + sign) d``.
     """
-    columns, mean, inverse, mahalanobis_sq, logs = points.columns, clusters.mean, clusters.inverse, clusters.mahalanobis_sq, clusters.logs
+    columns, mean, inverse, mahalanobis_sq, logs = (
+        points.columns,
+        clusters.mean,
+        clusters.inverse,
+        clusters.mahalanobis_sq,
+        clusters.logs,
+    )
     delta, w, shift, value = scratch.delta, scratch.w, scratch.shift, scratch.value
     n_padded, n_columns = columns.shape
     kappa = prior.kappa + clusters.counts[k]

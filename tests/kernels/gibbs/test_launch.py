@@ -1,0 +1,70 @@
+"""Chains that stop inside a launch: for more slots, for a cluster to be fitted anew, for want of a factor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fastdens.kernels.gibbs.problem import SingularScatterError, SweepProblem
+from fastdens.kernels.layout import Layout
+
+from tests.kernels.gibbs.chains import CPU, GPU, INTERPRETER, chain_start, clustered, run
+from tests.kernels.gibbs.posterior import KAPPA0, NU0_OVER_D, Data
+
+pytest.importorskip("triton")
+from fastdens.kernels.gibbs.launch import sweep_chains
+
+
+def far_apart(rng, sizes):
+    """Every point far from all others under a narrow prior: with a large alpha each opens a cluster."""
+    points = torch.from_numpy(rng.normal(size=(sum(sizes), 2)) * 1e3)
+    means = torch.stack([part.mean(0) for part in points.split(sizes)])
+    return Data(points, torch.tensor([0, *sizes]).cumsum(0), means, torch.full_like(means, 1e-3))
+
+
+def launch(data, labels, alpha, keys, n_slots, device="cpu", n_sweeps=2, alpha_prior=(0.0, 0.0)):
+    points, offsets, labels, alpha, keys, mean, scale = (
+        t.to(device) for t in (data.points, data.offsets, labels, alpha, keys, *data[2:])
+    )
+    layout = Layout.from_offsets(offsets, len(points))
+    nu0 = points.shape[1] - 1 + NU0_OVER_D
+    problem = SweepProblem(points, layout, keys, mean, scale, KAPPA0, nu0, alpha_prior, 0, n_sweeps, 1)
+    return sweep_chains(problem, labels, alpha, n_slots)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_chain_that_grows_is_the_chain_that_had_the_slots(rng, device):
+    """Models of different sizes, some of which stop several times: 2 slots become 8, and no bit differs."""
+    data = far_apart(rng, [1, 7, 3])
+    labels, alpha, keys = chain_start(rng, data, 2, 2, alpha=1e100)
+    few, many = (launch(data, labels, alpha, keys, n_slots, device, n_sweeps=1) for n_slots in (2, 8))
+    assert few.n_components[..., -1].tolist() == [[1, 1], [7, 7], [3, 3]]
+    for a, b in zip(few, many, strict=True):
+        assert torch.equal(a, b)
+    for backend in ("cpu", "reference"):
+        want = run(data, labels, alpha, keys, backend, n_sweeps=1, alpha_prior=None)
+        assert torch.equal(few.labels.cpu(), want.labels)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_chains_that_stop_for_different_reasons(rng, device):
+    """Some points carry their cluster, and there are fewer slots than clusters: chains go on each in its own way."""
+    data = clustered(rng, [5, 9], 2, scale=1e-9)
+    labels, alpha, keys = chain_start(rng, data, 1, 2, alpha=3.0)
+    few, many = (launch(data, labels, alpha, keys, n_slots, device) for n_slots in (2, 16))
+    for a, b in zip(few, many, strict=True):
+        assert torch.equal(a, b)
+    for backend in ("cpu", "reference"):
+        want = run(data, labels, alpha, keys, backend, n_sweeps=2, alpha_prior=None)
+        assert torch.equal(few.labels.cpu(), want.labels)
+
+
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+def test_singular_scale_matrices_are_an_error(rng, backend, device):
+    """Points on a line, and a prior too narrow to be seen beside them."""
+    line = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None].expand(-1, 3).contiguous()
+    origin = torch.zeros(2, 3, dtype=torch.float64)
+    scale = torch.stack([torch.ones(3), torch.full((3,), 1e-40)]).double()
+    data = Data(torch.cat([line, line]), torch.tensor([0, 8, 16]), origin, scale)
+    _, alpha, keys = chain_start(rng, data, 1, 1)
+    with pytest.raises(SingularScatterError, match="model 1, chain 0"):
+        run(data, torch.zeros(1, 16, dtype=torch.int32), alpha, keys, backend, device)
