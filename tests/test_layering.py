@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own package and from those of a lower level; the root is the door to all of them.
 LEVELS = (
     ("fastdens.kernels",),
-    ("fastdens.io", "fastdens.progress"),
+    ("fastdens.f_distribution", "fastdens.io", "fastdens.progress"),
     ("fastdens.batch",),
     ("fastdens.errors",),
     ("fastdens.activations", "fastdens.convergence", "fastdens.reduction"),
