@@ -95,13 +95,9 @@ class Layout:
         """Model and position of the rows of all models, one model after the other."""
         return rows_of(self.ranges)
 
-    def select(self, models: Tensor | slice) -> Layout:
-        """The layout of some of the models, by index, mask or slice."""
+    def select(self, models: Tensor) -> Layout:
+        """The layout of some of the models, by index or mask."""
         return Layout(self.ranges[models], self.n_points)
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Sum of each model's rows of ``values`` [N, ...], float64 [M, ...]."""
-        return sum_per_model(values, self.ranges)
 
     def tiles(self, size: int) -> Tiles:
         """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""

@@ -13,7 +13,7 @@ import math
 
 import torch
 from fastdens.kernels.counter_random import hashed_uniform
-from fastdens.kernels.layout import Layout, bounded_runs, rows_of
+from fastdens.kernels.layout import bounded_runs, rows_of
 from fastdens.kernels.operation import resolve_backend
 from torch import Tensor
 
@@ -58,7 +58,6 @@ def random_responsibilities(ranges: Tensor, n_points: int, n_components: int, se
     n_points, n_components, seed : int
     dtype : torch.dtype
     """
-    ranges = ranges.ranges if isinstance(ranges, Layout) else ranges
     resp = torch.zeros(n_points, n_components, dtype=dtype, device=ranges.device)
     for begin, end in _blocks(ranges, n_components + 16):
         rows = _Rows(ranges[begin:end])
@@ -81,7 +80,6 @@ def random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
     Tensor
         int64 [M, n_rows], rows of the batch.
     """
-    ranges = ranges.ranges if isinstance(ranges, Layout) else ranges
     chosen = []
     for begin, end in _blocks(ranges, 16):
         rows = _Rows(ranges[begin:end])
@@ -119,7 +117,6 @@ def kmeans_plusplus(points: Tensor, ranges: Tensor, n_clusters: int, seed: int, 
     ----------
     Arthur & Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
     """
-    ranges = ranges.ranges if isinstance(ranges, Layout) else ranges
     n_trials = 2 + int(math.log(n_clusters))
     # Two points that are each other's nearest leave the same potential, up to rounding: the earlier draw then stands.
     tie = 1e3 * torch.finfo(points.dtype).eps

@@ -14,7 +14,6 @@ import torch
 from fastdens.kernels import reference
 from fastdens.kernels.gaussian_log_prob import precision_times_centred, refuse_parameter_gradients
 from fastdens.kernels.gaussian_pieces import config, quadratic_form, tiles
-from fastdens.kernels.layout import Layout
 from fastdens.kernels.operation import check_alike, resolve_backend, row_ranges
 from fastdens.kernels.optional import tl, triton
 from fastdens.kernels.options import MATMUL_PRECISIONS, check_choice
@@ -304,7 +303,6 @@ def student_t_log_prob(
     degrees_of_freedom: Tensor,
     *,
     rows: Tensor | None = None,
-    layout: Layout | Tensor | None = None,
     backend: str = "auto",
     matmul_precision: str = "ieee",
 ) -> Tensor:
@@ -345,8 +343,6 @@ def student_t_log_prob(
     ----------
     Kotz & Nadarajah, Multivariate t Distributions and Their Applications, 2004, eq. 1.1.
     """
-    if layout is not None:
-        rows = layout.ranges if isinstance(layout, Layout) else layout
     parameters = (log_weights, locations, scale_precisions_cholesky, degrees_of_freedom)
     _check(points, offsets, *parameters, rows, matmul_precision)
     refuse_parameter_gradients(
