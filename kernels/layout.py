@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_MIN_CHUNK_ROWS = 1024
+
 
 class Rows(NamedTuple):
     """Of the rows of all ranges, one range after the other, int64 [N]: their model, and their place within it."""
@@ -55,11 +57,7 @@ class Layout:
         TypeError, ValueError
             If the offsets are not int64 [M + 1], descend, or leave the points.
         """
-        if offsets.dtype != torch.int64:
-            raise TypeError(f"offsets are {offsets.dtype}, but must be int64.")
-        if offsets.ndim != 1 or len(offsets) == 0:
-            raise ValueError(f"offsets have shape {tuple(offsets.shape)}, but must be [M + 1].")
-        return cls.from_ranges(torch.stack([offsets[:-1], offsets[1:]], 1), n_points)
+        return cls.from_ranges(ranges_of_offsets(offsets), n_points)
 
     @classmethod
     def from_ranges(cls, ranges: Tensor, n_points: int) -> Layout:
@@ -95,9 +93,21 @@ class Layout:
         """Model and position of the rows of all models, one model after the other."""
         return rows_of(self.ranges)
 
-    def select(self, models: Tensor) -> Layout:
-        """The layout of some of the models, by index or mask."""
+    @cached_property
+    def span(self) -> slice | None:
+        """The rows of all models as one slice; None where a model does not begin where the one before it ends."""
+        if not bool((self.ranges[1:, 0] == self.ranges[:-1, 1]).all()):
+            return None
+        return slice(int(self.ranges[0, 0]), int(self.ranges[-1, 1])) if self.n_models else slice(0, 0)
+
+    def select(self, models: Tensor | slice) -> Layout:
+        """The layout of some of the models, by index, mask or slice."""
         return Layout(self.ranges[models], self.n_points)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of each model's rows of ``values`` [N, ...], float64 [M, ...]; its order depends on the model alone."""
+        own = self.ranges[self.rows.model, 0] + self.rows.position if self.span is None else self.span
+        return torch.segment_reduce(values[own].double(), "sum", lengths=self.sizes)
 
     def tiles(self, size: int) -> Tiles:
         """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""
@@ -109,6 +119,15 @@ class Layout:
             start = self.ranges[model, 0] + (torch.arange(len(model), device=counts.device) - first[model]) * size
             self._tiles[size] = Tiles(model, start, torch.minimum(start + size, self.ranges[model, 1]), first)
         return self._tiles[size]
+
+    def chunks(self, n_components: int, n_features: int) -> Tiles:
+        """Each model cut into chunks whose sums are added up one after the other.
+
+        Their size depends on K and D alone, so that the sums of one model are formed in the same order whatever else
+        is in the batch. With K * D rows or more, the partial sums of a chunk (K * D * D numbers) take no more memory
+        than its points.
+        """
+        return self.tiles(max(_MIN_CHUNK_ROWS, n_components * n_features))
 
 
 def as_layout(layout: Layout | Tensor, n_models: int, n_points: int) -> Layout:
@@ -126,6 +145,21 @@ def as_layout(layout: Layout | Tensor, n_models: int, n_points: int) -> Layout:
             f"{n_points} points."
         )
     return made
+
+
+def ranges_of_offsets(offsets: Tensor) -> Tensor:
+    """Row ranges int64 [M, 2] of offsets int64 [M + 1], whose values are not checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the dtype or the shape is wrong.
+    """
+    if offsets.dtype != torch.int64:
+        raise TypeError(f"offsets are {offsets.dtype}, but must be int64.")
+    if offsets.ndim != 1 or len(offsets) == 0:
+        raise ValueError(f"offsets have shape {tuple(offsets.shape)}, but must be [M + 1].")
+    return torch.stack([offsets[:-1], offsets[1:]], 1)
 
 
 def rows_of(ranges: Tensor) -> Rows:
@@ -148,13 +182,5 @@ def bounded_runs(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
 
 
 def sum_per_model(values: Tensor, ranges: Tensor) -> Tensor:
-    """Sum of each model's rows, float64 [M], in an order that depends on the model alone."""
-    sizes = ranges[:, 1] - ranges[:, 0]
-    contiguous = len(ranges) == 0 or bool((ranges[1:, 0] == ranges[:-1, 1]).all())
-    if contiguous and len(ranges):
-        values = values[int(ranges[0, 0]) : int(ranges[-1, 1])]
-    else:
-        ends = sizes.cumsum(0)
-        position = torch.arange(int(sizes.sum()), device=values.device)
-        values = values[position + torch.repeat_interleave(ranges[:, 0] - (ends - sizes), sizes)]
-    return torch.segment_reduce(values.double(), "sum", lengths=sizes)
+    """:meth:`Layout.sum` of the rows that row ranges [M, 2] hold."""
+    return Layout(ranges, len(values)).sum(values)

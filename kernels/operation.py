@@ -1,13 +1,20 @@
-"""What every operation does first: choose a backend, and check that its tensors belong together."""
+"""What every operation shares: the choice of a backend, torch.library, and checks that its tensors belong together."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
 import os
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import torch
-from fastdens.kernels.layout import Layout
+from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
 from fastdens.kernels.options import BACKENDS, COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
 from torch import Tensor
+
+P = ParamSpec("P")
 
 
 def resolve_backend(backend: str, points: Tensor) -> str:
@@ -33,6 +40,163 @@ def resolve_backend(backend: str, points: Tensor) -> str:
     return backend
 
 
+class Backends:
+    """The implementations of one operation: functions of the same arguments, one for each backend.
+
+    Parameters
+    ----------
+    triton, reference : callable
+    cpu : str
+        As ``"m_step:sufficient_statistics"``, a module of ``fastdens.kernels.cpu`` and its function: numba is imported
+        when a CPU kernel first runs.
+    prepare : callable, optional
+        Of the arguments after the points, makes those that ``triton`` and ``cpu`` take in their place.
+    """
+
+    def __init__(
+        self,
+        *,
+        triton: Callable[..., Any],
+        cpu: str,
+        reference: Callable[..., Any],
+        prepare: Callable[..., tuple[Any, ...]] | None = None,
+    ) -> None:
+        self._triton = triton
+        self._cpu = cpu
+        self._reference = reference
+        self._prepare = prepare
+
+    def run(
+        self, backend: str, points: Tensor, *arguments: Any, matmul_precision: str | None = None, **options: Any
+    ) -> Any:
+        """Run the operation on the backend that ``backend`` means for these points.
+
+        ``matmul_precision`` is handed to Triton, which alone has a choice. Floating-point results come in the dtype of
+        the points, whatever the backend computes in.
+        """
+        chosen = resolve_backend(backend, points)
+        if chosen == "reference":
+            return _in_dtype(self._reference(points, *arguments, **options), points.dtype)
+        if self._prepare is not None:
+            arguments, options = self._prepare(*arguments, **options), {}
+        if chosen == "cpu":
+            module, _, name = self._cpu.partition(":")
+            run = getattr(importlib.import_module(f"fastdens.kernels.cpu.{module}"), name)
+            return _in_dtype(run(points, *arguments, **options), points.dtype)
+        if matmul_precision is not None:
+            options["matmul_precision"] = matmul_precision
+        return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
+
+
+def _in_dtype(results: Any, dtype: torch.dtype) -> Any:
+    if isinstance(results, tuple):
+        return tuple(_in_dtype(result, dtype) for result in results)
+    return results.to(dtype) if results.is_floating_point() else results
+
+
+def log_density(
+    *, fake: Callable[..., Tensor], backward: Callable[..., Tensor]
+) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
+    """Make a log-density of points an operator of torch.library, differentiable in the points.
+
+    The operator has the name of the decorated function and its parameters, in the same order and with the same
+    defaults. The function runs inside the operator, checks included: torch.compile and autograd see no more than the
+    operator. A layout crosses this border as row ranges, and is a :class:`~fastdens.kernels.Layout` again inside.
+
+    Parameters
+    ----------
+    fake : callable
+        Given the arguments by name, returns an empty tensor of the result's shape and dtype.
+    backward : callable
+        Given ``grad``, ``result`` and the arguments by name, returns the gradient in the points.
+    """
+
+    def decorate(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        signature = inspect.signature(function, eval_str=True)
+        names = list(signature.parameters)
+        n_positional = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values())
+
+        def by_name(values: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+            return dict(zip(names, values, strict=False)) | named
+
+        def run(*values: Any, **named: Any) -> Tensor:
+            arguments = by_name(values, named)
+            if arguments.get("layout") is not None:
+                arguments["layout"] = Layout.from_ranges(arguments["layout"], len(arguments["points"]))
+            return function(**arguments)  # type: ignore[call-arg]
+
+        # torch.library reads this signature; it knows no Layout, and keyword-only tensors have no derivatives there.
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[
+                p.replace(
+                    kind=p.POSITIONAL_OR_KEYWORD, annotation=Tensor | None if p.name == "layout" else p.annotation
+                )
+                for p in signature.parameters.values()
+            ]
+        )
+        operator = torch.library.custom_op(f"fastdens::{function.__name__}", run, mutates_args=())
+        operator.register_fake(lambda *values, **named: fake(**by_name(values, named)))
+
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            arguments = by_name(inputs, {})
+            tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+            ctx.save_for_backward(output, *tensors.values())
+            ctx.tensors, ctx.others = list(tensors), {n: v for n, v in arguments.items() if n not in tensors}
+
+        def gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            result, *saved = ctx.saved_tensors
+            tensors = dict(zip(ctx.tensors, saved, strict=True))
+            return backward(grad=grad, result=result, **tensors, **ctx.others), *[None] * (len(names) - 1)
+
+        operator.register_autograd(gradients, setup_context=setup_context)
+
+        @functools.wraps(function)
+        def call(*values: P.args, **named: P.kwargs) -> Tensor:
+            if len(values) > n_positional or not named.keys() <= set(names):
+                signature.bind(*values, **named)  # Raises Python's own TypeError.
+            arguments = by_name(values, named)
+            if arguments.get("layout") is not None:
+                arguments["layout"] = _as_ranges(arguments["layout"], len(arguments["points"]))
+            _refuse_parameter_gradients(arguments)
+            result: Tensor = operator(**arguments)
+            return result
+
+        return call
+
+    return decorate
+
+
+def _as_ranges(layout: Layout | Tensor, n_points: int) -> Tensor:
+    """Row ranges [M, 2] of a layout or of offsets, with no look at their values, which torch.compile does not know."""
+    if isinstance(layout, Layout):
+        return as_layout(layout, layout.n_models, n_points).ranges
+    return ranges_of_offsets(layout)
+
+
+def _refuse_parameter_gradients(arguments: dict[str, Any]) -> None:
+    """Raise rather than return no gradient for a parameter that asks for one."""
+    for name, value in arguments.items():
+        if name != "points" and isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+            raise NotImplementedError(
+                f"{name} requires a gradient, but log-densities are differentiable in the points only: pass "
+                f"{name}.detach()."
+            )
+
+
+def check_points(points: Tensor) -> None:
+    """Check that points are float32 or float64 [N, D].
+
+    Raises
+    ------
+    TypeError
+        If they are not.
+    """
+    if points.ndim != 2 or points.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"points are {points.dtype} of shape {tuple(points.shape)}, but must be float32 or float64 [N, D]."
+        )
+
+
 def check_gaussians(
     points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, matmul_precision: str
 ) -> None:
@@ -47,10 +211,7 @@ def check_gaussians(
     """
     check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
     check_choice("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
-    if points.ndim != 2 or points.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"points are {points.dtype} of shape {tuple(points.shape)}, but must be float32 or float64 [N, D]."
-        )
+    check_points(points)
     *batch, d = means.shape
     if d != points.shape[1]:
         raise ValueError(f"means have D = {d} and points D = {points.shape[1]}: they must agree.")
@@ -64,35 +225,15 @@ def check_gaussians(
 
 
 def check_alike(points: Tensor, **others: Tensor) -> None:
-    """Check that tensors have the dtype and the device of the points."""
+    """Check that tensors have the dtype and the device of the points.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they do not.
+    """
     for name, tensor in others.items():
         if tensor.dtype != points.dtype:
             raise TypeError(f"{name} is {tensor.dtype} and points are {points.dtype}: convert one of them.")
         if tensor.device != points.device:
             raise ValueError(f"{name} is on {tensor.device} and points are on {points.device}: move one of them.")
-
-
-def row_ranges(offsets: Layout | Tensor, n_models: int, n_points: int) -> Tensor:
-    """Row ranges int64 [M, 2] from a layout, from offsets [M + 1] or from ranges themselves.
-
-    Raises
-    ------
-    ValueError
-        If the shape is wrong or a range lies outside the points.
-    """
-    if isinstance(offsets, Layout):
-        return offsets.ranges
-    if offsets.dtype != torch.int64:
-        raise TypeError(f"offsets are {offsets.dtype}, but must be int64.")
-    if tuple(offsets.shape) == (n_models + 1,):
-        offsets = torch.stack([offsets[:-1], offsets[1:]], 1)
-    if tuple(offsets.shape) != (n_models, 2):
-        raise ValueError(
-            f"offsets have shape {tuple(offsets.shape)}, but {n_models} models need [{n_models + 1}], or row ranges "
-            f"[{n_models}, 2]."
-        )
-    inside = (offsets[:, 0] >= 0) & (offsets[:, 0] <= offsets[:, 1]) & (offsets[:, 1] <= n_points)
-    if not bool(inside.all()):
-        m = int((~inside).nonzero()[0])
-        raise ValueError(f"the rows of model {m} are {offsets[m].tolist()}, no range of {n_points} points.")
-    return offsets

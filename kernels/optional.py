@@ -52,7 +52,9 @@ except ImportError:
             return require("triton", "the Triton backend", "gpu")
 
     class _MissingModule:
-        constexpr = None
+        @staticmethod
+        def constexpr(value: Any) -> Any:
+            return value
 
         @staticmethod
         def jit(function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A thread pool for kernels that release the GIL, and the work list that they share."""
+"""A thread pool for kernels that release the GIL."""
 
 from __future__ import annotations
 
@@ -7,40 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 _SLICES_PER_THREAD = 4
-_MIN_CHUNK_ROWS = 1024
-
-
-class Chunks(NamedTuple):
-    """Runs of rows of one model each: the unit of work of a thread."""
-
-    model: NDArray[np.int64]  # [C] the model of each chunk
-    start: NDArray[np.int64]  # [C] first row
-    stop: NDArray[np.int64]  # [C] one past the last row
-    first: NDArray[np.int64]  # [M+1] the chunks of model m are first[m]:first[m+1]
-
-
-def chunk_rows(ranges: NDArray[np.int64], n_components: int, n_features: int) -> Chunks:
-    """Cut row ranges [M, 2] into chunks.
-
-    The size of a chunk depends on nothing but K and D, so that the sums of one model are formed in the same order
-    whatever else is in the batch. At K * D rows or more, the partial sums of a chunk (K * D * D numbers) take no more
-    memory than its points.
-    """
-    size = max(_MIN_CHUNK_ROWS, n_components * n_features)
-    rows = ranges[:, 1] - ranges[:, 0]
-    counts = np.maximum(1, -(-rows // size))
-    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    model = np.repeat(np.arange(len(ranges)), counts)
-    start = ranges[model, 0] + (np.arange(len(model)) - first[model]) * size
-    stop = np.minimum(start + size, ranges[model, 1])
-    return Chunks(model, start, stop, first)
 
 
 @lru_cache(maxsize=4)

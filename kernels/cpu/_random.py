@@ -1,31 +1,37 @@
-"""CPU twin of the random numbers in :mod:`fastdens.kernels.counter_random`."""
+"""The random numbers of :mod:`fastdens.kernels.counter_random` inside CPU kernels."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from fastdens.kernels import counter_random
 from fastdens.kernels.cpu._numba import kernel
+
+_MULTIPLIER_1 = np.uint64(counter_random.MULTIPLIER_1)
+_MULTIPLIER_2 = np.uint64(counter_random.MULTIPLIER_2)
+_GOLDEN_RATIO = np.uint64(counter_random.GOLDEN_RATIO)
+_KEY_INCREMENT = np.uint64(counter_random.KEY_INCREMENT)
 
 
 @kernel
 def mix(z):
     """SplitMix64's finaliser of uint64."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = (z ^ (z >> np.uint64(30))) * _MULTIPLIER_1
+    z = (z ^ (z >> np.uint64(27))) * _MULTIPLIER_2
     return z ^ (z >> np.uint64(31))
 
 
 @kernel
 def stream_of(key, draw):
     """What (key, draw) contributes to the hash: computed once for all counters."""
-    return mix(mix(np.uint64(key) + np.uint64(0x1E3779B97F4A7C15)) + np.uint64(draw))
+    return mix(mix(np.uint64(key) + _KEY_INCREMENT) + np.uint64(draw))
 
 
 @kernel
 def bits_of(stream, counter):
     """53 random bits of a counter."""
-    return mix(mix(np.uint64(counter) * np.uint64(0x9E3779B97F4A7C15) + stream) + stream) >> np.uint64(11)
+    return mix(mix(np.uint64(counter) * _GOLDEN_RATIO + stream) + stream) >> np.uint64(11)
 
 
 @kernel

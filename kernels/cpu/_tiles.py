@@ -33,7 +33,7 @@ def new_tile(n_features, size, like):
 
 
 @kernel
-def _whole_vectors(width):
+def whole_vectors(width):
     """Width rounded up to whole vectors: columns past the end cost less than a scalar remainder loop."""
     return (width + 31) // 32 * 32
 
@@ -51,7 +51,7 @@ def load_tile(points, start, width, tile):
 def _triangular_form(tile, width, mean, factor, upper, centred, y, form):
     n_features = mean.shape[0]
     n_padded = tile.shape[0]
-    width = _whole_vectors(width)
+    width = whole_vectors(width)
     for d in range(n_features):
         mu = mean[d]
         for e in range(d, n_features):
@@ -83,7 +83,7 @@ def _triangular_form(tile, width, mean, factor, upper, centred, y, form):
 
 @kernel
 def _diagonal_form(tile, width, mean, factor, form):
-    width = _whole_vectors(width)
+    width = whole_vectors(width)
     for b in range(width):
         form[b] = 0
     for d in range(mean.shape[0]):
@@ -110,7 +110,7 @@ def quadratic_form(tile, width, mean, factor, upper, centred, y, form):
 def add_scatter(centred, width, scatter):
     """Add ``Z Z'`` of a tile Z [D padded, B] to the blocks on and above the diagonal of ``scatter``."""
     n_padded, zero = centred.shape[0], centred.dtype.type(0)
-    filled, width = width, _whole_vectors(width)
+    filled, width = width, whole_vectors(width)
     for d in range(n_padded):
         for n in range(filled, width):
             centred[d, n] = 0
@@ -159,6 +159,8 @@ def add_scatter(centred, width, scatter):
 def log_sum_exp(joint, n_components, b):
     """``log sum_k exp joint[k, b]``; minus infinity where all are, NaN where any is."""
     top = joint[0, b]
+    if n_components == 1:
+        return top
     for k in range(1, n_components):
         value = joint[k, b]
         if value > top or value != value:

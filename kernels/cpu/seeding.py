@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from fastdens.kernels.cpu._numba import kernel
-from fastdens.kernels.cpu._parallel import chunk_rows, parallel_for
+from fastdens.kernels.cpu._parallel import parallel_for
 from fastdens.kernels.cpu._random import exponential, stream_of
+from fastdens.kernels.layout import Layout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def _squared_distance(points, a, b):
 
 
 @kernel
-def _draw(begin, end, model, first_row, last_row, ranges, points, centre, seed, draw, nearest, taken, race, row):
+def _draw(begin, end, model, first_row, last_row, model_start, points, centre, seed, draw, nearest, taken, race, row):
     """Candidates of each chunk: ``row[c, t]`` with the smallest ``race[c, t]``, exponential over weight.
 
     Column T holds the draw among the rows not taken, for models in which no distance is left.
@@ -44,13 +45,13 @@ def _draw(begin, end, model, first_row, last_row, ranges, points, centre, seed, 
                 nearest[n] = min(nearest[n], _squared_distance(points, n, centre[m]))
                 if n == centre[m]:
                     taken[n] = True
-            clock = exponential(first_stream, n - ranges[m, 0])
+            clock = exponential(first_stream, n - model_start[m])
             if not taken[n] and clock < race[c, n_trials]:
                 race[c, n_trials] = clock
                 row[c, n_trials] = n
             for t in range(n_trials):
                 if t > 0:
-                    clock = exponential(stream_of(seed, draw + t), n - ranges[m, 0])
+                    clock = exponential(stream_of(seed, draw + t), n - model_start[m])
                 if nearest[n] > 0 and clock / nearest[n] < race[c, t]:
                     race[c, t] = clock / nearest[n]
                     row[c, t] = n
@@ -76,28 +77,25 @@ def _first_of_models(race: NDArray[Any], row: NDArray[np.int64], first: NDArray[
     return np.minimum.reduceat(wins, first[:-1])
 
 
-def kmeans_plusplus(
-    points: Tensor, ranges: Tensor, n_clusters: int, seed: int, n_trials: int, tie: float
-) -> Tensor:
+def kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int, n_trials: int, tie: float) -> Tensor:
     """Rows of ``points`` that greedy k-means++ chooses in every model, int64 [M, K].
 
     A candidate replaces an earlier one if it leaves less by more than the fraction ``tie``.
     """
-    row_ranges = ranges.numpy()
-    chunks = chunk_rows(row_ranges, n_clusters, points.shape[1])
-    n_chunks, first = len(chunks.model), chunks.first
-    work = (chunks.model, chunks.start, chunks.stop)
+    *work, first = (t.numpy() for t in layout.chunks(n_clusters, points.shape[1]))
+    n_chunks = len(work[0])
+    model_start = layout.ranges[:, 0].contiguous().numpy()
     array = points.contiguous().numpy()
     nearest = np.full(len(array), np.inf, array.dtype)
     taken = np.zeros(len(array), np.bool_)
-    chosen = np.empty((len(row_ranges), n_clusters), np.int64)
+    chosen = np.empty((layout.n_models, n_clusters), np.int64)
     for k in range(n_clusters):
         # Nothing is chosen before the first draw, in which every row is as likely as any other.
         tries = n_trials if k else 0
         race, row = np.empty((n_chunks, tries + 1)), np.empty((n_chunks, tries + 1), np.int64)
-        centre = chosen[:, k - 1] if k else np.zeros(len(row_ranges), np.int64)
+        centre = chosen[:, k - 1] if k else np.zeros(layout.n_models, np.int64)
         draw = k * n_trials
-        arguments = (row_ranges, array, centre, seed, draw, nearest, taken, race, row)
+        arguments = (model_start, array, centre, seed, draw, nearest, taken, race, row)
         parallel_for(_draw, n_chunks, *work, *arguments)
         winner = _first_of_models(race, row, first)
         if not k:

@@ -1,8 +1,8 @@
 """Densities of mixtures, and the sums of EM, in float64, written to be read.
 
-Notation as in Bishop, *Pattern Recognition and Machine Learning* (2006), section 9.2, with scikit-learn's convention for
-Cholesky factors of precisions: ``precision = U U'`` with ``U`` upper triangular, so that the squared Mahalanobis distance
-is ``|(x - mu) U|^2``.
+Notation as in Bishop, *Pattern Recognition and Machine Learning* (2006), section 9.2, with scikit-learn's convention
+for Cholesky factors of precisions: ``precision = U U'`` with ``U`` upper triangular, so that the squared Mahalanobis
+distance is ``|(x - mu) U|^2``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from fastdens.kernels.layout import Layout
 from torch import Tensor
 
 
@@ -50,7 +51,7 @@ def mixture_log_prob(
 
 def responsibilities(
     points: Tensor,
-    ranges: Tensor,
+    layout: Layout,
     weights: Tensor,
     means: Tensor,
     precisions_cholesky: Tensor,
@@ -61,11 +62,11 @@ def responsibilities(
     """E step: ``r_nk = pi_k N(x_n | k) / sum_j pi_j N(x_n | j)`` (Bishop 2006, eq. 9.23) and its log normaliser.
 
     With ``log_weights`` the weights given are log pi, of pi that need not sum to one. Returns responsibilities [N, K]
-    and log-densities [N]; rows outside every range are zero.
+    and log-densities [N]; rows that no model owns are zero.
     """
     resp = points.new_zeros(points.shape[0], means.shape[1], dtype=torch.float64)
     log_prob_norm = points.new_zeros(points.shape[0], dtype=torch.float64)
-    for m, (start, stop) in enumerate(ranges.tolist()):
+    for m, (start, stop) in enumerate(layout.ranges.tolist()):
         joint = gaussian_log_prob(points[start:stop], means[m], precisions_cholesky[m], covariance_type=covariance_type)
         joint = joint + (weights[m].double() if log_weights else weights[m].double().log())
         log_prob_norm[start:stop] = torch.logsumexp(joint, 1)
@@ -75,27 +76,28 @@ def responsibilities(
 
 def student_t_log_prob(
     points: Tensor,
-    offsets: Tensor,
+    component_offsets: Tensor,
     log_weights: Tensor,
     locations: Tensor,
     scale_precisions_cholesky: Tensor,
     degrees_of_freedom: Tensor,
     *,
-    ranges: Tensor | None = None,
+    layout: Layout | None = None,
 ) -> Tensor:
-    """Log-density under mixtures of Student-t distributions, float64 [N, M]; with row ranges [M, 2], [N].
+    """Log-density under mixtures of Student-t distributions, float64 [N, M]; with a layout [N].
 
     ``log t(x | mu, (U U')^-1, nu) = log Gamma((nu + D)/2) - log Gamma(nu/2) - D/2 log(nu pi) + log det U
-    - (nu + D)/2 log(1 + |(x - mu) U|^2 / nu)`` (Kotz & Nadarajah 2004, eq. 1.1). Rows outside every range are zero, a
+    - (nu + D)/2 log(1 + |(x - mu) U|^2 / nu)`` (Kotz & Nadarajah 2004, eq. 1.1). Rows that no model owns are zero, a
     model without components is NaN, and a component of log weight minus infinity adds nothing.
     """
     x, log_pi, mu = points.double(), log_weights.double(), locations.double()
     u, nu = scale_precisions_cholesky.double(), degrees_of_freedom.double()
     dim = x.shape[1]
-    bounds = offsets.tolist()
+    bounds = component_offsets.tolist()
     n_models = len(bounds) - 1
-    out = x.new_zeros(x.shape[0], n_models if ranges is None else 1)
-    for m, (start, stop) in enumerate([(0, len(x))] * n_models if ranges is None else ranges.tolist()):
+    out = x.new_zeros(x.shape[0], n_models if layout is None else 1)
+    rows = [[0, len(x)]] * n_models if layout is None else layout.ranges.tolist()
+    for m, (start, stop) in enumerate(rows):
         log_prob = x.new_full((stop - start,), -math.inf if bounds[m] < bounds[m + 1] else math.nan)
         for g in range(bounds[m], bounds[m + 1]):
             if log_pi[g] == -math.inf:
@@ -104,12 +106,12 @@ def student_t_log_prob(
             log_norm = torch.lgamma((nu[g] + dim) / 2) - torch.lgamma(nu[g] / 2) - dim / 2 * (nu[g] * math.pi).log()
             log_t = log_norm + u[g].diagonal().log().sum() - (nu[g] + dim) / 2 * torch.log1p(form / nu[g])
             log_prob = torch.logaddexp(log_prob, log_pi[g] + log_t)
-        out[start:stop, m if ranges is None else 0] = log_prob
-    return out if ranges is None else out[:, 0]
+        out[start:stop, m if layout is None else 0] = log_prob
+    return out if layout is None else out[:, 0]
 
 
 def sufficient_statistics(
-    points: Tensor, ranges: Tensor, resp: Tensor, centres: Tensor, *, covariance_type: str = "full"
+    points: Tensor, layout: Layout, resp: Tensor, centres: Tensor, *, covariance_type: str = "full"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """M step: counts, means and scatter about those means (Bishop 2006, eqs. 9.24 to 9.27).
 
@@ -120,7 +122,7 @@ def sufficient_statistics(
     """
     eps = 10 * torch.finfo(points.dtype).eps
     counts, means, scatters = [], [], []
-    for m, (start, stop) in enumerate(ranges.tolist()):
+    for m, (start, stop) in enumerate(layout.ranges.tolist()):
         x, r, centre = points[start:stop].double(), resp[start:stop].double(), centres[m].double()
         nk = r.sum(0) + eps
         mean = torch.stack([c + r[:, k] @ (x - c) / nk[k] for k, c in enumerate(centre)])

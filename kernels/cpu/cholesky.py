@@ -1,4 +1,4 @@
-"""CPU twin of :mod:`fastdens.kernels.precision_cholesky`: many small factorisations, one thread a slice of them."""
+"""CPU twin of :mod:`fastdens.kernels.cholesky`: many small factorisations, one thread a slice of them."""
 
 from __future__ import annotations
 

@@ -9,27 +9,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from fastdens.kernels.layout import rows_of
-from fastdens.kernels.operation import row_ranges
-from fastdens.kernels.precision_cholesky import precision_cholesky
-from fastdens.kernels.sufficient_statistics import sufficient_statistics
+from fastdens.kernels.cholesky import precision_cholesky
+from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.m_step import sufficient_statistics
 from torch import Tensor
 
 
 class NIWPosterior(NamedTuple):
-    """Of each cluster: its points n int64 [M, K]; float64 m [M, K, D]; U [M, K, D, D], upper triangular with
-    ``S^-1 = U U'``; ``log det S`` [M, K]. A cluster without points has the prior's.
-    """
+    """Posteriors of K clusters of each of M models; a cluster without points has the prior's."""
 
-    counts: Tensor
-    mean: Tensor
-    precisions_cholesky: Tensor
-    log_det: Tensor
+    counts: Tensor  # int64 [M, K], points n
+    mean: Tensor  # float64 [M, K, D], m
+    precisions_cholesky: Tensor  # float64 [M, K, D, D], upper-triangular U with S^-1 = U U'
+    log_det: Tensor  # float64 [M, K], log det S
 
 
 def niw_posterior(
     points: Tensor,
-    offsets: Tensor,
+    layout: Layout | Tensor,
     labels: Tensor,
     n_clusters: int,
     prior_mean: Tensor,
@@ -44,8 +41,8 @@ def niw_posterior(
     ----------
     points : Tensor
         [N, D], float32 or float64, sorted by model.
-    offsets : Tensor
-        int64 [M + 1], or row ranges [M, 2].
+    layout : Layout or Tensor
+        The rows of each model: a layout, or offsets int64 [M + 1]. Every point has a model.
     labels : Tensor
         Integers [N], 0 to K - 1, the cluster of each point within its model.
     n_clusters : int
@@ -58,12 +55,17 @@ def niw_posterior(
     Returns
     -------
     NIWPosterior
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the rows of the models leave out points or overlap, or dtypes, shapes or options do not fit.
     """
     n_models, n_features = prior_mean.shape
-    ranges = row_ranges(offsets, n_models, len(points))
-    model = rows_of(ranges).model
-    if len(model) != len(points) or not bool((ranges[1:, 0] == ranges[:-1, 1]).all()):
+    layout = as_layout(layout, n_models, len(points))
+    if layout.span != slice(0, len(points)):
         raise ValueError("the rows of the models leave out some points or overlap: pass offsets of sorted points.")
+    model = layout.rows.model
     cluster = labels.long()
     centred = points.double() - prior_mean[model]
     count = torch.zeros(n_models * n_clusters, dtype=torch.int64, device=points.device)
@@ -72,7 +74,7 @@ def niw_posterior(
     resp = torch.zeros(len(points), n_clusters, dtype=torch.float64, device=points.device)
     resp.scatter_(1, cluster[:, None], 1.0)
     centres = torch.zeros(n_models, n_clusters, n_features, dtype=torch.float64, device=points.device)
-    sums = sufficient_statistics(centred, ranges, resp, centres, backend=backend)
+    sums = sufficient_statistics(centred, layout, resp, centres, backend=backend)
     n = count.double()
     kappa = kappa0 + n
     mean = torch.where((count > 0)[..., None], sums.means, 0.0)

@@ -1,12 +1,13 @@
-"""CPU twin of :mod:`fastdens.kernels.sufficient_statistics`, the sums of the M step."""
+"""CPU twin of :mod:`fastdens.kernels.m_step`, the sums of the M step."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from fastdens.kernels.cpu._numba import kernel
-from fastdens.kernels.cpu._parallel import chunk_rows, parallel_for
+from fastdens.kernels.cpu._parallel import parallel_for
 from fastdens.kernels.cpu._tiles import add_scatter, load_tile, new_tile, padded, tile_width
+from fastdens.kernels.layout import Layout
 from torch import Tensor
 
 
@@ -123,14 +124,14 @@ def _add_chunks(begin, end, first, partial, out):
 
 
 def sufficient_statistics(
-    points: Tensor, ranges: Tensor, resp: Tensor, centres: Tensor, *, covariance_type: str = "full"
+    points: Tensor, layout: Layout, resp: Tensor, centres: Tensor, *, covariance_type: str = "full"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Counts [M, K], means [M, K, D] and scatter about those means, in two passes over the points."""
     n_models, n_components, n_features = centres.shape
     dtype = points.dtype
-    chunks = chunk_rows(ranges.numpy(), n_components, n_features)
-    n_chunks = len(chunks.model)
-    work = (chunks.model, chunks.start, chunks.stop, points.detach().contiguous().numpy(), resp.detach().numpy())
+    model, start, stop, first = (t.numpy() for t in layout.chunks(n_components, n_features))
+    n_chunks = len(model)
+    work = (model, start, stop, points.detach().contiguous().numpy(), resp.detach().numpy())
     centre_array = centres.detach().contiguous().numpy()
 
     nk_chunk = np.empty((n_chunks, n_components))
@@ -139,7 +140,7 @@ def sufficient_statistics(
     nk = torch.empty(n_models, n_components, dtype=dtype)
     means = torch.empty(n_models, n_components, n_features, dtype=dtype)
     eps = 10 * torch.finfo(dtype).eps
-    parallel_for(_means, n_models, chunks.first, nk_chunk, moment, centre_array, eps, nk.numpy(), means.numpy())
+    parallel_for(_means, n_models, first, nk_chunk, moment, centre_array, eps, nk.numpy(), means.numpy())
     del moment
 
     if covariance_type in ("full", "tied"):
@@ -155,7 +156,7 @@ def sufficient_statistics(
         parallel_for(
             _add_chunks,
             n_models,
-            chunks.first,
+            first,
             scatter.reshape(n_chunks, -1).numpy(),
             total.reshape(n_models, -1).numpy(),
         )

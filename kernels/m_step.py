@@ -12,19 +12,13 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels import reference
-from fastdens.kernels.gaussian_pieces import config, load_centred, tiles
-from fastdens.kernels.operation import (
-    COVARIANCE_TYPES,
-    MATMUL_PRECISIONS,
-    check_alike,
-    check_choice,
-    resolve_backend,
-    row_ranges,
-)
+from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.mahalanobis import config, load_centred
+from fastdens.kernels.operation import Backends, check_alike
 from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.options import COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
 from torch import Tensor
 
-_MIN_CHUNK_ROWS = 1024
 _REDUCE_BLOCK = 256
 
 
@@ -177,13 +171,12 @@ def _add_chunks(partial: Tensor, first: Tensor) -> Tensor:
 
 
 def _launch(
-    points: Tensor, ranges: Tensor, resp: Tensor, centres: Tensor, covariance_type: str, matmul_precision: str
+    points: Tensor, layout: Layout, resp: Tensor, centres: Tensor, *, covariance_type: str, matmul_precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     _, k, d = centres.shape
     points, resp, centres = points.contiguous(), resp.contiguous(), centres.contiguous()
     blocks = config(d, points.dtype)
-    # A chunk of K * D rows or more has partial sums no larger than its points.
-    chunks = tiles(ranges, max(_MIN_CHUNK_ROWS, k * d))
+    chunks = layout.chunks(k, d)
     n_chunks = len(chunks.model)
     table = (points, chunks.model, chunks.start, chunks.stop, resp)
     tile = {
@@ -219,9 +212,12 @@ def _launch(
     return nk.to(points.dtype), means, scatter
 
 
+_BACKENDS = Backends(triton=_launch, cpu="m_step:sufficient_statistics", reference=reference.sufficient_statistics)
+
+
 def sufficient_statistics(
     points: Tensor,
-    offsets: Tensor,
+    layout: Layout | Tensor,
     resp: Tensor,
     centres: Tensor,
     *,
@@ -235,8 +231,8 @@ def sufficient_statistics(
     ----------
     points : Tensor
         [N, D], float32 or float64, sorted by model.
-    offsets : Tensor
-        int64 [M + 1], or row ranges int64 [M, 2].
+    layout : Layout or Tensor
+        The rows of each model: a layout, or offsets int64 [M + 1].
     resp : Tensor
         Responsibilities [N, K].
     centres : Tensor
@@ -265,13 +261,6 @@ def sufficient_statistics(
             "[N, D], [N, K] and [M, K, D]."
         )
     check_alike(points, resp=resp, centres=centres)
-    ranges = row_ranges(offsets, centres.shape[0], points.shape[0])
-    chosen = resolve_backend(backend, points)
-    if chosen == "triton":
-        return SufficientStatistics(*_launch(points, ranges, resp, centres, covariance_type, matmul_precision))
-    if chosen == "cpu":
-        from fastdens.kernels.cpu.sufficient_statistics import sufficient_statistics as on_cpu
-
-        return SufficientStatistics(*on_cpu(points, ranges, resp, centres, covariance_type=covariance_type))
-    sums = reference.sufficient_statistics(points, ranges, resp, centres, covariance_type=covariance_type)
-    return SufficientStatistics(*(tensor.to(points.dtype) for tensor in sums))
+    layout = as_layout(layout, len(centres), len(points))
+    options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision}
+    return SufficientStatistics(*_BACKENDS.run(backend, points, layout, resp, centres, **options))

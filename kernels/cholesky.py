@@ -9,7 +9,13 @@ and a covariance that is singular to float32 often is not to float64.
 from __future__ import annotations
 
 from fastdens.kernels import reference
+from fastdens.kernels.operation import Backends
 from torch import Tensor
+
+# On a GPU torch's batched factorisation is the fast one: "triton" runs the reference, on the device of the covariances.
+_BACKENDS = Backends(
+    triton=reference.precision_cholesky, cpu="cholesky:precision_cholesky", reference=reference.precision_cholesky
+)
 
 
 def precision_cholesky(
@@ -23,7 +29,7 @@ def precision_cholesky(
         full [M, K, D, D], tied [M, D, D], diag [M, K, D] or spherical [M, K]; float32 or float64.
     covariance_type : {"full", "tied", "diag", "spherical"}
     backend : {"auto", "triton", "cpu", "reference"}
-        On a GPU the factorisation is torch's own, batched.
+        "triton" and "reference" are torch's batched factorisation, on the device of the covariances.
 
     Returns
     -------
@@ -32,11 +38,5 @@ def precision_cholesky(
     bad : Tensor
         Bool [M], True where a covariance of the model is not positive definite or not finite.
     """
-    from fastdens.kernels.operation import resolve_backend
-
-    if resolve_backend(backend, covariances) == "cpu":
-        from fastdens.kernels.cpu.precision_cholesky import precision_cholesky as on_cpu
-
-        return on_cpu(covariances, covariance_type=covariance_type)
-    factors, bad = reference.precision_cholesky(covariances, covariance_type=covariance_type)
-    return factors.to(covariances.dtype), bad
+    factors, bad = _BACKENDS.run(backend, covariances, covariance_type=covariance_type)
+    return factors, bad

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastdens.kernels.layout import sum_per_model
-from fastdens.kernels.operation import row_ranges
-from fastdens.kernels.responsibilities import responsibilities
-from fastdens.kernels.sufficient_statistics import sufficient_statistics
+from fastdens.kernels.e_step import responsibilities
+from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.m_step import sufficient_statistics
 from torch import Tensor
 
 
@@ -22,7 +21,7 @@ class EMStatistics(NamedTuple):
 
 def em_statistics(
     points: Tensor,
-    offsets: Tensor,
+    layout: Layout | Tensor,
     weights: Tensor,
     means: Tensor,
     precisions_cholesky: Tensor,
@@ -36,7 +35,7 @@ def em_statistics(
 
     Parameters
     ----------
-    points, offsets, weights, means, precisions_cholesky, covariance_type, backend, matmul_precision, log_weights
+    points, layout, weights, means, precisions_cholesky, covariance_type, backend, matmul_precision, log_weights
         As for :func:`fastdens.kernels.responsibilities`.
 
     Returns
@@ -49,8 +48,12 @@ def em_statistics(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    options: dict[str, Any] = {"covariance_type": covariance_type, "backend": backend, "matmul_precision": matmul_precision}
-    ranges = row_ranges(offsets, means.shape[0], points.shape[0])
-    e_step = responsibilities(points, ranges, weights, means, precisions_cholesky, log_weights=log_weights, **options)
-    sums = sufficient_statistics(points, ranges, e_step.resp, means, **options)
-    return EMStatistics(sum_per_model(e_step.log_prob_norm, ranges), *sums)
+    options: dict[str, Any] = {
+        "covariance_type": covariance_type,
+        "backend": backend,
+        "matmul_precision": matmul_precision,
+    }
+    layout = as_layout(layout, len(means), len(points))
+    e_step = responsibilities(points, layout, weights, means, precisions_cholesky, log_weights=log_weights, **options)
+    sums = sufficient_statistics(points, layout, e_step.resp, means, **options)
+    return EMStatistics(layout.sum(e_step.log_prob_norm), *sums)

@@ -1,0 +1,150 @@
+"""CPU twin of :mod:`fastdens.kernels.mixture`: the loop over the components of mixtures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from fastdens.kernels.cpu._elementary import exp_minus, log1p
+from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._parallel import parallel_for
+from fastdens.kernels.cpu._tiles import (
+    load_tile,
+    log_sum_exp,
+    new_tile,
+    padded,
+    quadratic_form,
+    tile_width,
+    whole_vectors,
+)
+from fastdens.kernels.layout import Layout
+from fastdens.kernels.mixture import Components
+from torch import Tensor
+
+_ITEMS_PER_THREAD = 4
+# Multiply-adds that are worth a thread's while.
+_MIN_WORK = 1 << 20
+
+
+@kernel
+def _add_student_t(form, width, log_joint_norm, dof, n_features, top, total):
+    """Add ``exp(log_joint_norm - (nu + D)/2 log(1 + form / nu))`` to the sums ``exp(top) total``."""
+    number = form.dtype.type
+    norm, scale, power = number(log_joint_norm), number(1 / dof), number(0.5 * (dof + n_features))
+    for b in range(whole_vectors(width)):
+        joint = norm - power * log1p(form[b] * scale, number)
+        rise = joint - top[b]
+        # The smaller of the two terms in units of the larger; one exponential is enough.
+        ratio = exp_minus(abs(rise), number)
+        larger = rise > number(0)
+        total[b] = total[b] * ratio + number(1) if larger else total[b] + (ratio if rise == rise else rise)
+        top[b] = joint if larger else top[b]
+
+
+@kernel
+def _mixture_tiles(
+    begin,
+    end,
+    first_model,
+    last_model,
+    start,
+    stop,
+    points,
+    offsets,
+    log_joint_norm,
+    means,
+    factors,
+    tied,
+    degrees_of_freedom,
+    log_prob,
+    resp,
+):
+    """Rows ``start:stop`` of each tile under models ``first_model:last_model``.
+
+    Without degrees of freedom (None) the components are Gaussians: few and of one number K in every model, so that
+    their joint densities are kept and summed at the end. Those of Student-t mixtures may be many and are summed as
+    they come.
+    """
+    n_features, n_columns = points.shape[1], log_prob.shape[1]
+    n_padded, size = padded(n_features), tile_width(n_features)
+    tile = new_tile(n_features, size, points)
+    centred = new_tile(n_features, size, points)
+    upper = np.zeros((n_padded, n_padded), points.dtype)
+    y = np.empty((4, size), points.dtype)
+    form = np.empty(size, points.dtype)
+    if degrees_of_freedom is None:
+        n_components = offsets[1] - offsets[0]
+        joint = np.empty((n_components, size), points.dtype)
+    else:
+        top = np.empty(size, points.dtype)
+        total = np.empty(size, points.dtype)
+        lowest = np.finfo(points.dtype).min
+    for item in range(begin, end):
+        width = stop[item] - start[item]
+        load_tile(points, start[item], width, tile)
+        for m in range(first_model[item], last_model[item]):
+            if degrees_of_freedom is not None:
+                # Below every log-density, yet finite: the first component needs no case of its own.
+                top[:] = lowest
+                total[:] = 0
+            for g in range(offsets[m], offsets[m + 1]):
+                if degrees_of_freedom is None:
+                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
+                    for b in range(width):
+                        joint[g - offsets[m], b] = log_joint_norm[g] - 0.5 * form[b]
+                elif log_joint_norm[g] != -np.inf:
+                    quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
+                    _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
+            for b in range(width):
+                if degrees_of_freedom is None:
+                    value = log_sum_exp(joint, n_components, b)
+                    if resp is not None:
+                        for k in range(n_components):
+                            resp[start[item] + b, k] = np.exp(joint[k, b] - value)
+                else:
+                    value = np.nan if offsets[m] == offsets[m + 1] else top[b] + np.log(total[b])
+                log_prob[start[item] + b, m % n_columns] = value
+
+
+def run(points: Tensor, components: Components, layout: Layout | None, n_resp: int) -> Tensor | tuple[Tensor, Tensor]:
+    """As :func:`fastdens.kernels.mixture.launch`."""
+    n_points, n_features = points.shape
+    n_models = len(components.offsets) - 1
+    if layout is None:
+        first, last, start, stop = _tiles_and_models(n_points, n_features, n_models, len(components.means))
+        log_prob = points.new_empty(n_points, n_models)
+    else:
+        first, start, stop, _ = layout.tiles(tile_width(n_features))
+        last = first + 1
+        log_prob = points.new_zeros(n_points, 1)
+    resp = points.new_zeros(n_points, n_resp) if n_resp else None
+    dof = components.degrees_of_freedom
+    parallel_for(
+        _mixture_tiles,
+        len(start),
+        *(t.numpy() for t in (first, last, start, stop)),
+        points.detach().contiguous().numpy(),
+        components.offsets.contiguous().numpy(),
+        components.log_joint_norm.detach().contiguous().numpy(),
+        components.means.detach().contiguous().numpy(),
+        components.factors.detach().contiguous().numpy(),
+        components.tied,
+        None if dof is None else dof.detach().double().numpy(),
+        log_prob.numpy(),
+        None if resp is None else resp.numpy(),
+    )
+    if layout is not None:
+        log_prob = log_prob[:, 0]
+    return log_prob if resp is None else (resp, log_prob)
+
+
+def _tiles_and_models(n_points: int, n_features: int, n_models: int, n_components: int) -> tuple[Tensor, ...]:
+    """Every tile under all models; where tiles are fewer than the threads can share, under a part of them."""
+    size = tile_width(n_features)
+    start = torch.arange(0, n_points, size)
+    wanted = _ITEMS_PER_THREAD * torch.get_num_threads()
+    work = min(size, n_points) * n_components * n_features * n_features
+    n_blocks = max(1, min(n_models, -(-wanted // max(1, len(start))), work // _MIN_WORK))
+    bounds = torch.arange(n_blocks + 1) * n_models // n_blocks
+    first, last = bounds[:-1].repeat(len(start)), bounds[1:].repeat(len(start))
+    start = start.repeat_interleave(n_blocks)
+    return first, last, start, (start + size).clamp_max(n_points)

@@ -1,0 +1,81 @@
+"""The E step: ``r_nk = pi_k N(x_n | k) / sum_j pi_j N(x_n | j)``, each point under its own model.
+
+Bishop, Pattern Recognition and Machine Learning, 2006, eq. 9.23.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastdens.kernels import mixture, reference
+from fastdens.kernels.gaussian import gaussian_components
+from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.mixture import Components
+from fastdens.kernels.operation import Backends, check_alike, check_gaussians
+from torch import Tensor
+
+
+class Responsibilities(NamedTuple):
+    """Responsibilities [N, K] and log-densities [N]; zero for rows that no model owns."""
+
+    resp: Tensor
+    log_prob_norm: Tensor
+
+
+def _prepare(
+    layout: Layout,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    *,
+    covariance_type: str,
+    log_weights: bool,
+) -> tuple[Components, Layout, int]:
+    log_pi = weights.double() if log_weights else weights.double().log()
+    return gaussian_components(log_pi, means, precisions_cholesky, covariance_type), layout, means.shape[1]
+
+
+_BACKENDS = Backends(triton=mixture.launch, cpu="mixture:run", reference=reference.responsibilities, prepare=_prepare)
+
+
+def responsibilities(
+    points: Tensor,
+    layout: Layout | Tensor,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    *,
+    covariance_type: str = "full",
+    backend: str = "auto",
+    matmul_precision: str = "ieee",
+    log_weights: bool = False,
+) -> Responsibilities:
+    """Responsibilities and log-density of each point under its own model.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], float32 or float64, sorted by model.
+    layout : Layout or Tensor
+        The rows of each model: a layout, or offsets int64 [M + 1].
+    weights, means, precisions_cholesky, covariance_type, backend, matmul_precision
+        As for :func:`fastdens.kernels.mixture_log_prob`.
+    log_weights : bool
+        The weights are given as logarithms. They need not be those of numbers that sum to one, nor of numbers that
+        the dtype holds: -3200 is as good as any (variational inference has such, Bishop 2006, eq. 10.46).
+
+    Returns
+    -------
+    Responsibilities
+        ``resp`` [N, K] and ``log_prob_norm`` [N].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes, shapes, devices or options do not fit.
+    """
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
+    check_alike(points, weights=weights)
+    layout = as_layout(layout, len(means), len(points))
+    options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision, "log_weights": log_weights}
+    return Responsibilities(*_BACKENDS.run(backend, points, layout, weights, means, precisions_cholesky, **options))

@@ -1,0 +1,187 @@
+"""Log-densities of Gaussians and of mixtures of them.
+
+``log N(x | mu, (U U')^-1) = -D/2 log 2 pi + log det U - 1/2 |(x - mu) U|^2`` (Bishop 2006, eq. 2.43) and
+``log sum_k pi_k N(x | mu_k, (U_k U_k')^-1)`` (eq. 9.7).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from fastdens.kernels import mixture, reference
+from fastdens.kernels.mixture import Components
+from fastdens.kernels.operation import Backends, check_alike, check_gaussians, log_density
+from torch import Tensor
+
+
+def gaussian_components(
+    log_weights: Tensor | None, means: Tensor, precisions_cholesky: Tensor, covariance_type: str
+) -> Components:
+    """The components of mixtures with means [M, K, D] and log weights [M, K], by default zero."""
+    n_models, k, d = means.shape
+    if covariance_type in ("full", "tied"):
+        factors = precisions_cholesky.reshape(-1, d, d)
+        diagonal = factors.diagonal(dim1=-2, dim2=-1)
+    else:
+        wide = precisions_cholesky if covariance_type == "diag" else precisions_cholesky[..., None]
+        factors = diagonal = wide.expand(n_models, k, d).reshape(-1, d)
+    log_det = diagonal.double().log().sum(-1).reshape(n_models, -1).expand(n_models, k)
+    log_norm = log_det - 0.5 * d * math.log(2 * math.pi)
+    if log_weights is not None:
+        log_norm = log_norm + log_weights.double()
+    offsets = torch.arange(0, (n_models + 1) * k, k, device=means.device)
+    return Components(offsets, log_norm.reshape(-1), means.reshape(-1, d), factors, covariance_type == "tied", None)
+
+
+def precision_times_centred(points: Tensor, mean: Tensor, factor: Tensor, covariance_type: str) -> Tensor:
+    """``U U' (x - mu)`` of one Gaussian, [N, D]: minus the gradient of its log-density."""
+    centred = points - mean
+    if covariance_type in ("full", "tied"):
+        return centred @ factor @ factor.mT
+    return centred * factor.square()
+
+
+def _gaussians(means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str) -> tuple[Components, None, int]:
+    # G Gaussians have the parameters of one mixture; to the loops, they are G mixtures of one component.
+    g = len(means)
+    own = gaussian_components(None, means[None], precisions_cholesky[None], covariance_type)
+    factors = own.factors.expand(g, *own.factors.shape[1:])
+    return own._replace(offsets=torch.arange(g + 1, device=means.device), factors=factors, tied=False), None, 0
+
+
+def _mixtures(
+    weights: Tensor, means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str
+) -> tuple[Components, None, int]:
+    return gaussian_components(weights.double().log(), means, precisions_cholesky, covariance_type), None, 0
+
+
+_GAUSSIAN = Backends(
+    triton=mixture.launch, cpu="mixture:run", reference=reference.gaussian_log_prob, prepare=_gaussians
+)
+_MIXTURE = Backends(triton=mixture.launch, cpu="mixture:run", reference=reference.mixture_log_prob, prepare=_mixtures)
+
+
+def _fake(points: Tensor, means: Tensor, **_: Any) -> Tensor:
+    return points.new_empty(points.shape[0], means.shape[0])
+
+
+def _gaussian_backward(
+    grad: Tensor, points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, **_: Any
+) -> Tensor:
+    out = torch.zeros_like(points)
+    for g in range(means.shape[0]):
+        factor = precisions_cholesky if covariance_type == "tied" else precisions_cholesky[g]
+        out -= grad[:, g, None] * precision_times_centred(points, means[g], factor, covariance_type)
+    return out
+
+
+def _mixture_backward(
+    grad: Tensor,
+    result: Tensor,
+    points: Tensor,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    **options: Any,
+) -> Tensor:
+    """``d log p / dx = -sum_k r_k U_k U_k' (x - mu_k)``, one model at a time: memory stays at [N, D]."""
+    covariance_type = options["covariance_type"]
+    out = torch.zeros_like(points)
+    for m in range(means.shape[0]):
+        factors = precisions_cholesky[m]
+        joint = torch.ops.fastdens.gaussian_log_prob(points, means[m], factors, **options)
+        resp = torch.exp(joint + weights[m].log() - result[:, m, None])
+        for k in range(means.shape[1]):
+            factor = factors if covariance_type == "tied" else factors[k]
+            pull = precision_times_centred(points, means[m, k], factor, covariance_type)
+            out -= (grad[:, m] * resp[:, k])[:, None] * pull
+    return out
+
+
+@log_density(fake=_fake, backward=_gaussian_backward)
+def gaussian_log_prob(
+    points: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    *,
+    covariance_type: str = "full",
+    backend: str = "auto",
+    matmul_precision: str = "ieee",
+) -> Tensor:
+    """Log-density of each point under each of G Gaussians; differentiable in the points.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], float32 or float64.
+    means : Tensor
+        [G, D].
+    precisions_cholesky : Tensor
+        Upper-triangular U with ``precision = U U'``: full [G, D, D], tied [D, D]; or ``1 / std``: diag [G, D],
+        spherical [G].
+    covariance_type : {"full", "tied", "diag", "spherical"}
+    backend : {"auto", "triton", "cpu", "reference"}
+    matmul_precision : {"ieee", "tf32x3", "tf32"}
+        Of the float32 matrix products of the Triton kernel.
+
+    Returns
+    -------
+    Tensor
+        [N, G], in the dtype of the points.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes, shapes, devices or options do not fit.
+    NotImplementedError
+        If a parameter requires a gradient.
+    """
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
+    return _GAUSSIAN.run(
+        backend, points, means, precisions_cholesky, covariance_type=covariance_type, matmul_precision=matmul_precision
+    )
+
+
+@log_density(fake=_fake, backward=_mixture_backward)
+def mixture_log_prob(
+    points: Tensor,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    *,
+    covariance_type: str = "full",
+    backend: str = "auto",
+    matmul_precision: str = "ieee",
+) -> Tensor:
+    """Log-density of each point under each of M mixtures; differentiable in the points.
+
+    Parameters
+    ----------
+    points, covariance_type, backend, matmul_precision
+        As for :func:`gaussian_log_prob`.
+    weights : Tensor
+        [M, K].
+    means : Tensor
+        [M, K, D].
+    precisions_cholesky : Tensor
+        Upper-triangular U with ``precision = U U'``: full [M, K, D, D], tied [M, D, D]; or ``1 / std``: diag
+        [M, K, D], spherical [M, K].
+
+    Returns
+    -------
+    Tensor
+        [N, M], in the dtype of the points. Nothing of size N x M x K is formed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes, shapes, devices or options do not fit.
+    NotImplementedError
+        If a parameter requires a gradient.
+    """
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
+    check_alike(points, weights=weights)
+    options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision}
+    return _MIXTURE.run(backend, points, weights, means, precisions_cholesky, **options)

@@ -1,0 +1,193 @@
+"""Log-density of points under mixtures of multivariate Student-t distributions, ragged in their components.
+
+``log t(x | mu, (U U')^-1, nu) = log Gamma((nu + D)/2) - log Gamma(nu/2) - D/2 log(nu pi) + log det U
+- (nu + D)/2 log(1 + |(x - mu) U|^2 / nu)`` (Kotz & Nadarajah, Multivariate t Distributions and Their Applications,
+2004, eq. 1.1), the predictive density of a Gaussian under a normal-inverse-Wishart prior (Murphy, Conjugate Bayesian
+analysis of the Gaussian distribution, 2007, section 9).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from fastdens.kernels import mixture, reference
+from fastdens.kernels.gaussian import precision_times_centred
+from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.mixture import Components
+from fastdens.kernels.operation import Backends, check_alike, check_points, log_density
+from fastdens.kernels.options import MATMUL_PRECISIONS, check_choice
+from torch import Tensor
+
+
+def _log_joint_norm(log_weights: Tensor, scale_precisions_cholesky: Tensor, degrees_of_freedom: Tensor) -> Tensor:
+    """Log weight plus log normaliser of each component, float64 [G]."""
+    d, nu = scale_precisions_cholesky.shape[-1], degrees_of_freedom.double()
+    log_det = scale_precisions_cholesky.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
+    log_gammas = torch.lgamma(0.5 * (nu + d)) - torch.lgamma(0.5 * nu)
+    return log_weights.double() + log_gammas - 0.5 * d * (nu * math.pi).log() + log_det
+
+
+def _prepare(
+    component_offsets: Tensor,
+    log_weights: Tensor,
+    locations: Tensor,
+    factors: Tensor,
+    dof: Tensor,
+    *,
+    layout: Layout | None,
+) -> tuple[Components, Layout | None, int]:
+    log_joint_norm = _log_joint_norm(log_weights, factors, dof)
+    return Components(component_offsets, log_joint_norm, locations, factors, False, dof), layout, 0
+
+
+_BACKENDS = Backends(triton=mixture.launch, cpu="mixture:run", reference=reference.student_t_log_prob, prepare=_prepare)
+
+
+def _fake(points: Tensor, component_offsets: Tensor, layout: Tensor | None = None, **_: Any) -> Tensor:
+    n_points, n_models = points.shape[0], component_offsets.shape[0] - 1
+    return points.new_empty((n_points, n_models) if layout is None else (n_points,))
+
+
+@torch.library.custom_op("fastdens::student_t_log_prob_backward", mutates_args=())
+def _point_gradient(
+    grad: Tensor, log_prob: Tensor, points: Tensor, offsets: Tensor, parameters: Sequence[Tensor], ranges: Tensor | None
+) -> Tensor:
+    """``d log p / dx = -sum_g r_g (nu + D)/(nu + |(x - mu) U|^2) U U' (x - mu)``, one component at a time.
+
+    Memory stays at [N, D]. An operator of its own, because torch.compile traces no loop over ragged components.
+    """
+    log_weights, locations, factors, degrees_of_freedom = parameters
+    n_points, n_features = points.shape
+    out = torch.zeros_like(points)
+    bounds = [(0, n_points)] * (len(offsets) - 1) if ranges is None else ranges.tolist()
+    grad, log_prob = (t if t.ndim == 2 else t[:, None] for t in (grad, log_prob))
+    log_joint_norm = _log_joint_norm(log_weights, factors, degrees_of_freedom).tolist()
+    dof, components = degrees_of_freedom.tolist(), offsets.tolist()
+    for m, (start, stop) in enumerate(bounds):
+        x, column = points[start:stop], m % grad.shape[1]
+        for g in range(components[m], components[m + 1]):
+            if log_joint_norm[g] == -math.inf:
+                continue
+            form = ((x - locations[g]) @ factors[g]).square().sum(1)
+            power = 0.5 * (dof[g] + n_features)
+            joint = log_joint_norm[g] - power * torch.log1p(form / dof[g])
+            resp = torch.exp(joint - log_prob[start:stop, column])
+            pull = precision_times_centred(x, locations[g], factors[g], "full")
+            out[start:stop] -= (grad[start:stop, column] * resp * 2 * power / (dof[g] + form))[:, None] * pull
+    return out
+
+
+_point_gradient.register_fake(lambda grad, log_prob, points, *_: torch.empty_like(points))
+
+
+def _backward(grad: Tensor, result: Tensor, points: Tensor, component_offsets: Tensor, **others: Any) -> Tensor:
+    names = ("log_weights", "locations", "scale_precisions_cholesky", "degrees_of_freedom")
+    parameters = [others[name] for name in names]
+    gradient: Tensor = _point_gradient(grad, result, points, component_offsets, parameters, others["layout"])
+    return gradient
+
+
+def _check(
+    points: Tensor, component_offsets: Tensor, locations: Tensor, **others: tuple[Tensor, tuple[int, ...]]
+) -> None:
+    """Check components against points; ``others`` are tensors of one row for each, with the shapes of these rows."""
+    check_points(points)
+    if locations.ndim != 2 or locations.shape[1] != points.shape[1]:
+        raise ValueError(
+            f"locations have shape {tuple(locations.shape)}, but points with D = {points.shape[1]} need "
+            f"[G, {points.shape[1]}]."
+        )
+    n_components = len(locations)
+    for name, (tensor, shape) in others.items():
+        if tuple(tensor.shape) != (n_components, *shape):
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, but locations {tuple(locations.shape)} need "
+                f"{(n_components, *shape)}."
+            )
+    check_alike(points, locations=locations, **{name: tensor for name, (tensor, _) in others.items()})
+    if component_offsets.dtype != torch.int64 or component_offsets.ndim != 1 or len(component_offsets) == 0:
+        raise ValueError(
+            f"component_offsets are {component_offsets.dtype} of shape {tuple(component_offsets.shape)}, but must be "
+            "int64 [M + 1]: the components of model m are component_offsets[m]:component_offsets[m + 1]."
+        )
+    if component_offsets.device != points.device:
+        raise ValueError(
+            f"component_offsets are on {component_offsets.device} and points are on {points.device}: move one of them."
+        )
+    steps = torch.stack([component_offsets[:-1], component_offsets[1:]], 1)
+    bad = (steps[:, 0] < 0) | (steps[:, 0] > steps[:, 1]) | (steps[:, 1] > n_components)
+    if bool(bad.any()):
+        m = int(bad.nonzero()[0])
+        raise ValueError(
+            f"the components of model {m} are {steps[m].tolist()}, no range of {n_components} components: "
+            "component_offsets must not decrease."
+        )
+
+
+@log_density(fake=_fake, backward=_backward)
+def student_t_log_prob(
+    points: Tensor,
+    component_offsets: Tensor,
+    log_weights: Tensor,
+    locations: Tensor,
+    scale_precisions_cholesky: Tensor,
+    degrees_of_freedom: Tensor,
+    *,
+    layout: Layout | Tensor | None = None,
+    backend: str = "auto",
+    matmul_precision: str = "ieee",
+) -> Tensor:
+    """Log-density of each point under each of M Student-t mixtures, or under its own; differentiable in the points.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], float32 or float64; sorted by model where ``layout`` is given.
+    component_offsets : Tensor
+        int64 [M + 1]: the components of model m are ``component_offsets[m]:component_offsets[m + 1]``.
+    log_weights, degrees_of_freedom : Tensor
+        [G], of each component. A component of log weight minus infinity adds nothing.
+    locations : Tensor
+        [G, D].
+    scale_precisions_cholesky : Tensor
+        [G, D, D], upper-triangular U with ``scale^-1 = U U'``.
+    layout : Layout or Tensor, optional
+        The rows of each model, a layout or offsets int64 [M + 1]: each point under its own model.
+    backend : {"auto", "triton", "cpu", "reference"}
+    matmul_precision : {"ieee", "tf32x3", "tf32"}
+        Of the float32 matrix products of the Triton kernel.
+
+    Returns
+    -------
+    Tensor
+        [N, M], each point under every model; with a layout [N], each under its own, zero for rows that no model owns.
+        In nats and in the dtype of the points; NaN for a model without components. Nothing of size N x G is formed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes, shapes, devices, offsets or options do not fit.
+    NotImplementedError
+        If a parameter requires a gradient.
+
+    References
+    ----------
+    Kotz & Nadarajah, Multivariate t Distributions and Their Applications, 2004, eq. 1.1.
+    """
+    check_choice("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
+    d = locations.shape[-1]
+    _check(
+        points,
+        component_offsets,
+        locations,
+        log_weights=(log_weights, ()),
+        scale_precisions_cholesky=(scale_precisions_cholesky, (d, d)),
+        degrees_of_freedom=(degrees_of_freedom, ()),
+    )
+    if layout is not None:
+        layout = as_layout(layout, len(component_offsets) - 1, len(points))
+    arguments = (component_offsets, log_weights, locations, scale_precisions_cholesky, degrees_of_freedom)
+    return _BACKENDS.run(backend, points, *arguments, layout=layout, matmul_precision=matmul_precision)
