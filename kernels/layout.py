@@ -100,8 +100,8 @@ class Layout:
             return None
         return slice(int(self.ranges[0, 0]), int(self.ranges[-1, 1])) if self.n_models else slice(0, 0)
 
-    def select(self, models: Tensor | slice) -> Layout:
-        """The layout of some of the models, by index, mask or slice."""
+    def select(self, models: Tensor | list[int] | slice) -> Layout:
+        """The layout of some of the models, by indices, mask or slice."""
         return Layout(self.ranges[models], self.n_points)
 
     def sum(self, values: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The sums of the M step, centred before they are squared (Bishop 2006, eqs. 9.24 to 9.27).
 
 ``nk = sum_n r_nk``, ``mean_k = c_k + sum_n r_nk (x_n - c_k) / nk`` and
-``S_k = sum_n r_nk (x_n - mean_k)(x_n - mean_k)'``, in two passes
-over the points: the second needs the means of the first. Sums run over chunks of a model's rows in a
-first stage and over its chunks, in order, in a second: no atomics, the same bits every time.
+``S_k = sum_n r_nk (x_n - mean_k)(x_n - mean_k)'``, in two passes over the points: the second needs the means of the
+first. Sums run over chunks of a model's rows in a first stage and over its chunks, in order, in a second: no atomics,
+the same bits every time.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class SufficientStatistics(NamedTuple):
 
 @triton.jit
 def _first_moments_kernel(
-    points,
-    chunk_model,
-    chunk_start,
-    chunk_stop,
-    resp,
-    centres,
-    nk,
-    moment,
+    points_ptr,  # [N, D]
+    chunk_model_ptr,  # int64 [C]
+    chunk_start_ptr,  # int64 [C]
+    chunk_stop_ptr,  # int64 [C]
+    resp_ptr,  # [N, K]
+    centres_ptr,  # [M, K, D]
+    nk_ptr,  # float64 [C, K]
+    moment_ptr,  # float64 [C, K, D]
     n_features,
     n_components,
     BLOCK_N: tl.constexpr,
@@ -47,8 +47,8 @@ def _first_moments_kernel(
 ):
     """One program: ``sum r`` and ``sum r (x - c)`` of a chunk, for one component and one block of dimensions."""
     chunk, k, block = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
-    g = tl.load(chunk_model + chunk) * n_components + k
-    start, stop = tl.load(chunk_start + chunk), tl.load(chunk_stop + chunk)
+    g = tl.load(chunk_model_ptr + chunk) * n_components + k
+    start, stop = tl.load(chunk_start_ptr + chunk), tl.load(chunk_stop_ptr + chunk)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
     width = tl.cast(n_features, tl.int64)
     count = tl.zeros([BLOCK_N], tl.float64)
@@ -56,23 +56,23 @@ def _first_moments_kernel(
     for first in range(start, stop, BLOCK_N):
         rows = first + tl.arange(0, BLOCK_N)
         mask = rows < stop
-        r = tl.load(resp + rows * n_components + k, mask=mask, other=0.0)
-        z = load_centred(points, rows, mask, centres + g * width, columns, width)
+        r = tl.load(resp_ptr + rows * n_components + k, mask=mask, other=0.0)
+        z = load_centred(points_ptr, rows, mask, centres_ptr + g * width, columns, width)
         count += r
         total += tl.sum(r[:, None] * z, 0)
-    tl.store(nk + chunk * n_components + k, tl.sum(count, 0), mask=block == 0)
-    tl.store(moment + (chunk * n_components + k) * width + columns, total, mask=columns < n_features)
+    tl.store(nk_ptr + chunk * n_components + k, tl.sum(count, 0), mask=block == 0)
+    tl.store(moment_ptr + (chunk * n_components + k) * width + columns, total, mask=columns < n_features)
 
 
 @triton.jit
 def _scatter_kernel(
-    points,
-    chunk_model,
-    chunk_start,
-    chunk_stop,
-    resp,
-    means,
-    out,
+    points_ptr,  # [N, D]
+    chunk_model_ptr,  # int64 [C]
+    chunk_start_ptr,  # int64 [C]
+    chunk_stop_ptr,  # int64 [C]
+    resp_ptr,  # [N, K]
+    means_ptr,  # [M, K, D]
+    out_ptr,  # [C, K, D, D]; TIED: [C, 1, D, D]
     n_features,
     n_components,
     n_factors,
@@ -88,41 +88,41 @@ def _scatter_kernel(
     j = tl.where(j * (j + 1) // 2 > pair, j - 1, j)
     j = tl.where((j + 1) * (j + 2) // 2 <= pair, j + 1, j)
     i = pair - j * (j + 1) // 2
-    model = tl.load(chunk_model + chunk)
-    start, stop = tl.load(chunk_start + chunk), tl.load(chunk_stop + chunk)
+    model = tl.load(chunk_model_ptr + chunk)
+    start, stop = tl.load(chunk_start_ptr + chunk), tl.load(chunk_stop_ptr + chunk)
     rows_i, columns_j = i * BLOCK_D + tl.arange(0, BLOCK_D), j * BLOCK_D + tl.arange(0, BLOCK_D)
     width = tl.cast(n_features, tl.int64)
-    dtype = points.dtype.element_ty
+    dtype = points_ptr.dtype.element_ty
     acc = tl.zeros([BLOCK_D, BLOCK_D], dtype)
     first_k = 0 if TIED else component
     last_k = n_components if TIED else component + 1
     for k in range(first_k, last_k):
-        mean = means + (model * n_components + k) * width
+        mean_ptr = means_ptr + (model * n_components + k) * width
         for first in range(start, stop, BLOCK_N):
             rows = first + tl.arange(0, BLOCK_N)
             mask = rows < stop
-            r = tl.load(resp + rows * n_components + k, mask=mask, other=0.0)
-            zi = load_centred(points, rows, mask, mean, rows_i, width) * r[:, None]
-            zj = load_centred(points, rows, mask, mean, columns_j, width)
+            r = tl.load(resp_ptr + rows * n_components + k, mask=mask, other=0.0)
+            zi = load_centred(points_ptr, rows, mask, mean_ptr, rows_i, width) * r[:, None]
+            zj = load_centred(points_ptr, rows, mask, mean_ptr, columns_j, width)
             acc = tl.dot(tl.trans(zi), zj, acc, input_precision=PRECISION, out_dtype=dtype)
-    base = out + (chunk * n_factors + component) * width * width
+    base_ptr = out_ptr + (chunk * n_factors + component) * width * width
     inside = (rows_i < n_features)[:, None] & (columns_j < n_features)[None, :]
     # On the diagonal block both stores hit the same addresses: the upper triangle alone may write there, twice.
     upper = inside & (rows_i[:, None] <= columns_j[None, :])
     a, b = rows_i.to(tl.int64), columns_j.to(tl.int64)
-    tl.store(base + a[:, None] * width + b[None, :], acc, mask=upper)
-    tl.store(base + b[None, :] * width + a[:, None], acc, mask=upper)
+    tl.store(base_ptr + a[:, None] * width + b[None, :], acc, mask=upper)
+    tl.store(base_ptr + b[None, :] * width + a[:, None], acc, mask=upper)
 
 
 @triton.jit
 def _diagonal_scatter_kernel(
-    points,
-    chunk_model,
-    chunk_start,
-    chunk_stop,
-    resp,
-    means,
-    out,
+    points_ptr,  # [N, D]
+    chunk_model_ptr,  # int64 [C]
+    chunk_start_ptr,  # int64 [C]
+    chunk_stop_ptr,  # int64 [C]
+    resp_ptr,  # [N, K]
+    means_ptr,  # [M, K, D]
+    out_ptr,  # [C, K, D]
     n_features,
     n_components,
     BLOCK_N: tl.constexpr,
@@ -130,22 +130,28 @@ def _diagonal_scatter_kernel(
 ):
     """One program: ``sum r (x - mean)^2`` of a chunk, for one component and one block of dimensions."""
     chunk, k, block = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
-    g = tl.load(chunk_model + chunk) * n_components + k
-    start, stop = tl.load(chunk_start + chunk), tl.load(chunk_stop + chunk)
+    g = tl.load(chunk_model_ptr + chunk) * n_components + k
+    start, stop = tl.load(chunk_start_ptr + chunk), tl.load(chunk_stop_ptr + chunk)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
     width = tl.cast(n_features, tl.int64)
-    total = tl.zeros([BLOCK_D], points.dtype.element_ty)
+    total = tl.zeros([BLOCK_D], points_ptr.dtype.element_ty)
     for first in range(start, stop, BLOCK_N):
         rows = first + tl.arange(0, BLOCK_N)
         mask = rows < stop
-        r = tl.load(resp + rows * n_components + k, mask=mask, other=0.0)
-        z = load_centred(points, rows, mask, means + g * width, columns, width)
+        r = tl.load(resp_ptr + rows * n_components + k, mask=mask, other=0.0)
+        z = load_centred(points_ptr, rows, mask, means_ptr + g * width, columns, width)
         total += tl.sum(r[:, None] * z * z, 0)
-    tl.store(out + (chunk * n_components + k) * width + columns, total, mask=columns < n_features)
+    tl.store(out_ptr + (chunk * n_components + k) * width + columns, total, mask=columns < n_features)
 
 
 @triton.jit
-def _add_chunks_kernel(partial, first, out, n_elements, BLOCK: tl.constexpr):
+def _add_chunks_kernel(
+    partial_ptr,  # [C, E]
+    first_ptr,  # int64 [M + 1]: the chunks of model m are first[m]:first[m + 1]
+    out_ptr,  # [M, E]
+    n_elements,  # E
+    BLOCK: tl.constexpr,
+):
     """One program: a run of one model's elements, its chunks added in order."""
     program = tl.program_id(0).to(tl.int64)
     runs = tl.cdiv(n_elements, BLOCK)
@@ -153,9 +159,9 @@ def _add_chunks_kernel(partial, first, out, n_elements, BLOCK: tl.constexpr):
     element = program % runs * BLOCK + tl.arange(0, BLOCK)
     mask = element < n_elements
     total = tl.zeros([BLOCK], tl.float64)
-    for c in range(tl.load(first + m), tl.load(first + m + 1)):
-        total += tl.load(partial + c * n_elements + element, mask=mask, other=0.0)
-    tl.store(out + m * n_elements + element, total, mask=mask)
+    for c in range(tl.load(first_ptr + m), tl.load(first_ptr + m + 1)):
+        total += tl.load(partial_ptr + c * n_elements + element, mask=mask, other=0.0)
+    tl.store(out_ptr + m * n_elements + element, total, mask=mask)
 
 
 def _add_chunks(partial: Tensor, first: Tensor) -> Tensor:

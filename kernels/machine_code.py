@@ -7,6 +7,7 @@ comes with Triton. It needs the compiler, hence a process without TRITON_INTERPR
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import subprocess
@@ -17,13 +18,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from fastdens.kernels.gaussian_pieces import config
+from fastdens.kernels.mahalanobis import config
 
 TARGETS = (80, 90, 100)
 MAX_SHARED_BYTES = 99 * 1024
 MAX_REGISTERS = 255
 
 _POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
+# Arguments that are neither numbers of 32 bits nor pointers to the dtype that a kernel computes in.
+_TYPES = {
+    **dict.fromkeys(("nk_ptr", "moment_ptr", "partial_ptr"), "*fp64"),
+    **dict.fromkeys((f"{of}_{what}_ptr" for of in ("tile", "chunk") for what in ("model", "start", "stop")), "*i64"),
+    **dict.fromkeys(("offsets_ptr", "first_ptr", "ranges_ptr", "keys_ptr", "counts_ptr", "progress_ptr"), "*i64"),
+    **dict.fromkeys(("chain_ptr", "row_offset_ptr"), "*i64"),
+    **dict.fromkeys(("order_ptr", "labels_ptr", "status_ptr", "out_labels_ptr", "out_n_components_ptr"), "*i32"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,70 +48,68 @@ class KernelReport:
 
 
 class _Variant(NamedTuple):
-    """A kernel as its launcher launches it: types of arguments, constants, the dtype it computes in, warps, stages."""
+    """A kernel as its launcher launches it."""
 
     kernel: Any
-    signature: dict[str, str]
+    label: str
+    signature: dict[str, str]  # types of the arguments that are no constants
     constants: dict[str, Any]
-    dtype: torch.dtype
+    dtype: torch.dtype  # in which it computes
     num_warps: int
     num_stages: int
 
 
+def _variant(
+    kernel: Any, dtype: torch.dtype, blocks: Any, n_features: int, label: str = "", **constants: Any
+) -> _Variant:
+    # A launch makes a constant of an integer that is one.
+    constants |= {"n_features": 1} if n_features == 1 and "n_features" in kernel.arg_names else {}
+    names = [name for name in kernel.arg_names if name not in constants]
+    usual = {name: _POINTERS[dtype] if name.endswith("_ptr") else "i32" for name in names}
+    signature = {name: _TYPES.get(name, usual[name]) for name in names}
+    return _Variant(kernel, label, signature, constants, dtype, blocks.num_warps, getattr(blocks, "num_stages", 1))
+
+
 def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Iterator[_Variant]:
     """Every kernel as the launchers pass it for points of D features."""
-
-    def module(name: str) -> Any:
-        return importlib.import_module(f"fastdens.kernels.{name}")
-
+    # Kernels are defined when their module is first imported, which this module does not do on its own account.
+    mixture, m_step = (importlib.import_module(f"fastdens.kernels.{name}") for name in ("mixture", "m_step"))
     blocks = config(n_features, dtype)
-    p = _POINTERS[dtype]
-    tile: dict[str, Any] = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
-    sizes = {"n_points": "i32", "n_features": "i32", "n_components": "i32", "per_model": "i32"}
-    form = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision}
-    chunk = {"chunk_model": "*i64", "chunk_start": "*i64", "chunk_stop": "*i64"}
-    tensors = ("points", "means", "factors", "log_norm", "log_joint_norm", "resp", "out", "centres")
-    values = {name: p for name in (*tensors, "locations", "degrees_of_freedom")}
-    values |= {"log_prob_norm": p, "partial": "*fp64", "first": "*i64", "nk": "*fp64", "moment": "*fp64"}
-    values |= {"tile_model": "*i64", "tile_start": "*i64", "tile_stop": "*i64", **chunk, **sizes}
-    values |= {"n_models": "i32", "n_gaussians": "i32", "n_factors": "i32", "n_elements": "i32"}
-    values |= {"offsets": "*i64", "n_columns": "i32"}
-
-    def variant(kernel: Any, **constants: Any) -> _Variant:
-        # A launch makes a constant of an integer that is one.
-        constants |= {"n_features": 1} if n_features == 1 and "n_features" in kernel.arg_names else {}
-        names = [name for name in kernel.arg_names if name not in constants]
-        signature = {name: values[name] for name in names}
-        return _Variant(kernel, signature, constants, dtype, blocks.num_warps, blocks.num_stages)
-
+    variant = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
+    tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
+    loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision, "TIED": False}
+    loop["LOWEST"] = torch.finfo(dtype).min
+    everywhere = dict.fromkeys(("tile_model_ptr", "tile_start_ptr", "tile_stop_ptr"))
+    gaussian, no_resp = {"degrees_of_freedom_ptr": None}, {"resp_ptr": None, "n_components": 0}
     for triangular in (True, False):
-        yield variant(module("gaussian_log_prob")._gaussian_log_prob_kernel, TRIANGULAR=triangular, **form)
-        yield variant(module("mixture_log_prob")._mixture_log_prob_kernel, TRIANGULAR=triangular, **form)
-        yield variant(module("responsibilities")._responsibilities_kernel, TRIANGULAR=triangular, **form)
-    yield variant(module("student_t_log_prob")._student_t_log_prob_kernel, LOWEST=torch.finfo(dtype).min, **form)
-    m_step = module("sufficient_statistics")
+        kind = "triangular" if triangular else "diagonal"
+        uses = {"log_prob": {**gaussian, **everywhere, **no_resp}, "responsibilities": gaussian}
+        uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
+        for use, absent in uses.items():
+            yield variant(mixture._mixture_kernel, label=f"{use} {kind}", TRIANGULAR=triangular, **loop, **absent)
     yield variant(m_step._first_moments_kernel, **tile)
     yield variant(m_step._scatter_kernel, TIED=False, PRECISION=matmul_precision, **tile)
     yield variant(m_step._diagonal_scatter_kernel, **tile)
     yield variant(m_step._add_chunks_kernel, BLOCK=m_step._REDUCE_BLOCK)
     if dtype == torch.float32 and matmul_precision == "ieee":
-        yield from _sampler_variants(n_features, module("gibbs.gibbs_sweep"))
+        yield from _sampler_variants(n_features)
 
 
-def _sampler_variants(n_features: int, sampler: Any) -> Iterator[_Variant]:
+def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     """The kernels of the sampler, which compute in float64 whatever the points are."""
-    values = dict.fromkeys(("ranges", "keys", "count", "progress", "tile_model", "tile_start", "tile_stop"), "*i64")
-    values |= dict.fromkeys(("order", "labels", "status", "out_labels", "trace_components"), "*i32")
-    values |= dict.fromkeys(("n_rows", "n_features", "n_slots", "first_sweep", "n_sweeps", "thin"), "i32")
+    sweep, statistics = (importlib.import_module(f"fastdens.kernels.gibbs.{name}") for name in ("kernel", "statistics"))
+    variant = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
+    # One chain a model is the rule.
     for kernel, blocks, constants in (
-        (sampler._gibbs_sweep_kernel, sampler.blocks(n_features), {"SLOTS": 16}),
-        (sampler._forms_kernel, config(n_features, torch.float64), {}),
+        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),
+        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features), {"SLOTS": 16, "REFIT": True, "n_chains": 1}),
+        (statistics.mahalanobis_kernel, config(n_features, torch.float64), {"n_chains": 1}),
     ):
         constants |= {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "NUM_D_BLOCKS": blocks.num_d_blocks}
-        # One chain a model is the rule.
-        constants |= {"n_chains": 1} | ({"n_features": 1} if n_features == 1 else {})
-        signature = {name: values.get(name, "*fp64") for name in kernel.arg_names if name not in constants}
-        yield _Variant(kernel, signature, constants, torch.float64, blocks.num_warps, 1)
+        label = "refit" if constants.get("REFIT") else ""
+        yield variant(
+            kernel, blocks=blocks, label=label, **{k: v for k, v in constants.items() if k in kernel.arg_names}
+        )
 
 
 def _resources(ptx: str, target: int) -> tuple[int, int]:
@@ -160,32 +167,28 @@ def compile_report(
 
     reports = []
     for n_features, dtype, matmul_precision in shapes:
-        for kernel, types, constants, own_dtype, num_warps, num_stages in _variants(
-            n_features, dtype, matmul_precision
-        ):
-            signature = types | {name: "constexpr" for name in constants}
-            ordered = {name: signature[name] for name in kernel.arg_names}
+        for variant in _variants(n_features, dtype, matmul_precision):
+            names, constants = variant.kernel.arg_names, variant.constants
+            signature = variant.signature | dict.fromkeys(constants, "constexpr")
+            ordered = {name: signature[name] for name in names}
             # As at a launch: pointers from an allocator are aligned to 16 bytes, and D = 16, 64, 512 is a multiple.
             aligned = {
                 (i,): [["tt.divisibility", 16]]
-                for i, name in enumerate(kernel.arg_names)
+                for i, name in enumerate(names)
                 if ordered[name].startswith("*") or name == "n_features"
             }
-            source = ASTSource(kernel, ordered, constexprs=constants, attrs=aligned)
+            source = ASTSource(variant.kernel, ordered, constexprs=constants, attrs=aligned)
             for target in targets:
                 compiled = triton.compile(
                     source,
                     target=GPUTarget("cuda", target, 32),
-                    options={"num_warps": num_warps, "num_stages": num_stages},
+                    options={"num_warps": variant.num_warps, "num_stages": variant.num_stages},
                 )
                 registers, spills = _resources(compiled.asm["ptx"], target)
-                kind = ""
-                if "TRIANGULAR" in constants:
-                    kind = " triangular" if constants["TRIANGULAR"] else " diagonal"
                 reports.append(
                     KernelReport(
-                        kernel.__name__.strip("_") + kind,
-                        f"D={n_features} {str(own_dtype).removeprefix('torch.')} {matmul_precision}",
+                        f"{variant.kernel.__name__.strip('_')} {variant.label}".strip(),
+                        f"D={n_features} {str(variant.dtype).removeprefix('torch.')} {matmul_precision}",
                         target,
                         registers,
                         spills,

@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from fastdens.kernels import reference
+from fastdens.kernels.layout import Layout
 from torch import Tensor
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+# Backends and the devices they run on, as parameters of tests.
+CPU = pytest.param("cpu", "cpu", id="cpu")
+INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
+GPU = pytest.param("triton", "cuda", id="triton-gpu", marks=pytest.mark.gpu)
+REFERENCE = pytest.param("reference", "cpu", id="reference")
 
 
 class Problem(NamedTuple):
@@ -48,6 +59,10 @@ def mixture_problem(
 
 def ranges_of(offsets: Tensor) -> Tensor:
     return torch.stack([offsets[:-1], offsets[1:]], 1)
+
+
+def layout_of(offsets: Tensor) -> Layout:
+    return Layout.from_offsets(offsets, int(offsets[-1]))
 
 
 def relative_error(value: Tensor, expected: Tensor, floor: float = 1.0) -> float:

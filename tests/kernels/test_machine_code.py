@@ -23,7 +23,7 @@ def test_no_spills_and_within_limits():
 
     # Kernels that the interpreter has taken hold of cannot be compiled.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)
     assert {report["target"] for report in reports} == set(TARGETS)

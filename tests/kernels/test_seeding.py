@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from fastdens.kernels.counter_random import hashed_uniform
-from fastdens.kernels.seeding import random_responsibilities
 
 from fastdens import kernels
-from tests.problems import ranges_of
+from tests.problems import layout_of
 
 
 @pytest.mark.parametrize("kind", ["continuous", "ties", "equal points"])
@@ -18,12 +17,13 @@ def test_cpu_chooses_the_rows_of_the_reference(rng, kind):
         d, k, seed = int(rng.integers(1, 20)), int(rng.integers(1, 10)), int(rng.integers(2**40))
         x = torch.from_numpy(rng.normal(size=(sum(sizes), d)))
         x = {"continuous": x, "ties": x.round(), "equal points": torch.ones_like(x)}[kind]
-        ranges = ranges_of(torch.tensor([0, *sizes]).cumsum(0))
-        rows = kernels.kmeans_plusplus(x, ranges, k, seed)
-        assert torch.equal(rows, kernels.kmeans_plusplus(x, ranges, k, seed, backend="reference"))
+        layout = layout_of(torch.tensor([0, *sizes]).cumsum(0))
+        ranges = layout.ranges
+        rows = kernels.kmeans_plusplus(x, layout, k, seed)
+        assert torch.equal(rows, kernels.kmeans_plusplus(x, layout, k, seed, backend="reference"))
         assert ((rows >= ranges[:, :1]) & (rows < ranges[:, 1:])).all()
         assert all(len(set(own)) == k for own in rows.tolist())
-        alone = kernels.kmeans_plusplus(x, ranges[-1:], k, seed)
+        alone = kernels.kmeans_plusplus(x, layout.select([-1]), k, seed)
         assert torch.equal(alone, rows[-1:])
 
 
@@ -31,11 +31,11 @@ def test_cpu_chooses_the_rows_of_the_reference(rng, kind):
 def test_the_first_row_is_uniform_and_the_second_likelier_far_away(backend):
     # Two candidates a draw for K = 2: the far point is missed only if both candidates are near ones.
     x = torch.tensor([[0.0], [0.0], [1.0], [3.0]], dtype=torch.float64).repeat(4000, 1)
-    ranges = 4 * torch.stack([torch.arange(4000), torch.arange(1, 4001)], 1)
+    layout = layout_of(4 * torch.arange(4001))
     # Models of equal points start alike by design, so every model is drawn with a seed of its own.
     rows = (
-        torch.cat([kernels.kmeans_plusplus(x, ranges[m : m + 1], 2, seed=m, backend=backend) for m in range(1500)])
-        - ranges[:1500, :1]
+        torch.cat([kernels.kmeans_plusplus(x, layout.select([m]), 2, seed=m, backend=backend) for m in range(1500)])
+        - layout.ranges[:1500, :1]
     )
     share = torch.bincount(rows[:, 0], minlength=4) / 1500
     assert (share - 0.25).abs().max() < 5 * np.sqrt(0.25 * 0.75 / 1500)
@@ -54,10 +54,11 @@ def test_hashed_numbers_are_uniform_and_uncorrelated(seed):
 
 def test_random_responsibilities_and_rows(seed):
     ranges = torch.tensor([[2, 9], [9, 10], [12, 40]])
-    resp = random_responsibilities(ranges, 45, 3, seed, torch.float64)
+    layout = kernels.Layout.from_ranges(ranges, 45)
+    resp = kernels.random_responsibilities(layout, 45, 3, seed, torch.float64)
     owned = torch.cat([torch.arange(a, b) for a, b in ranges.tolist()])
     torch.testing.assert_close(resp[owned].sum(1), torch.ones(len(owned), dtype=torch.float64))
     assert float(resp.sum()) == pytest.approx(len(owned))
-    rows = kernels.random_rows(ranges[[0, 2]], 7, seed)
+    rows = kernels.random_rows(layout.select([0, 2]), 7, seed)
     assert all(len(set(own)) == 7 for own in rows.tolist())
     assert ((rows >= ranges[[0, 2], :1]) & (rows < ranges[[0, 2], 1:])).all()

@@ -7,10 +7,7 @@ import pytest
 import torch
 from fastdens.kernels import niw_posterior
 
-CPU = pytest.param("cpu", "cpu", id="cpu")
-REFERENCE = pytest.param("reference", "cpu", id="reference")
-INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
-GPU = pytest.param("triton", "cuda", id="triton-gpu", marks=pytest.mark.gpu)
+from tests.problems import CPU, GPU, INTERPRETER, REFERENCE
 
 
 def one_by_one(x, m0, s0, kappa0):
