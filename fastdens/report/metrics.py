@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 SECTION_NAMES = (
@@ -99,15 +99,28 @@ class Scope:
     """
 
     parts: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
 
-    def __call__(self, name: str, quantity: str, value: float, **uncertainty: float) -> Metric:
-        """The metric of that name, and of that quantity in English.
-
-        ``uncertainty`` is its ``standard_error``, or ``low`` and ``high`` of its interval.
-        """
-        metric = Metric(identifier(*self.parts, name), quantity, float(value))
-        return metric._replace(**self.columns, **{part: float(number) for part, number in uncertainty.items()})
+    def __call__(
+        self,
+        name: str,
+        quantity: str,
+        value: float,
+        *,
+        standard_error: float = math.nan,
+        low: float = math.nan,
+        high: float = math.nan,
+    ) -> Metric:
+        """The metric of that name, and of that quantity in English."""
+        return Metric(
+            identifier(*self.parts, name),
+            quantity,
+            float(value),
+            **self.columns,
+            standard_error=float(standard_error),
+            low=float(low),
+            high=float(high),
+        )
 
     def of_class(self, class_name: str) -> Scope:
         """The same for one class."""
