@@ -4,6 +4,7 @@ Each option is a field of a dataclass, here or in :mod:`fastdens.pipeline.option
 help; cyclopts makes the arguments of them. What the user leaves out is that of the preset of the data set, if it has
 one, else the default of the field.
 """
+# ruff: noqa: B008 (the defaults of the arguments are frozen)
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ class SubsetNetworks(Options):
     networks: int = option(40, at_least=1)
     """Networks to train; more can be asked for later."""
 
-    share: float = option(0.7, at_least=0, below=1)
+    share: float = option(0.7, at_least=0, less_than=1)
     """Share of the training images that each network sees."""
 
 

@@ -305,16 +305,13 @@ def _read(
             )
     labels = own_labels if labels is None else labels
     if labels is None:
-        raise ValueError(
-            f"{where} has no labels: put labels.npy in it, one integer from 0 for each of the {n_examples} rows."
-            if where != part
-            else f"{part} has no labels: pass one integer from 0 for each of its {n_examples} rows."
-        )
+        remedy = f"pass {part} with labels" if where == part else "put labels.npy in it"
+        raise ValueError(f"{where} has no labels: {remedy}, one integer from 0 for each of the {n_examples} rows.")
     checked = _one_each(f"labels of {where}", labels, n_examples)
     if not np.issubdtype(checked.dtype, np.integer):
         raise ValueError(f"labels of {where} are {checked.dtype}: pass one integer from 0 for each row.")
     if n_examples and checked.min() < 0:
-        raise ValueError(f"labels of {where} have the label {checked.min()}: classes count from 0.")
+        raise ValueError(f"{where} has the label {checked.min()}: classes count from 0.")
     return features, checked.astype(np.int64), where
 
 

@@ -4,9 +4,8 @@ The defaults are the paper's settings. The command makes its arguments from thes
 the data sets that come with fastdens is in :mod:`fastdens.pipeline.presets`.
 """
 
-from __future__ import annotations
-
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -39,16 +38,17 @@ class RangeError(OptionError):
     """An option that is out of range, whatever the others are."""
 
 
-def option(
-    default: Any,
-    *,
-    at_least: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-    density: DensityName | None = None,
-) -> Any:
-    """A field of options: its default, its range, and the density that it belongs to, if it belongs to one."""
-    bounds = {"at least": at_least, "more than": above, "less than": below}
+def option(default: Any, *, density: DensityName | None = None, **bounds: float) -> Any:
+    """A field of options.
+
+    Parameters
+    ----------
+    default : object
+    density : str, optional
+        The density that the option belongs to, if it belongs to one.
+    **bounds : float
+        Its range: ``at_least``, ``more_than``, ``less_than``.
+    """
     return field(default=default, metadata={"bounds": bounds, "density": density})
 
 
@@ -74,15 +74,15 @@ class Options:
                 _check_range(own, number)
 
 
+_FITS = {"at_least": operator.ge, "more_than": operator.gt, "less_than": operator.lt}
+
+
 def _check_range(own: Field[Any], value: object) -> None:
-    bounds = own.metadata.get("bounds")
-    if bounds is None or isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, int | float):
         return
-    fits = {"at least": value >= bounds["at least"], "more than": value > bounds["more than"]}
-    fits["less than"] = value < bounds["less than"]
-    for bound, fit in fits.items():
-        if not fit:
-            raise RangeError(f"{own.name} is {value}, but it must be {bound} {bounds[bound]:g}.", own.name)
+    for bound, limit in own.metadata.get("bounds", {}).items():
+        if not _FITS[bound](value, limit):
+            raise RangeError(f"{own.name} is {value}, but it must be {bound.replace('_', ' ')} {limit:g}.", own.name)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class MemorizationOptions(Options):
     memorization_epochs: int | None = option(None, at_least=1)
     """Their passes over the images; by default those of the network."""
 
-    memorization_share: float = option(0.7, at_least=0, below=1)
+    memorization_share: float = option(0.7, at_least=0, less_than=1)
     """Share of the images that each of them sees."""
 
 
@@ -142,10 +142,10 @@ class RobustnessOptions(Options):
     bin_epochs: int | None = option(None, at_least=1)
     """Their passes over the images; by default those of the network."""
 
-    sigma: float = option(0.5, above=0)
+    sigma: float = option(0.5, more_than=0, less_than=math.inf)
     """Standard deviation of the noise of randomized smoothing, pixels being from 0 to 1."""
 
-    epsilon: float = option(0.5, above=0)
+    epsilon: float = option(0.5, more_than=0, less_than=math.inf)
     """L2 radius of the attack, pixels being from 0 to 1."""
 
     certified_examples: int = option(100, at_least=1)
@@ -247,7 +247,7 @@ class ImageOptions(Options):
     image_size: int | None = option(None, at_least=1)
     """Height and width to resize images to; by default 16 for digits, 32 for glyphs100, and as they are for others."""
 
-    flip: float = option(0.0, at_least=0, below=1)
+    flip: float = option(0.0, at_least=0, less_than=1)
     """Share of the training labels to flip at random, so that some memorized examples are known."""
 
     long_tailed: tuple[str, ...] | None = None

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fastdens.io.atomic import written_whole
-from fastdens.io.state_file import read_state, write_state
+from fastdens.io.state_file import fingerprint, read_state, write_state
 
 FORMAT_VERSION = 1
 
@@ -53,6 +53,8 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
     """
     arrays: dict[str, Tensor] = {}
     content = {"format": FORMAT_VERSION, "type": type(tree).__name__, "content": _encode(tree, "", arrays)}
+    # So that no other arrays can take the place of these.
+    content["arrays"] = fingerprint(arrays.values())
     text = json.dumps(content, indent=1, allow_nan=False)
     with written_whole(folder, overwrite=overwrite) as partial:
         partial.mkdir()
@@ -89,10 +91,10 @@ def load_tree(cls: type[T], folder: Path) -> T:
     try:
         if name != cls.__name__:
             raise ValueError(f"it is a {name}, not a {cls.__name__}")
-        tree: T = _decode(cls, content, arrays)
+        found: T = _decode(cls, content, arrays)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not hold what this fastdens saves ({error}): save the analysis again.") from None
-    return tree
+    return found
 
 
 def _digest(text: str) -> str:

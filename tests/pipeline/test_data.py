@@ -1,0 +1,126 @@
+"""Data of an analysis: from arrays, from folders, from a network; what does not fit is one sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastdens as fd
+from fastdens.pipeline import AnalysisData
+from tests.pipeline.planted_groups import N_CLASSES, planted_groups
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return planted_groups()
+
+
+@pytest.fixture(scope="module")
+def folder(planted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    planted.save(folder)
+    return folder
+
+
+def test_a_folder_is_the_same_as_its_arrays(planted, folder):
+    read = AnalysisData.from_activations(
+        folder / "train", folder / "test", folder / "scores.npz", layers=["first", "deep"]
+    )
+    given = AnalysisData.from_activations(
+        fd.activations.Activations(
+            {layer: torch.from_numpy(x) for layer, x in planted.train.activations.items()},
+            torch.from_numpy(planted.train.labels),
+        ),
+        planted.test.activations,
+        planted.scores,
+        test_labels=planted.test.labels,
+        class_names=[f"class-{c}" for c in range(N_CLASSES)],
+        name="mine",
+    )
+    assert list(read.train) == list(given.train) == ["first", "deep"]
+    for layer in read.train:
+        assert torch.equal(read.train[layer], given.train[layer]) and torch.equal(read.test[layer], given.test[layer])
+    for one, other in ((read.examples, given.examples),):
+        assert one.class_names == other.class_names
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_array_equal(one.test_labels, other.test_labels)
+    np.testing.assert_array_equal(read.scores.values, given.scores.values)
+    assert read.provenance.name == read.provenance.activations == str(folder / "train")
+    assert read.scores.source == str(folder / "scores.npz") and given.scores.source is None
+    assert given.provenance.name == "mine" and given.provenance.activations is None
+
+
+def test_layers_may_be_chosen_and_come_in_that_order(folder):
+    assert list(AnalysisData.from_activations(folder / "train", layers=["deep"]).train) == ["deep"]
+    assert list(AnalysisData.from_activations(folder / "train").train) == ["deep", "first"]
+
+
+def test_classes_have_numbers_for_names_where_there_are_no_others(planted):
+    data = AnalysisData.from_activations(planted.train.activations, labels=planted.train.labels)
+    assert data.examples.class_names == tuple(map(str, range(N_CLASSES)))
+    np.testing.assert_array_equal(data.class_sizes, np.bincount(planted.train.labels))
+
+
+x = np.zeros((6, 2), np.float32)
+y = np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train": {"a": x}}, "train has no labels: pass train with labels, one integer from 0 for each of the 6 rows"),
+        ({"train": {"a": x}, "labels": y - 1}, "train has the label -1: classes count from 0"),
+        ({"train": {"a": x}, "labels": y[:-1]}, r"labels of train has shape \(5,\), but there are 6 examples"),
+        ({"train": {"a": x}, "labels": y / 2}, "labels of train are float64: pass one integer"),
+        ({"train": {"a": x, "b": x[1:]}, "labels": y}, r"layer 'b' of train has shape \(5, 2\)"),
+        ({"train": {"a": x[0]}, "labels": y}, r"layer 'a' of train has shape \(2,\)"),
+        ({"train": {}, "labels": y}, "train has no layer"),
+        (
+            {"train": {"deep": x}, "labels": y, "layers": ["deap"]},
+            "train has no layer 'deap': the nearest names are 'deep'",
+        ),
+        ({"train": {"a": x}, "labels": y, "test": {"b": x}, "test_labels": y}, "test has no layer 'a'"),
+        (
+            {"train": {"a": x}, "labels": y, "test": {"a": x[:, :1]}, "test_labels": y},
+            "layer 'a' has 1 features in test, but 2 in train: extract both from one network",
+        ),
+        (
+            {"train": {"a": x}, "labels": y, "test": {"a": x}, "test_labels": y + 1},
+            "test has the label 3, but the training labels end at 2: use the same classes for both",
+        ),
+        ({"train": {"a": x}, "labels": y, "class_names": ["one"]}, "class_names has 1 names, but labels run to 2"),
+        ({"train": {"a": x}, "labels": y, "scores": y[1:] / 2}, r"scores has shape \(5,\), but there are 6 examples"),
+        ({"train": {"a": x}, "labels": y, "flipped": y[1:] > 1}, r"flipped has shape \(5,\), but there are 6 examples"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AnalysisData.from_activations(**arguments)
+
+
+def test_names_of_a_file_are_one_for_each_class(planted, tmp_path):
+    planted.save(tmp_path)
+    (tmp_path / "train" / "class_names.txt").write_text("one\ntwo")
+    with pytest.raises(ValueError, match="class_names.txt has 2 lines, 2 of them different, but there are 24 classes"):
+        AnalysisData.from_activations(tmp_path / "train")
+
+
+def test_a_network_gives_the_activations_that_extract_gives(rng):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    images = torch.from_numpy(rng.normal(size=(30, 1, 8, 8)).astype(np.float32))
+    labels = np.arange(30) % 3
+    data = AnalysisData.from_network(
+        network, images[:24], labels[:24], images[24:], labels[24:], layers=["0", "4"], progress=False
+    )
+    expected = fd.activations.extract(network, [images[:24]], ["0", "4"], progress=False).features
+    assert list(data.train) == ["0", "4"] and all(torch.equal(data.train[name], expected[name]) for name in expected)
+    assert {name: features.shape for name, features in data.test.items()} == {"0": (6, 4), "4": (6, 3)}
+    np.testing.assert_array_equal(data.examples.train_predicted, expected["4"].argmax(1).numpy())
+    accuracy = (data.examples.test_predicted == labels[24:]).mean()
+    assert data.examples.test_accuracy == accuracy
+    assert data.provenance.network == data.provenance.name == "Sequential"
+    with pytest.raises(ValueError, match="test has no labels"):
+        AnalysisData.from_network(network, images, labels, images, layers=["0"], progress=False)

@@ -1,0 +1,81 @@
+"""Options: their ranges, what excludes what, and the presets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import pytest
+
+from fastdens.pipeline.options import (
+    AnalysisOptions,
+    ImageOptions,
+    MachineOptions,
+    NetworkOptions,
+    OptionError,
+    check_density_options,
+    resolve_device,
+)
+from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, preset
+
+
+@pytest.mark.parametrize(
+    ("cls", "option", "value", "message"),
+    [
+        (AnalysisOptions, "chains", 0, "chains is 0, but it must be at least 1."),
+        (AnalysisOptions, "entropy_draws", 1, "entropy_draws is 1, but it must be at least 2."),
+        (AnalysisOptions, "dimensions", (4, 0), "dimensions is 0, but it must be at least 1."),
+        (AnalysisOptions, "sigma", 0.0, "sigma is 0.0, but it must be more than 0."),
+        (AnalysisOptions, "epsilon", math.inf, "epsilon is inf, but it must be less than inf."),
+        (AnalysisOptions, "memorization_share", 1.0, "memorization_share is 1.0, but it must be less than 1."),
+        (AnalysisOptions, "sigma", math.nan, "sigma is nan, but it must be more than 0."),
+        (MachineOptions, "seed", -1, "seed is -1, but it must be at least 0."),
+        (ImageOptions, "flip", -0.1, "flip is -0.1, but it must be at least 0."),
+        (NetworkOptions, "width", 0, "width is 0, but it must be at least 1."),
+    ],
+)
+def test_an_option_out_of_range_is_named(cls, option, value, message):
+    with pytest.raises(OptionError) as error:
+        cls(**{option: value})
+    assert str(error.value) == message and error.value.options == (option,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"components": 3}, "components is for density gmm, but the density is dp"),
+        ({"density": "gmm", "sweeps": 90}, "sweeps is for density dp, but the density is gmm"),
+        ({"sweeps": 75}, "sweeps is 75, but split R-hat needs 4 draws .* raise it to 80, or lower thin"),
+        ({"density": "dpp"}, r"density is 'dpp', but it must be one of 'dp', 'gmm' \(did you mean 'dp'\?\)"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        AnalysisOptions(**options)
+
+
+def test_an_option_of_another_density_is_refused_at_its_default_too_if_it_was_given():
+    check_density_options("gmm", ["components", "seed"])
+    with pytest.raises(OptionError, match="chains is for density dp"):
+        check_density_options("gmm", ["chains"])
+
+
+def test_presets_ask_for_options_that_there_are_and_differ_from_the_papers():
+    defaults = {own.name: own.default for cls in (AnalysisOptions, ImageOptions, NetworkOptions) for own in fields(cls)}
+    defaults["seeds"] = 1
+    for values in (*PRESETS.values(), *GPU_PRESETS.values()):
+        assert values.keys() <= defaults.keys()
+    for values in PRESETS.values():
+        assert all(values[name] != defaults[name] for name in values)
+
+
+def test_a_gpu_runs_the_demonstration_of_a_hundred_classes_at_full_width():
+    small, full = preset("glyphs100", "cpu"), preset("glyphs100", "cuda:1")
+    assert (small["width"], small["epochs"], small["memorization_networks"]) == (8, 5, 6)
+    assert (full["width"], full["epochs"], full["memorization_networks"]) == (64, 30, 40)
+    assert full["certificate_draws"] == small["certificate_draws"] == 1000
+    assert preset("digits", "cuda") == preset("digits", "cpu") and preset("CIFAR100", "cpu") == {}
+
+
+def test_a_device_that_is_named_stays():
+    assert resolve_device("cuda:3") == "cuda:3" and resolve_device("auto") in ("cpu", "cuda")

@@ -1,0 +1,165 @@
+"""Saved analyses come back bit for bit; damaged and foreign files are one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastdens.pipeline import Analysis
+from fastdens.pipeline.saving import load_tree, save_tree
+
+
+class Pair(NamedTuple):
+    value: NDArray[np.float64]
+    known: bool
+
+
+@dataclass(frozen=True)
+class Leaf:
+    name: str
+    number: float
+    count: int
+    optional: float | None = None
+    array: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Tree:
+    leaves: tuple[Leaf, ...]
+    by_name: Mapping[str, Leaf]
+    lists: Mapping[str, tuple[Pair, ...]]
+    pair: Pair
+    settings: Mapping[str, Any]
+    optional_pair: Pair | None = None
+
+
+def assert_same(found, expected):
+    """Equal types, values and bits, all the way down."""
+    if isinstance(expected, np.ndarray):
+        assert isinstance(found, np.ndarray) and found.dtype == expected.dtype and found.shape == expected.shape
+        assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+    elif is_dataclass(expected):
+        assert type(found) is type(expected)
+        for own in fields(expected):
+            assert_same(getattr(found, own.name), getattr(expected, own.name))
+    elif isinstance(expected, Mapping):
+        assert list(found) == list(expected)
+        for name in expected:
+            assert_same(found[name], expected[name])
+    elif isinstance(expected, tuple):
+        assert type(found) is type(expected) and len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, float) and math.isnan(expected):
+        assert isinstance(found, float) and math.isnan(found)
+    else:
+        assert found == expected and isinstance(
+            found, type(expected) if not isinstance(expected, np.generic) else object
+        )
+
+
+def tree_of(rng):
+    odd = np.array([math.nan, -0.0, math.inf, -math.inf, 5e-324, *rng.normal(size=3)])
+    leaf = Leaf("ä/ b", math.nan, 3, 0.1 + 0.2, odd)
+    # A name with a slash and parts of that name, arrays without elements or axes, and views.
+    return Tree(
+        leaves=(leaf, Leaf("", -math.inf, -1), Leaf("f", 1e-300, 2**60, None, rng.integers(9, size=(0, 3)))),
+        by_name={"a/b": leaf, "a": Leaf("a", 0.0, 0, array=rng.random((3, 4)).T), "array": leaf, "type": leaf},
+        lists={"one": (Pair(odd[::2], True), Pair(rng.random(()), False)), "none": ()},
+        pair=Pair(rng.normal(size=(2, 2)).astype(np.float32), False),
+        settings={"flip": 0.1, "layers": ("a", "b"), "weights": None, "augment": True, "seed": 3, "nan": math.nan},
+    )
+
+
+def test_a_tree_comes_back_bit_for_bit(rng, tmp_path):
+    tree = tree_of(rng)
+    save_tree(tree, tmp_path / "saved", overwrite=False)
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == {"analysis.json", "arrays.safetensors"}
+    json.loads((tmp_path / "saved" / "analysis.json").read_text(), parse_constant=pytest.fail)
+    assert_same(load_tree(Tree, tmp_path / "saved"), tree)
+
+
+def test_arrays_may_be_bools_and_integers_of_any_size(rng, tmp_path):
+    for dtype in (np.bool_, np.int8, np.int32, np.int64, np.float32):
+        leaf = Leaf("a", 1.0, 1, array=(rng.random(5) * 9).astype(dtype))
+        save_tree(leaf, tmp_path / "saved", overwrite=True)
+        assert_same(load_tree(Leaf, tmp_path / "saved"), leaf)
+
+
+def test_a_folder_is_replaced_on_request_only(rng, tmp_path):
+    save_tree(tree_of(rng), tmp_path / "saved", overwrite=False)
+    other = tree_of(rng)
+    with pytest.raises(FileExistsError):
+        save_tree(other, tmp_path / "saved", overwrite=False)
+    save_tree(other, tmp_path / "saved", overwrite=True)
+    assert_same(load_tree(Tree, tmp_path / "saved"), other)
+
+
+def test_what_cannot_be_saved_is_named_and_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError, match="optional is set"):
+        save_tree(Leaf("a", 1.0, 1, optional={1}), tmp_path / "saved", overwrite=False)
+    with pytest.raises(TypeError, match="optional has the key 3"):
+        save_tree(Leaf("a", 1.0, 1, optional={3: 1}), tmp_path / "saved", overwrite=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def saved(rng, tmp_path):
+    save_tree(tree_of(rng), tmp_path / "saved", overwrite=False)
+    return tmp_path / "saved"
+
+
+def error_of(cls, folder, kind=ValueError):
+    with pytest.raises(kind) as error:
+        load_tree(cls, folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_damage_is_one_sentence(saved):
+    file, arrays = saved / "analysis.json", saved / "arrays.safetensors"
+    text, content = file.read_text(), arrays.read_bytes()
+    file.write_text(text[: len(text) // 2])
+    assert "analysis.json is damaged" in error_of(Tree, saved)
+    file.write_bytes(b"\xff\xfe" + text.encode())
+    assert "analysis.json is damaged" in error_of(Tree, saved)
+    file.write_text(text.replace("0.1", "0.2"))
+    assert "not what was saved with arrays.safetensors" in error_of(Tree, saved)
+    file.write_text(text)
+    arrays.write_bytes(content[:-3])
+    assert "arrays.safetensors is damaged" in error_of(Tree, saved)
+    arrays.unlink()
+    assert "arrays.safetensors" in error_of(Tree, saved, FileNotFoundError)
+
+
+def test_foreign_files_are_one_sentence(saved, rng, tmp_path):
+    assert "has no analysis.json" in error_of(Tree, tmp_path / "nowhere", FileNotFoundError)
+    assert "it is a Tree, not a Leaf" in error_of(Leaf, saved)
+    (saved / "analysis.json").write_text("[1, 2]")
+    assert "not of a saved analysis" in error_of(Tree, saved)
+    # Arrays of another analysis.
+    save_tree(tree_of(rng), tmp_path / "other", overwrite=False)
+    (tmp_path / "other" / "arrays.safetensors").replace(saved / "arrays.safetensors")
+    (tmp_path / "other" / "analysis.json").replace(tmp_path / "analysis.json")
+    save_tree(tree_of(rng), tmp_path / "other", overwrite=True)
+    (tmp_path / "analysis.json").replace(tmp_path / "other" / "analysis.json")
+    assert "not what was saved" in error_of(Tree, tmp_path / "other")
+
+
+def test_a_newer_version_asks_to_upgrade(saved):
+    file = saved / "analysis.json"
+    file.write_text(re.sub(r'"format": \d+', '"format": 99', file.read_text(), count=1))
+    assert "format version 99" in error_of(Tree, saved) and "upgrade fastdens" in error_of(Tree, saved)
+
+
+def test_an_analysis_without_options_of_today_is_one_sentence(saved):
+    with pytest.raises(ValueError, match="it is a Tree, not a Analysis"):
+        Analysis.load(saved)
