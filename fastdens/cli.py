@@ -24,7 +24,7 @@ except ImportError:
     sys.exit("fastdens: the command needs cyclopts, which is not installed: pip install 'fastdens[analysis]'.")
 
 from fastdens.analysis import MemorizationScores, read_memorization_scores
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
 from fastdens.pipeline.options import (
@@ -231,7 +231,7 @@ def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = Fa
 
 def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
     """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and how sure they are."""
-    with written_whole(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
+    with atomic_write(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
             tr_mem=scores.score.astype(np.float32),
@@ -309,7 +309,8 @@ def _presets_in_words() -> str:
     return "\n\n".join(lines)
 
 
-def _app() -> App:
+def make_app() -> App:
+    """The commands and their options."""
     app = App(
         name="fastdens",
         help="Densities of the classes of a network, by layer.",
@@ -332,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With status 2 if an option does not exist or is out of range.
     """
     try:
-        command, bound, _ = _app().parse_args(arguments, exit_on_error=False, print_error=False)
+        command, bound, _ = make_app().parse_args(arguments or sys.argv[1:], exit_on_error=False, print_error=False)
         command(*bound.args, **bound.kwargs)
     except (CycloptsError, RangeError) as error:
         _complain(_in_flags(error))

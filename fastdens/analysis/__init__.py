@@ -17,7 +17,7 @@ from fastdens.analysis.memorization_subsets import Subsets, memorization_subsets
 from fastdens.analysis.modes import ModeIntervals, Modes, find_modes, mode_intervals
 from fastdens.analysis.multiple_testing import holm
 from fastdens.analysis.neighbour_distance import neighbour_distance
-from fastdens.analysis.pairwise_distance import Estimate, mean_pairwise_distance
+from fastdens.analysis.pairwise_distance import mean_pairwise_distance
 from fastdens.analysis.roc_auc import roc_auc
 from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
 from fastdens.analysis.smoothing import Certificates, certify
@@ -29,7 +29,6 @@ __all__ = [
     "ClassLogDensity",
     "Coefficient",
     "Correlations",
-    "Estimate",
     "GenerativeClassification",
     "Interval",
     "MemorizationScores",

@@ -1,4 +1,4 @@
-"""A network as a classifier: inputs, outputs and random draws of the questions of robustness."""
+"""A network as a classifier, with checked inputs and outputs, for certificates and attacks."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
 
 
 class Classifier:
-    """A model as a function from inputs to checked logits.
+    """A model that maps inputs to checked logits.
 
     Parameters
     ----------
     model : nn.Module
     device : torch.device or str, optional
-        Where inputs are moved; by default where the model's parameters are.
+        Device of the inputs; by default that of the model's parameters.
 
     Attributes
     ----------
     device : torch.device
     dtype : torch.dtype
-        Of inputs and logits: that of the model, but float32 for one in half precision, whose inputs are rounded last.
+        Type of inputs and logits: that of the model, or float32 for a model in half precision, whose inputs are rounded
+        last.
     """
 
     def __init__(self, model: nn.Module, device: torch.device | str | None = None) -> None:
@@ -62,11 +63,11 @@ def as_inputs(x: ArrayLike | Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If there are none, or one holds NaN or infinity.
+        If there are no inputs, or one holds NaN or infinity.
     TypeError
         If they are not floating-point numbers.
     """
-    # torch warns of arrays that may not be written to, and takes none of negative strides.
+    # torch warns about read-only arrays and rejects negative strides.
     tensor = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.require(as_numpy(x), requirements=["C", "W"]))
     if not tensor.is_floating_point():
         raise TypeError(f"x is {tensor.dtype}, but noise can only be added to floating-point numbers: pass x.float().")

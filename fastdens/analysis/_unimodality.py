@@ -1,4 +1,4 @@
-"""Evidence for two modes in a small sample: a kernel test of one mode, and two Gaussians against a flexible one.
+"""Evidence for two modes in a small sample: Silverman's test, and two Gaussians against a flexible density of one mode.
 
 All functions take a sorted, standardized sample [M].
 """
@@ -27,7 +27,7 @@ _DRAWS = 500
 
 
 class TwoGaussians(NamedTuple):
-    """A mixture in one dimension: ``weight``, ``mean`` and ``variance`` [2], and the number of its free parameters."""
+    """Mixture of two Gaussians in one dimension: ``weight``, ``mean``, ``variance`` [2] and its free parameters."""
 
     weight: Array
     mean: Array
@@ -37,21 +37,21 @@ class TwoGaussians(NamedTuple):
 
 
 class Valley(NamedTuple):
-    """Where a density of two modes has them."""
+    """The two modes of a density."""
 
     low_mode: float
     high_mode: float
 
 
 def most_outliers(n: int) -> float:
-    """A group of n points has more than so many."""
+    """Number of points, of n, that a group must exceed."""
     return max(_MOST_OUTLIERS, _OUTLIER_SHARE * n)
 
 
 def fit_two_gaussians(x: Array) -> TwoGaussians:
     """Maximum likelihood by EM, with equal or with own variances, whichever has the lower BIC.
 
-    Starts are splits of the sorted sample at its quartiles; all starts of both models run side by side.
+    EM starts from splits of the sorted sample at its quartiles; all starts of both models run side by side.
     """
     powers = np.stack([np.ones_like(x), x, x * x], 1)
     splits = [powers[math.ceil(share * len(x)) :].sum(0) for share in _STARTS]
@@ -89,7 +89,7 @@ def _log_joint(x: Array, weight: Array, mean: Array, variance: Array) -> Array:
 
 
 def find_valley(two: TwoGaussians) -> Valley | None:
-    """The two modes of the mixture density, which lie between its means; None if it has one."""
+    """The two modes of the mixture density, which lie between its means; None if it has only one."""
     grid = np.linspace(two.mean.min(), two.mean.max(), _GRID)
     density = np.exp(_log_joint(grid, two.weight, two.mean, two.variance)).sum(-2)
     troughs = np.flatnonzero((density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])) + 1
@@ -102,11 +102,11 @@ def find_valley(two: TwoGaussians) -> Valley | None:
 def unimodal_log_likelihood(x: Array) -> float:
     """Log-likelihood of the best two-piece exponential power density.
 
-    It is exp(-(|x - m| / s)^b) / ((s0 + s1) Gamma(1 + 1 / b)) with s = s0 below the mode m and s1 above it: normal for
-    b = 2, Laplace for 1, heavier below that, flatter above, and skewed up to exponential. For given m and b, with A and
-    B the sums of |x - m|^b below and above, s0 : s1 = A^(1 / (b + 1)) : B^(1 / (b + 1)) and the likelihood are closed
-    forms; m and b are tried on a grid. The limit of large b, the uniform density, is credited a nat for each of the two
-    parameters that it lacks (Akaike).
+    The density is exp(-(|x - m| / s)^b) / ((s0 + s1) Gamma(1 + 1 / b)), with s = s0 below the mode m and s1 above it.
+    It is normal for b = 2, Laplace for 1, heavier below that, flatter above, and skewed up to exponential. For given m
+    and b, with A and B the sums of |x - m|^b below and above, s0 : s1 = A^(1 / (b + 1)) : B^(1 / (b + 1)) and the
+    likelihood are closed forms; m and b are searched on a grid. The uniform density, the limit of large b, gets one nat
+    for each of the two parameters that it lacks (Akaike).
     """
     n = len(x)
     steps = np.linspace(0, 1, _LOCATIONS)
@@ -126,9 +126,9 @@ def unimodal_log_likelihood(x: Array) -> float:
 def critical_bandwidth_pvalue(x: Array, rng: np.random.Generator) -> float:
     """P-value of Silverman's test of one mode.
 
-    The statistic is the critical bandwidth, the least at which the Gaussian kernel density has one mode, but for modes
-    of outliers. Samples are drawn from that density, scaled to the variance of the sample; the p-value is the share of
-    them that still have two modes at that bandwidth. The sample, with its outliers drawn in, is binned on a grid, so
+    The statistic is the critical bandwidth: the smallest at which the Gaussian kernel density has one mode, modes of
+    outliers aside. Samples are drawn from that density, scaled to the variance of the sample; the p-value is the share
+    of them that still have two modes at that bandwidth. The sample, with its outliers drawn in, is binned on a grid, so
     that the cost does not grow with M.
     """
     low, high = np.quantile(x, [_OUTLIER_SHARE, 1 - _OUTLIER_SHARE])
@@ -164,11 +164,11 @@ def _has_two_modes(counts: NDArray[Any], bandwidth: float) -> NDArray[np.bool_]:
     # Binning may split a point between the sides.
     outliers = most_outliers(n) + 0.5
     trough = (density[:, 1:-1] < density[:, :-2]) & (density[:, 1:-1] <= density[:, 2:])
-    return np.any(trough & (below > outliers) & (n - below > outliers), axis=1)
+    return np.asarray(np.any(trough & (below > outliers) & (n - below > outliers), axis=1))
 
 
 def _critical_bandwidth(counts: NDArray[Any], step: float, largest: float) -> float:
-    """By bisection of its logarithm, to a thousandth; not under the step of the grid."""
+    """The critical bandwidth to a thousandth, by bisection of its logarithm; at least one step of the grid."""
     low, high = step, largest
     while high > 1.001 * low:
         middle = math.sqrt(low * high)

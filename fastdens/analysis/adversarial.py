@@ -1,4 +1,4 @@
-"""Accuracy under attack: which examples a small move up the gradient of the loss makes a network get wrong."""
+"""Accuracy under attack by projected gradient descent (Madry et al. 2018)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fastdens.activations import evaluating
-from fastdens.analysis._arrays import as_labels
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
+from fastdens.analysis.arguments import as_labels
 from fastdens.errors import check_integer, check_non_negative
 from fastdens.kernels.options import suggest
 from fastdens.progress import progress_bar
 
 _NORMS = ("l2", "linf")
-# Inputs may be outside the bounds by this share of their range: they were standardized and back, and rounded.
+# Standardized inputs are rounded: they may exceed the bounds by this share of their range.
 _SLACK = 1e-4
 
 
 class PGDAccuracy(NamedTuple):
-    """Share of the N examples that no attack fooled, its binomial standard error, and bool [N] where that is so.
+    """Accuracy of a model on N examples under attack.
 
-    ``clean`` [N] tells where the model is right without an attack: everywhere it is ``robust``, and elsewhere.
+    Attributes
+    ----------
+    accuracy, standard_error : float
+        Share of the examples that no attack fooled, and its binomial standard error.
+    robust : ndarray
+        bool [N], whether the model is right without an attack and under every attack.
+    clean : ndarray
+        bool [N], whether the model is right without an attack.
     """
 
     accuracy: float
@@ -52,40 +59,42 @@ def pgd_accuracy(
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> PGDAccuracy:
-    """Accuracy under projected gradient descent within a ball about each example.
+    """Accuracy under projected gradient descent within a ball around each example.
 
-    From a random point of the ball, each step goes ``step_size`` in the direction in which cross entropy rises most
-    steeply in the norm, and back to the nearest point of the ball and the bounds. An example is robust if the model is
-    right at it and at every point that the attacks came to. That bounds the accuracy in the ball from above only: a
-    better attack may fool more.
+    An attack starts at a random point of the ball. Each step moves by ``step_size`` in the direction of steepest ascent
+    of the cross entropy in the norm, and projects onto the ball and the bounds. An example is robust if the model is
+    right at the example and at every point that the attacks visit. The result is an upper bound of the accuracy in the
+    ball: a stronger attack may fool more examples.
 
     Parameters
     ----------
     model : nn.Module
-        From inputs [B, ...] to logits [B, classes], differentiable. It runs in evaluation mode and is left as it was,
-        with no gradients in its parameters.
+        Differentiable map from inputs [B, ...] to logits [B, classes]. It runs in evaluation mode; its mode and the
+        gradients of its parameters are left as they were.
     x : array or Tensor
-        [N, ...] floating-point inputs, anywhere.
+        [N, ...] floating-point inputs, on any device.
     labels : array or Tensor
         [N] integers from 0.
     epsilon : float
         Radius of the ball, in the units of ``x``; 0 gives the clean accuracy.
     norm : {"l2", "linf"}
-        Euclidean or largest absolute change.
+        Norm of the ball.
     steps : int
+        Gradient steps of an attack.
     step_size : float, optional
-        By default ``2.5 * epsilon / steps``.
+        Length of a step in the norm; by default ``2.5 * epsilon / steps``.
     n_restarts : int
-        Attacks of each example, from different points.
+        Attacks on each example, from different points.
     bounds : (low, high), optional
         Smallest and largest value of an input: numbers, or tensors that broadcast with one example, such as [channels,
         1, 1] for standardized images.
     batch_size : int
+        Examples of one forward pass.
     random_state : int
-        Seed. The starts of example i depend on this, i and the device, and neither on ``batch_size`` nor on the other
-        examples.
+        Seed. The random starts of example i depend on this, i and the device, and neither on ``batch_size`` nor on the
+        other examples.
     device : torch.device or str, optional
-        Where the inputs are moved; by default where the model's parameters are.
+        Device of the attack; by default that of the model's parameters.
     progress : bool
         Show a progress bar (needs rich).
 
@@ -96,8 +105,8 @@ def pgd_accuracy(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, the inputs or labels are bad, an input is out of the bounds, or the model
-        gives no [B, classes], gives NaN, or is not differentiable.
+        If a parameter is out of its range, the inputs or labels are invalid, an input is out of the bounds, or the
+        output of the model is not [B, classes], is NaN, or is not differentiable.
     TypeError
         If ``model`` or ``x`` is of another type.
     ImportError
@@ -106,7 +115,7 @@ def pgd_accuracy(
     Warns
     -----
     UserWarning
-        If the gradient of some examples is zero wherever the attacks went, so that they were no attacks.
+        If the gradient of some examples is zero at every point of the attacks, so that nothing attacked them.
 
     References
     ----------
@@ -170,13 +179,13 @@ class _Examples(NamedTuple):
     labels: Tensor
 
     def where(self, mask: Tensor) -> _Examples:
-        """Those of the mask, bool [B]."""
+        """The examples of the mask, bool [B]."""
         return _Examples(self.rows[mask.cpu().numpy()], self.x[mask], self.labels[mask])
 
 
 @dataclass(frozen=True)
 class _Ball:
-    """The points within ``epsilon`` of an example in a norm, and within the bounds."""
+    """The ball of radius ``epsilon`` around an example in a norm, cut off at the bounds."""
 
     norm: str
     epsilon: float
@@ -184,7 +193,7 @@ class _Ball:
     high: Tensor
 
     def random_points(self, examples: _Examples, *key: int) -> Tensor:
-        """A uniform point of the ball about each example, then within the bounds."""
+        """A uniform point of the ball around each example, projected onto the bounds."""
         moves = torch.empty_like(examples.x)
         for i, move in zip(examples.rows.tolist(), moves, strict=True):
             generator = random_generator(move.device, *key, i)
@@ -197,7 +206,7 @@ class _Ball:
         return self.nearest(examples.x + moves, examples.x)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The move of norm 1 along which the loss rises most; zero where the gradient is."""
+        """Direction of steepest ascent, of norm 1; zero where the gradient is zero."""
         if self.norm == "linf":
             return gradient.sign()
         # Scaled first: squares of a small gradient would underflow.
@@ -205,13 +214,13 @@ class _Ball:
         return gradient / _euclidean(gradient).clamp_min(_tiny(gradient))
 
     def nearest(self, points: Tensor, centres: Tensor) -> Tensor:
-        """The points brought back to the ball about their centres, then to the bounds."""
+        """Projection of points onto the ball around their centres, then onto the bounds."""
         moves = points - centres
         if self.norm == "linf":
             moves = moves.clamp(-self.epsilon, self.epsilon)
         else:
             moves = moves * (self.epsilon / _euclidean(moves).clamp_min(_tiny(moves))).clamp_max(1)
-        # A centre is within the bounds: clamping brings no coordinate further from it.
+        # The centre lies within the bounds, so that clamping moves no coordinate away from it.
         return (centres + moves).clamp(self.low, self.high)
 
 
@@ -220,8 +229,8 @@ def _attack(
 ) -> tuple[Tensor, Tensor]:
     """Projected gradient descent from the points.
 
-    Where the model stayed right at each of them, and where its gradient was always zero, bool [B]. Examples that are
-    fooled take no further part.
+    Returns, bool [B], whether the model was right at every point and whether its gradient was zero at every point. An
+    example leaves the batch once the model is fooled.
     """
     held = torch.ones(len(points), dtype=torch.bool, device=points.device)
     stuck = held.clone()
@@ -243,7 +252,7 @@ def _attack(
 
 
 def _is_right(logits: Tensor, examples: _Examples) -> Tensor:
-    """Where the model gives the label, bool [B]."""
+    """Whether the model gives the label, bool [B]."""
     predicted = predicted_classes(logits)
     if (predicted < 0).any():
         at = int(examples.rows[int(predicted.argmin())])
@@ -252,10 +261,10 @@ def _is_right(logits: Tensor, examples: _Examples) -> Tensor:
 
 
 def _loss_gradient(logits: Tensor, points: Tensor, examples: _Examples) -> Tensor:
-    """The gradient of ``log sum_{k != y} exp z_k - z_y`` in the points.
+    """Gradient of ``log sum_{k != y} exp z_k - z_y`` with respect to the points.
 
-    That of cross entropy is this times 1 - p_y, which is lost in rounding where the model is sure, and which no step
-    depends on.
+    The gradient of the cross entropy has the same direction, but is 1 - p_y times as long and vanishes in rounding
+    where the model is confident. No step depends on the length.
     """
     label = examples.labels[:, None]
     loss = logits.scatter(1, label, -math.inf).logsumexp(1) - logits.gather(1, label)[:, 0]
@@ -272,12 +281,12 @@ def _loss_gradient(logits: Tensor, points: Tensor, examples: _Examples) -> Tenso
 
 
 def _per_example(values: Tensor, like: Tensor) -> Tensor:
-    """Values [B] as [B, 1, ...], to go with ``like`` [B, ...]."""
+    """Values [B] as [B, 1, ...], which broadcasts with ``like`` [B, ...]."""
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _euclidean(moves: Tensor) -> Tensor:
-    """The length of each move, [B, 1, ...]."""
+    """Euclidean norm of each move, [B, 1, ...]."""
     return _per_example(moves.flatten(1).norm(dim=1), moves)
 
 
@@ -288,7 +297,7 @@ def _tiny(tensor: Tensor) -> float:
 def _checked_bounds(
     bounds: tuple[ArrayLike | Tensor, ArrayLike | Tensor] | None, inputs: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The bounds as tensors on the device of the inputs, which lie within them."""
+    """The bounds as tensors on the device of the inputs; a ValueError if an input lies outside of them."""
     if bounds is None:
         bounds = (-math.inf, math.inf)
     try:

@@ -1,4 +1,4 @@
-"""How densely each class is fitted: mean and spread of the log-density of its examples."""
+"""Mean and standard deviation of the log-density of each class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy, check_log_prob, own_class
+from fastdens.analysis.arguments import as_labels, as_numpy, check_log_prob, own_class
 
 
 class ClassLogDensity(NamedTuple):
-    """Of each class, [M]: mean log-density (nats), standard deviation over its examples, number of examples."""
+    """Mean and standard deviation of the log-density (nats) over the examples of each class, and their number, [M]."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -32,8 +32,7 @@ def class_log_density(log_prob: ArrayLike | Tensor, labels: ArrayLike | Tensor) 
     Returns
     -------
     ClassLogDensity
-        The standard deviation is that of the sample (one degree of freedom taken off); NaN where a class has too few
-        examples for a value.
+        The standard deviation has divisor n - 1. Values are NaN where a class has too few examples.
 
     Raises
     ------

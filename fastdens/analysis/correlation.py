@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy, check_log_prob, check_resampling, own_class
+from fastdens.analysis.arguments import as_labels, as_numpy, check_log_prob, check_resampling, own_class
 from fastdens.analysis.kendall import kendall_tau
 from fastdens.analysis.multiple_testing import holm
 from fastdens.analysis.ranks import (

@@ -1,4 +1,4 @@
-"""Examples in bins of equal size, from the least to the most dense."""
+"""Bins of equal size, from the least to the most dense examples."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.errors import check_integer
 
 
 def density_bins(
     log_density: ArrayLike | Tensor, n_bins: int, labels: ArrayLike | Tensor | None = None
 ) -> NDArray[np.int64]:
-    """The bin of each example when they are sorted by density and cut into ``n_bins`` of equal size.
+    """Sort examples by density and cut them into ``n_bins`` bins of equal size.
 
-    Sizes differ by one example at most, also within each class where labels are given. Equal densities stay in the
-    order of the examples.
+    Sizes differ by at most one example; with labels, also within each class. Examples of equal density keep their
+    order.
 
     Parameters
     ----------
@@ -25,13 +25,13 @@ def density_bins(
     n_bins : int
         From 1 to N.
     labels : array or Tensor, optional
-        [N] integers from 0. The examples of each class are sorted and cut on their own, so that every bin holds the
-        same share of each class; without, a class may fill some bins and miss others.
+        [N] integers from 0. If given, each class is sorted and cut on its own, so that every bin holds the same share
+        of it.
 
     Returns
     -------
     ndarray
-        int64 [N], 0 for the least dense.
+        int64 [N], the bin of each example, 0 for the least dense.
 
     Raises
     ------
@@ -54,7 +54,8 @@ def density_bins(
     order = np.lexsort((values, labels))
     sizes = np.unique(labels, return_counts=True)[1]
     out = np.empty(len(values), np.int64)
-    # What does not divide goes to one bin each, where the last class stopped: so the totals differ by one at most too.
+    # The remainder of a class goes to one bin each, starting where that of the last class ended, so that the totals
+    # differ by at most one.
     start = next_bin = 0
     for size in sizes:
         share, rest = divmod(int(size), n_bins)

@@ -1,4 +1,4 @@
-"""Classification by the class densities: how much of the label a layer holds."""
+"""Classification by the class densities, a measure of the label information in a layer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis.arguments import as_labels, as_numpy
 
 
 class GenerativeClassification(NamedTuple):
-    """Scores of ``argmax_c log p(x | c)``; precision, recall and F1 are weighted by the size of each class.
+    """Scores of the classifier ``argmax_c log p(x | c)``.
 
-    ``accuracy_standard_error`` and ``f1_standard_error`` are those of examples drawn anew, the densities being as
-    they are.
+    Attributes
+    ----------
+    accuracy : float
+    precision, recall, f1 : float
+        Means over the classes, weighted by their number of examples. The weighted recall equals the accuracy.
+    predicted : ndarray
+        int64 [N], the predicted class of each example.
+    accuracy_standard_error, f1_standard_error : float
+        Standard errors over samples of examples, with the densities fixed.
     """
 
     accuracy: float
@@ -29,17 +36,21 @@ class GenerativeClassification(NamedTuple):
 
 
 def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> GenerativeClassification:
-    """Classify each example by the class density that is largest at it.
+    """Classify each example by the largest class density.
 
-    Precision is zero for a class that is never predicted. The standard error of the accuracy is the binomial one; that
-    of F1 is the delta method's, F1 being a function of the shares of examples in each cell of the confusion matrix.
+    The precision of a class that is never predicted is zero. The standard error of the accuracy is binomial; that of F1
+    follows from the delta method, F1 being a function of the cells of the confusion matrix.
 
     Parameters
     ----------
     log_prob : array or Tensor
-        [N, M], log-density of each example under every class. A class of NaN (not fitted) is never predicted.
+        [N, M], log-density of each example under every class. A class that is NaN (not fitted) is never predicted.
     labels : array or Tensor
-        [N] integers from 0. Classes without examples, as those of a subset may be, weigh nothing.
+        [N] integers from 0. Classes without examples have no weight.
+
+    Returns
+    -------
+    GenerativeClassification
 
     Raises
     ------
@@ -64,17 +75,18 @@ def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | 
     predicted = np.nanargmax(values, 1).astype(np.int64)
     correct = predicted == labels
     accuracy = float(correct.mean())
-    # Shares of the examples: of a class, predicted as it, and both.
+    # F1 is computed here, not by scikit-learn, because its standard error needs the same shares of the examples: of a
+    # class, predicted as the class, and both.
     true, called, both = (
         np.bincount(labels_of, minlength=n_classes) / n_examples for labels_of in (labels, predicted, labels[correct])
     )
     either = np.where(true + called > 0, true + called, 1.0)
-    # Shares that round up may add up to a little more than one.
+    # Rounding may carry the sums a little beyond one.
     precision = min(1.0, float((true * both / np.where(called > 0, called, 1.0)).sum()))
     f1 = min(1.0, float((true * 2 * both / either).sum()))
-    # An example's part in F1 = sum_c 2 true both / (true + called), by the derivative in each share.
-    part = (2 * both * called / either**2)[labels] - (2 * both * true / either**2)[predicted]
-    part += np.where(correct, (2 * true / either)[labels], 0.0)
+    # Delta method: the influence of an example on F1 = sum_c 2 true both / (true + called).
+    influence = (2 * both * called / either**2)[labels] - (2 * both * true / either**2)[predicted]
+    influence += np.where(correct, (2 * true / either)[labels], 0.0)
     return GenerativeClassification(
         accuracy,
         precision,
@@ -82,5 +94,5 @@ def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | 
         f1,
         predicted,
         math.sqrt(accuracy * (1 - accuracy) / n_examples),
-        float(part.std() / math.sqrt(n_examples)),
+        float(influence.std() / math.sqrt(n_examples)),
     )

@@ -25,8 +25,8 @@ def kendall_tau(pairs: RankedPairs) -> KendallTau:
     """Tau-b and its variances in each stratum.
 
     Let s_i be the sum over j of ``sign(x_i - x_j) sign(y_i - y_j)``, and u_i and v_i the numbers of examples j with
-    another x and another y. Then ``tau = sum s / sqrt(sum u sum v)``, and the delta method on these three sums gives the
-    influence of each example.
+    another x and another y. Then ``tau = sum s / sqrt(sum u sum v)``, and the delta method on these three sums gives
+    the influence of each example.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""How far the network's answer on an example depends on having trained on it."""
+"""Memorization scores of training examples (Feldman & Zhang 2020)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
 
-# As many as an unsigned byte can count.
+# Networks per block: as many as an unsigned byte can count.
 _ROWS = 255
 
 
 class MemorizationScores(NamedTuple):
-    """Of each example, [N]: score, its standard error, and how many networks trained with it and without it."""
+    """Score of each example and its standard error, and the numbers of networks trained with it and without it, [N]."""
 
     score: NDArray[np.float64]
     standard_error: NDArray[np.float64]
@@ -26,8 +26,8 @@ class MemorizationScores(NamedTuple):
 def memorization_scores(correct: ArrayLike | Tensor, included: ArrayLike | Tensor) -> MemorizationScores:
     """``P(correct on i | i in the training set) - P(correct on i | i left out)``, estimated from T networks.
 
-    Each network is trained on its own random subset of the examples; the two probabilities are the shares of those with
-    and of those without example i that classify it correctly.
+    Each network is trained on its own random subset of the examples. The probabilities are estimated by the shares of
+    networks, trained with and without example i, that classify it correctly.
 
     Parameters
     ----------
@@ -39,20 +39,20 @@ def memorization_scores(correct: ArrayLike | Tensor, included: ArrayLike | Tenso
     Returns
     -------
     MemorizationScores
-        Score and standard error are NaN where an example is in all training sets or in none.
+        Score and standard error are NaN for an example that is in all training sets or in none.
 
     Raises
     ------
     ValueError
-        If the shapes differ, there is no network, or a value is neither 0 nor 1.
+        If the shapes differ, there is no network, or a value is not 0 or 1.
 
     Notes
     -----
-    The squared standard error is the sum, over the networks trained with i and those trained without, of
-    ``(k + 1)(n - k + 1) / (n (n + 1)(n + 2))``, where k of n are correct: the sample variance, one degree of freedom
-    taken off, of the n outcomes with one correct and one wrong added (as Agresti & Caffo do), divided by n. Unlike
-    ``p (1 - p) / n`` at the observed share, it is never zero, not even where all agree, and its expectation is never
-    below the true variance, whatever n and the true probability.
+    The squared standard error is the sum of two variances ``(k + 1)(n - k + 1) / (n (n + 1)(n + 2))``, one for the
+    networks trained with i and one for those trained without, k of n being correct. Each is the sample variance
+    (divisor n - 1) of the n outcomes with one correct and one wrong outcome added, as in Agresti & Caffo, divided by n.
+    Unlike ``p (1 - p) / n`` at the observed share, it is positive even where all networks agree, and its expectation is
+    never below the true variance.
 
     References
     ----------
@@ -73,7 +73,7 @@ def memorization_scores(correct: ArrayLike | Tensor, included: ArrayLike | Tenso
     n_correct, n_included, both = np.zeros((3, n_examples), np.int64)
     for start in range(0, n_networks, _ROWS):
         right, inside = _as_bits("correct", correct, start), _as_bits("included", included, start)
-        # Sums of bytes are several times as fast as those of wider integers.
+        # Bytes are summed several times as fast as wider integers.
         n_correct += right.sum(0, np.uint8)
         n_included += inside.sum(0, np.uint8)
         both += (right & inside).sum(0, np.uint8)

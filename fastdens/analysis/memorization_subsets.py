@@ -1,4 +1,4 @@
-"""The most memorized, the least memorized and random examples, as many of each class."""
+"""Subsets of the most memorized, the least memorized and random examples, balanced over the classes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.errors import check_integer
 
 
 class Subsets(NamedTuple):
     """Indices of examples, int64 [classes * size], class after class.
 
-    In each class the examples of ``most`` fall in score, those of ``least`` rise, and those of ``random`` are in random
-    order.
+    Within a class, ``most`` is sorted by descending score, ``least`` by ascending score, and ``random`` is shuffled.
     """
 
     most: NDArray[np.int64]
@@ -27,10 +26,10 @@ class Subsets(NamedTuple):
 def memorization_subsets(
     scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, size: int, *, random_state: int = 0
 ) -> Subsets:
-    """``size`` examples of every class with the highest memorization scores, the lowest, and at random.
+    """Select ``size`` examples of every class with the highest scores, with the lowest scores, and at random.
 
-    Equal scores, of which there are many at zero, are ordered at random. Examples whose score is not finite are in no
-    subset. Subsets may share examples: the most and the least memorized do in a class under twice ``size``.
+    Equal scores (many are zero) are ordered at random. Examples whose score is not finite are in no subset. Subsets may
+    share examples; the most and the least memorized ones do so in a class of fewer than twice ``size`` examples.
 
     Parameters
     ----------
@@ -41,7 +40,11 @@ def memorization_subsets(
     size : int
         Examples of each class in each subset, at least 1.
     random_state : int
-        A class's examples depend on it and on that class alone.
+        Seed. The selection in a class depends on it and on that class alone.
+
+    Returns
+    -------
+    Subsets
 
     Raises
     ------

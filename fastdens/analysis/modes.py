@@ -1,15 +1,18 @@
-"""Modes of class fitting: do the classes of a layer fall into a densely and a sparsely fitted group?"""
+"""Modes of class fitting: the split of the classes of a layer into a densely and a sparsely fitted group.
+
+``docs/mode_test.md`` derives the test and reports its measured error rates.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy, check_resampling
 from fastdens.analysis._unimodality import (
     Valley,
     critical_bandwidth_pvalue,
@@ -18,23 +21,66 @@ from fastdens.analysis._unimodality import (
     most_outliers,
     unimodal_log_likelihood,
 )
+from fastdens.analysis.arguments import as_labels, as_numpy, check_resampling
+from fastdens.kernels.optional import require
 
 _SIGNIFICANCE = 0.05
 _FEWEST_CLASSES = 4
-# Chosen so that shapes of one mode are announced as two at most 5 % of the time (benchmarks/mode_test.py): how much a
-# nat of likelihood discounts the p-value, how many nats count, and how many are given to large samples and taken from
-# small ones.
-_DISCOUNT, _MOST_NATS, _NATS_OF_LARGE, _NATS_BY_SIZE = 1 / 3, 5.0, 1.2, 40.0
 _TESTED_RESAMPLES = 100
 
 
-class Modes(NamedTuple):
-    """Groups of classes.
+@dataclass(frozen=True)
+class ModeTestCalibration:
+    """Constants by which a likelihood ratio discounts the p-value of Silverman's test.
 
-    ``n_groups`` is 1 or 2; ``line`` separates two groups, NaN for one; ``group`` int64 [M] is 1 for classes above the
-    line, else 0; ``dip_pvalue`` is that of Hartigan's test of unimodality; ``bic_gain`` is the BIC of one Gaussian less
-    that of two, of equal or of own variances, whichever is lower (positive: two are better); ``pvalue`` is that of the
-    test that decides. The last three are NaN where there is nothing to test.
+    They are measured, not derived: with them, shapes of one mode are announced as two groups at most 5 % of the time
+    (``benchmarks/mode_test.py``).
+
+    Attributes
+    ----------
+    exponent : float
+        Power of the likelihood ratio in the p-value.
+    max_nats : float
+        Largest log-likelihood ratio that counts.
+    bonus_nats : float
+        Added to the log-likelihood ratio at any number of classes M.
+    penalty_nats : float
+        This over M is subtracted from it.
+    """
+
+    exponent: float = 1 / 3
+    max_nats: float = 5.0
+    bonus_nats: float = 1.2
+    penalty_nats: float = 40.0
+
+    def discount(self, nats: float, n_classes: int) -> float:
+        """Factor of the p-value for a log-likelihood ratio of two modes against one."""
+        nats += self.bonus_nats - self.penalty_nats / n_classes
+        return math.exp(-self.exponent * min(nats, self.max_nats))
+
+
+_CALIBRATION = ModeTestCalibration()
+
+
+class Modes(NamedTuple):
+    """Groups of M classes.
+
+    Attributes
+    ----------
+    n_groups : int
+        1 or 2.
+    line : float
+        Mean log-density (nats) that separates two groups; NaN for one.
+    group : ndarray
+        int64 [M], 1 for classes above the line, else 0.
+    dip_pvalue : float
+        p-value of Hartigan's test of unimodality, for comparison. This and what follows is NaN where there is nothing
+        to test.
+    bic_gain : float
+        BIC of one Gaussian less that of two, of equal or of own variances, whichever is lower; positive if two are
+        better.
+    pvalue : float
+        p-value of the test that decides.
     """
 
     n_groups: int
@@ -48,10 +94,16 @@ class Modes(NamedTuple):
 class ModeIntervals(NamedTuple):
     """Percentile intervals under resampling of the examples of each class.
 
-    ``line_low`` and ``line_high`` are those of the line; ``mean_low`` and ``mean_high`` float64 [M] those of the class
-    means; ``membership`` float64 [M] is the share of resamples in which the class lies above the line;
-    ``n_groups_share`` that of resamples, of the first hundred, in which there are two groups. Line and membership are
-    NaN if the classes are one group.
+    Attributes
+    ----------
+    line_low, line_high : float
+        Interval of the line; NaN if the classes are one group.
+    mean_low, mean_high : ndarray
+        float64 [M], intervals of the class means.
+    membership : ndarray
+        float64 [M], share of the resamples in which the class lies above the line; NaN if the classes are one group.
+    n_groups_share : float
+        Share of the first hundred resamples in which there are two groups.
     """
 
     line_low: float
@@ -63,29 +115,28 @@ class ModeIntervals(NamedTuple):
 
 
 def find_modes(class_means: ArrayLike | Tensor, random_state: int = 0) -> Modes:
-    """Split classes by their mean log-density, if the data show two groups.
+    """Split classes into two groups by their mean log-density, if their distribution has two modes.
 
-    Two groups need two Gaussians of lower BIC than one, with a valley between them and more than two classes and more
-    than 5 % of the classes each; and a p-value of at most 0.05. That starts from Silverman's test: the share of
-    samples, drawn from the kernel density at the least bandwidth that leaves it one mode, that have two modes there.
-    Modes of no more than two classes or 5 % do not count, so heavy tails and outlying classes make no group. Alone it
-    takes flat tops for two groups and misses small groups; so the p-value is discounted by the cube root of a
-    likelihood ratio (of e^5 at most): two Gaussians against the best two-piece exponential power density, which may be
-    uniform, normal, Laplace or exponential. The discount is measured, not derived, and so are the error rates, in
-    ``benchmarks/results/mode_test.json``: of 100 classes, 99 % of equal groups 4 deviations apart are found, where
-    Hartigan's test finds 83 %, and under 5 % of samples of one mode are announced as two groups, trapezoids (7 %)
-    excepted.
+    Two groups are announced if two Gaussians have a lower BIC than one, with a valley between them, each with more than
+    two classes and more than 5 % of the classes, and the p-value is at most 0.05. The p-value is that of Silverman's
+    test of one mode, discounted by the likelihood ratio of two Gaussians against a flexible density of one mode. The
+    line is the midpoint of the largest gap between sorted means, of those between the modes of the two Gaussians.
 
-    The line is the midpoint of the largest gap between sorted means, of the gaps between the two modes of the
-    Gaussians. The largest of all is often one in a tail: for equal groups 4 deviations apart it puts 36 % of classes on
-    the wrong side, this one 4 %.
+    With 100 classes in two equal groups 4 standard deviations apart, two groups are announced in 99 % of samples, and
+    4 % of the classes are on the wrong side of the line. With 100 classes of one mode, two groups are announced in at
+    most 5 % of samples, trapezoids (7 %) excepted. ``docs/mode_test.md`` explains the test and tabulates its error
+    rates.
 
     Parameters
     ----------
     class_means : array or Tensor
-        [M], mean log-density of each class (nats). Under four classes are one group: there is nothing to test.
+        [M], mean log-density of each class (nats). Fewer than four classes are one group: there is nothing to test.
     random_state : int
-        Of the samples that Silverman's test draws.
+        Seed of the samples that Silverman's test draws.
+
+    Returns
+    -------
+    Modes
 
     Raises
     ------
@@ -118,10 +169,10 @@ def mode_intervals(
     n_resamples: int = 1000,
     random_state: int = 0,
 ) -> ModeIntervals:
-    """How firm the class means, the line and the groups are, were other examples of the same classes taken.
+    """Bootstrap intervals of the class means, of the line between two groups, and of the membership of each class.
 
-    The examples of each class are resampled with replacement. The line of a resample is drawn by the rule of
-    `find_modes`, between the modes found in the data.
+    The examples of each class are resampled with replacement. `find_modes` gives the modes of the data; the line of a
+    resample is the midpoint of its largest gap between them.
 
     Parameters
     ----------
@@ -134,12 +185,16 @@ def mode_intervals(
     n_resamples : int
         At least 1.
     random_state : int
-        A class's resamples depend on it and on that class alone.
+        Seed. The resamples of a class depend on it and on that class alone.
+
+    Returns
+    -------
+    ModeIntervals
 
     Raises
     ------
     TypeError, ValueError
-        If the shapes disagree, a class has under two examples, or a density is not finite.
+        If the shapes disagree, a class has fewer than two examples, or a density is not finite.
     ImportError
         If diptest is missing.
 
@@ -183,14 +238,11 @@ def mode_intervals(
 
 
 def _find_modes(means: NDArray[np.float64], random_state: int) -> tuple[Modes, Valley | None]:
-    """The groups; and between which modes the line was drawn, None for one group."""
+    """The groups, and the modes between which the line was drawn, None for one group."""
     one_group = Modes(1, math.nan, np.zeros(len(means), np.int64), math.nan, math.nan, math.nan)
     if len(means) < _FEWEST_CLASSES or np.ptp(means) == 0:
         return one_group, None
-    try:
-        from diptest import diptest
-    except ImportError:
-        raise ImportError("find_modes needs diptest, not installed: pip install 'fastdens[analysis]'.") from None
+    diptest = require("diptest", "find_modes", "analysis").diptest
     ordered = np.sort(means)
     center, scale = ordered.mean(), ordered.std()
     x = (ordered - center) / scale
@@ -202,9 +254,8 @@ def _find_modes(means: NDArray[np.float64], random_state: int) -> tuple[Modes, V
     if valley is not None and len(x) * two.weight.min() > most_outliers(len(x)):
         # The exponential power density has four parameters, as two Gaussians of equal variances.
         nats = two.log_likelihood - unimodal_log_likelihood(x) - 0.5 * (two.n_parameters - 4) * math.log(len(x))
-        nats += _NATS_OF_LARGE - _NATS_BY_SIZE / len(x)
         silverman = critical_bandwidth_pvalue(x, np.random.default_rng(random_state))
-        pvalue = min(1.0, silverman * math.exp(-_DISCOUNT * min(nats, _MOST_NATS)))
+        pvalue = min(1.0, silverman * _CALIBRATION.discount(nats, len(x)))
     one_group = one_group._replace(dip_pvalue=float(diptest(means)[1]), bic_gain=bic_gain, pvalue=pvalue)
     if valley is None or pvalue > _SIGNIFICANCE or bic_gain <= 0:
         return one_group, None
@@ -218,4 +269,4 @@ def _widest_gap(ordered: NDArray[np.float64], valley: Valley) -> NDArray[np.floa
     between = (ordered[..., 1:] > valley.low_mode) & (ordered[..., :-1] < valley.high_mode)
     widest = np.where(between, np.diff(ordered), -1).argmax(-1)[..., None]
     ends = np.take_along_axis(ordered, np.concatenate([widest, widest + 1], -1), -1)
-    return ends.mean(-1)
+    return np.asarray(ends.mean(-1))

@@ -1,4 +1,4 @@
-"""How far each example is from its nearest neighbours: a density without a model, to hold the others against."""
+"""Distance to the nearest neighbours: a nonparametric measure of density, for comparison with the models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_labels, as_numpy
+from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.batch import as_points
 from fastdens.errors import check_integer
+from fastdens.kernels.optional import require
 
 _MAX_ELEMENTS = 1 << 22
 
@@ -21,8 +22,9 @@ def neighbour_distance(
 ) -> NDArray[np.float64]:
     """Mean Euclidean distance of each point to the k nearest others of its class.
 
-    Exact: faiss finds some more than k neighbours, by an exhaustive search in float32; their distances are then worked
-    out in float64, and the k smallest count. Where rounding may have hidden a nearer one, all distances are.
+    The result is exact: faiss finds more than k candidates by an exhaustive search in float32, their distances are
+    computed in float64, and the k smallest are averaged. Where rounding may have hidden a nearer neighbour, all
+    distances are computed in float64.
 
     Parameters
     ----------
@@ -31,9 +33,9 @@ def neighbour_distance(
     labels : array or Tensor
         [N] integers from 0.
     k : int
-        Number of neighbours, at least 1. The point itself is none of them, a duplicate of it is one.
+        Number of neighbours, at least 1. A point is not its own neighbour, but its duplicates are.
     within_class : bool
-        Whether neighbours are of the point's class; if not, all points are candidates.
+        Whether neighbours must be of the same class; if not, all points are candidates.
 
     Returns
     -------
@@ -52,10 +54,7 @@ def neighbour_distance(
     Loftsgaarden & Quesenberry, A nonparametric estimate of a multivariate density function, Annals of Mathematical
     Statistics 36, 1965. Douze et al., The Faiss library, 2024.
     """
-    try:
-        import faiss
-    except ImportError:
-        raise ImportError("neighbour_distance needs faiss, not installed: pip install 'fastdens[cpu]'.") from None
+    faiss = require("faiss", "neighbour_distance", "cpu")
     check_integer("k", k, 1)
     x = as_numpy(as_points(points, "points"))
     labels = as_labels(labels, len(x))
@@ -84,15 +83,15 @@ def _mean_distance(points: NDArray[Any], k: int, faiss: Any) -> NDArray[np.float
     """Mean distance of each of the points [n, D] to the k nearest others, [n]."""
     n, n_features = points.shape
     exact = points.astype(np.float64)
-    # About the median most points are near zero, where float32 resolves them; units of the largest coordinate keep
-    # squares from overflowing.
+    # Around the median most coordinates are small, where float32 resolves them; in units of the largest coordinate no
+    # square overflows.
     centred = exact - np.median(exact, 0) if n else exact
     scale = np.abs(centred).max(initial=0) or 1.0
     searched = np.ascontiguousarray(centred / scale, np.float32)
     norms = np.square(searched, dtype=np.float64).sum(1)
     index = faiss.IndexFlatL2(n_features)
     index.add(searched)
-    # More than k, the point itself included: float32 may take near neighbours for one another.
+    # More than k and the point itself: float32 may confuse near neighbours.
     n_candidates = min(n, 2 * k + 8)
     out = np.empty(n)
     for rows in _blocks(np.arange(n), n_candidates * n_features):
@@ -103,8 +102,8 @@ def _mean_distance(points: NDArray[Any], k: int, faiss: Any) -> NDArray[np.float
         out[rows] = nearest.mean(1)
         if n_candidates == n:
             continue
-        # Faiss expands |x - y|^2 = |x|^2 + |y|^2 - 2 x'y, which loses up to so much where |y| <= |x| + |x - y|. Points
-        # nearer by this than the last candidate may have been missed.
+        # Faiss expands |x - y|^2 = |x|^2 + |y|^2 - 2 x'y, whose rounding error this bounds for |y| <= |x| + |x - y|.
+        # Points nearer than the last candidate by less than that may have been missed.
         last, furthest = squares[:, -1].astype(np.float64), nearest.max(1)
         lost = np.finfo(np.float32).eps * (n_features + 8) * (3 * norms[rows] + 2 * last)
         doubtful = rows[(furthest > 0) & ((furthest / scale) ** 2 > last - lost)]
@@ -113,7 +112,7 @@ def _mean_distance(points: NDArray[Any], k: int, faiss: Any) -> NDArray[np.float
 
 
 def _mean_distance_of_rows(points: NDArray[np.float64], rows: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Mean distance of some of the points [n, D] to the k nearest others, from those to all."""
+    """Mean distance of some of the points [n, D] to the k nearest others, from all distances in float64."""
     out = np.empty(len(rows))
     everything = torch.from_numpy(points)
     for part in _blocks(np.arange(len(rows)), len(points)):
@@ -125,6 +124,6 @@ def _mean_distance_of_rows(points: NDArray[np.float64], rows: NDArray[np.int64],
 
 
 def _blocks(rows: NDArray[np.int64], width: int) -> list[NDArray[np.int64]]:
-    """The rows in blocks for which rows x width stays bounded."""
+    """Split rows into blocks such that rows x width stays bounded."""
     step = max(1, _MAX_ELEMENTS // max(width, 1))
     return [rows[begin : begin + step] for begin in range(0, len(rows), step)]

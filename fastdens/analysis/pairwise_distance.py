@@ -1,36 +1,29 @@
-"""How far apart the points of a class are: their mean distance over all pairs, with the error of a U-statistic."""
+"""Mean Euclidean distance between pairs of points of a class, a U-statistic with its jackknife standard error."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
+from fastdens.distributions.divergences import MonteCarloEstimate
 from fastdens.errors import check_batch
 
-# Rows whose distances to all later points are held at a time: few enough that little of the square is done twice.
+# Rows of a block of distances to all later points: few, since the pairs inside a block are computed twice.
 _ROWS = 128
 _MAX_ELEMENTS = 1 << 24
 
 
-class Estimate(NamedTuple):
-    """Of each class, float64 [M]: a value and its standard error."""
-
-    value: NDArray[np.float64]
-    standard_error: NDArray[np.float64]
-
-
-def mean_pairwise_distance(batch: RaggedBatch) -> Estimate:
+def mean_pairwise_distance(batch: RaggedBatch) -> MonteCarloEstimate:
     """Mean Euclidean distance between two different points of a class, over all ``n (n - 1) / 2`` pairs.
 
-    It is a U-statistic: an unbiased estimate of ``E|x - y|`` of two points drawn from the class. Its standard error is
-    the jackknife's, ``sqrt(4 (n - 1) / (n (n - 2)^2) sum_i (g_i - U)^2)``, where g_i is the mean distance of point i
-    to the others and U that of all pairs. The jackknife errs on the large side where points are few.
+    The n points of a class are draws from its distribution, and the mean is a U-statistic U: an unbiased estimate of
+    ``E|x - y|`` for two independent draws. Its standard error is that of the jackknife,
+    ``sqrt(4 (n - 1) / (n (n - 2)^2) sum_i (g_i - U)^2)``, with g_i the mean distance of point i to the others. The
+    jackknife errs on the large side where points are few.
 
     Parameters
     ----------
@@ -39,14 +32,14 @@ def mean_pairwise_distance(batch: RaggedBatch) -> Estimate:
 
     Returns
     -------
-    Estimate
-        [M], in the unit of the points. NaN for a class of one point or none, or that holds NaN; the standard error is
-        NaN for a class of two.
+    MonteCarloEstimate
+        float64 [M] on the CPU, in the unit of the points. NaN for a class of fewer than two points, or with a NaN; the
+        standard error is NaN for a class of two.
 
     Raises
     ------
     TypeError
-        If it is no batch.
+        If ``batch`` is not a RaggedBatch.
 
     References
     ----------
@@ -64,13 +57,13 @@ def mean_pairwise_distance(batch: RaggedBatch) -> Estimate:
         if n > 2:
             squares = ((mean_to_others - value[m]) ** 2).sum()
             standard_error[m] = math.sqrt(4 * (n - 1) / n * squares) / (n - 2)
-    return Estimate(value, standard_error)
+    return MonteCarloEstimate(torch.from_numpy(value), torch.from_numpy(standard_error))
 
 
 def _distance_sums(points: Tensor) -> Tensor:
-    """Sum of the distances of each point [n, D] to the others, [n]; each pair is worked out once, or twice in a block.
+    """Sum of the distances of each point [n, D] to the others, [n]; each pair is computed once, or twice in a block.
 
-    Distances from a matrix product of the coordinates would cancel where points are far from the origin.
+    Distances from a matrix product of the coordinates would suffer cancellation far from the origin.
     """
     sums = points.new_zeros(len(points))
     step = max(1, min(_ROWS, _MAX_ELEMENTS // len(points)))

@@ -1,4 +1,4 @@
-"""Files of memorization scores, published ones and our own."""
+"""Files of memorization scores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
 from fastdens.kernels.options import suggest
 
 _SCORES, _LABELS = "tr_mem", "tr_labels"
 
 
 class ScoreFile(NamedTuple):
-    """Scores float64 [N] of the training examples, and their labels int64 [N], None if the file has none."""
+    """Scores of the training examples, float64 [N], and their labels, int64 [N], or None if the file has none."""
 
     scores: NDArray[np.float64]
     labels: NDArray[np.int64] | None
@@ -31,13 +31,13 @@ def read_memorization_scores(
     Parameters
     ----------
     path : path-like
-        An ``.npz`` file with the scores [N] as ``tr_mem`` and, if it knows them, the labels [N] as ``tr_labels``; other
-        arrays in it are not looked at. Or an ``.npy`` file with the scores alone.
+        An ``.npz`` file with the scores [N] as ``tr_mem`` and, optionally, the labels [N] as ``tr_labels``; other
+        arrays are ignored. Or an ``.npy`` file with the scores alone.
     n_examples : int, optional
-        How many training examples there are; default: as many as there are ``labels``, or any number.
+        Expected number of training examples; by default that of ``labels``, if given.
     labels : array or Tensor, optional
-        [N] integers, the labels of the training examples, against which those of the file are checked: that they agree
-        is the one sign a file can give that its scores are in the order of these examples.
+        [N] integers, the labels of the training examples. Labels in the file must agree with them: they are the only
+        evidence that the scores are in the order of these examples.
 
     Returns
     -------
@@ -48,28 +48,28 @@ def read_memorization_scores(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged or has no ``tr_mem``, holds another number of scores than ``n_examples``, a score that is not
-        finite, or other labels than ``labels``.
+        If the file is damaged or has no ``tr_mem``, the number of scores is not ``n_examples``, a score is not finite,
+        or its labels differ from ``labels``.
 
     References
     ----------
     Jamroz & Kurdziel, Neural Representations Reveal Distinct Modes of Class Fitting in Residual Convolutional
     Networks, AAAI 2023 (whose published files these are).
     """
-    place = Path(path)
-    scores, own_labels = _read(place)
+    file = Path(path)
+    scores, own_labels = _read(file)
     given = None if labels is None else as_numpy(labels)
     if n_examples is None and given is not None:
         n_examples = given.size
     if n_examples is not None and len(scores) != n_examples:
         raise ValueError(
-            f"{place} holds {len(scores)} scores, but there are {n_examples} training examples: pass the file made for "
+            f"{file} holds {len(scores)} scores, but there are {n_examples} training examples: pass the file made for "
             "this training set, with one score for each example in the order of the examples."
         )
     bad = ~np.isfinite(scores)
     if bad.any():
         raise ValueError(
-            f"{place} has a score of {scores[bad][0]} at example {bad.argmax()}, and {bad.sum()} in all that are "
+            f"{file} has a score of {scores[bad][0]} at example {bad.argmax()}, and {bad.sum()} in all that are "
             "not finite: train more networks until each example is in some training sets and left out of others."
         )
     if given is not None and given.shape != scores.shape:
@@ -79,21 +79,21 @@ def read_memorization_scores(
     if given is not None and own_labels is not None and (differ := own_labels != given).any():
         at = int(differ.argmax())
         raise ValueError(
-            f"{place} has label {own_labels[at]} for example {at}, but that of the training set is {given[at]}, and "
+            f"{file} has label {own_labels[at]} for example {at}, but that of the training set is {given[at]}, and "
             f"{differ.sum()} of {len(differ)} labels differ: pass the file of this training set, in this order."
         )
     return ScoreFile(scores, own_labels)
 
 
-def _read(place: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
-    """Scores and labels, of the right type and of equal number."""
-    if not place.is_file():
-        beside = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        nearest = f"; names like it there: {suggest(place.name, beside)}" if beside else ""
-        what = f"{place} is a folder" if place.is_dir() else f"there is no file {place}{nearest}"
+def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """Scores and labels, of the right types and of equal length."""
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        nearest = f"; names like it there: {suggest(path.name, beside)}" if beside else ""
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}{nearest}"
         raise FileNotFoundError(f"{what}: pass the path of a file of scores.")
     try:
-        content = np.load(place, allow_pickle=False)
+        content = np.load(path, allow_pickle=False)
         if isinstance(content, np.lib.npyio.NpzFile):
             with content:
                 names = content.files
@@ -102,27 +102,27 @@ def _read(place: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
             names, arrays = [_SCORES], {_SCORES: content}
     except PermissionError:
         raise
-    # Of a file cut off, changed or of another format, numpy, zipfile, zlib, tokenize and ast each raise their own.
+    # For a damaged file, numpy, zipfile, zlib, tokenize and ast each raise errors of their own.
     except Exception as error:
         raise ValueError(
-            f"{place} cannot be read as .npz or .npy, it is damaged or of another format "
+            f"{path} cannot be read as .npz or .npy, it is damaged or of another format "
             f"({type(error).__name__}): fetch it again, or write it with numpy.savez(path, {_SCORES}=scores)."
         ) from None
     if _SCORES not in arrays:
         nearest = suggest(_SCORES, names) or "nothing"
-        raise ValueError(f"{place} has no array {_SCORES!r}, it holds {nearest}: save the scores under that name.")
-    scores = _checked(place, _SCORES, arrays[_SCORES], np.floating, "one floating-point number an example")
+        raise ValueError(f"{path} has no array {_SCORES!r}, it holds {nearest}: save the scores under that name.")
+    scores = _checked(path, _SCORES, arrays[_SCORES], np.floating, "one floating-point number an example")
     if _LABELS not in arrays:
         return scores.astype(np.float64), None
-    labels = _checked(place, _LABELS, arrays[_LABELS], np.integer, "one integer an example")
+    labels = _checked(path, _LABELS, arrays[_LABELS], np.integer, "one integer an example")
     if len(labels) != len(scores):
-        raise ValueError(f"{place} holds {len(scores)} scores and {len(labels)} labels: save one of each an example.")
+        raise ValueError(f"{path} holds {len(scores)} scores and {len(labels)} labels: save one of each an example.")
     return scores.astype(np.float64), labels.astype(np.int64)
 
 
 def _checked(
-    place: Path, name: str, array: NDArray[Any], kind: type[np.floating] | type[np.integer], wanted: str
+    path: Path, name: str, array: NDArray[Any], kind: type[np.floating] | type[np.integer], wanted: str
 ) -> NDArray[Any]:
     if array.ndim != 1 or not np.issubdtype(array.dtype, kind):
-        raise ValueError(f"{name} of {place} is {array.dtype} of shape {array.shape}: save {wanted}, shape [N].")
+        raise ValueError(f"{name} of {path} is {array.dtype} of shape {array.shape}: save {wanted}, shape [N].")
     return array

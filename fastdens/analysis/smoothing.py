@@ -1,13 +1,12 @@
-"""Randomized smoothing: how far an example may be moved without the smoothed network changing its mind."""
+"""Randomized smoothing certificates (Cohen et al. 2019)."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fastdens.activations import evaluating
-from fastdens.analysis._arrays import as_labels, as_numpy
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
+from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.errors import check_integer
-from fastdens.io.state_file import fingerprint, read_state, write_state
+from fastdens.io.state_file import StateFile, fingerprint
+from fastdens.kernels.optional import require
 from fastdens.progress import progress_bar
 
-_KIND = "checkpoint of certificates"
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
-# Numbers drawn at once: enough to keep a device busy, few beside a batch of inputs.
+# Normal numbers drawn at once: enough to keep a device busy, few beside a batch of inputs.
 _NUMBERS_AT_ONCE = 1 << 22
 
 
@@ -32,18 +31,19 @@ class Certificates(NamedTuple):
 
     Attributes
     ----------
-    predicted : int64 [N]
-        Class of the smoothed classifier, -1 where it abstains.
-    radius : float64 [N]
-        No move of the example by less than this, in Euclidean distance in the units of ``x``, changes that class; 0
-        where it abstains.
-    lower_bound : float64 [N]
-        Of the probability of the selected class under noise, at confidence 1 - alpha.
-    n_selected : int64 [N]
-        How many of the ``n`` draws gave the selected class.
+    predicted : ndarray
+        int64 [N], class of the smoothed classifier, -1 where it abstains.
+    radius : ndarray
+        float64 [N], certified radius: no perturbation of a smaller Euclidean norm, in the units of ``x``, changes the
+        class. 0 where the classifier abstains.
+    lower_bound : ndarray
+        float64 [N], lower confidence bound, at level 1 - alpha, of the probability of the selected class under noise.
+    n_selected : ndarray
+        int64 [N], number of the ``n`` draws that gave the selected class.
     n : int
-    labels : int64 [N] or None
-        As given to :func:`certify`.
+        Draws behind the bound.
+    labels : ndarray or None
+        int64 [N], as given to :func:`certify`.
     """
 
     predicted: NDArray[np.int64]
@@ -54,22 +54,22 @@ class Certificates(NamedTuple):
     labels: NDArray[np.int64] | None
 
     def correct(self, labels: ArrayLike | Tensor | None = None) -> NDArray[np.bool_]:
-        """Where the smoothed classifier gives the label, bool [N]; without ``labels`` those given to certify.
+        """Whether the smoothed classifier gives the label, bool [N]; by default the labels given to certify.
 
         Raises
         ------
         ValueError
-            If there are no labels, or not one an example.
+            If there are no labels, or not one for each example.
         """
         given = self.labels if labels is None else as_labels(labels, len(self.predicted))
         if given is None:
             raise ValueError("the certificates came without labels: pass labels, here or to certify.")
-        return self.predicted == given
+        return np.asarray(self.predicted == given)
 
     def certified_accuracy(
         self, radii: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None
     ) -> NDArray[np.float64]:
-        """Share of the examples of right class and a radius of at least ``radii`` (of any shape, which is kept)."""
+        """Share of the examples that are classified correctly with a radius of at least ``radii``, in their shape."""
         reached = self.radius >= as_numpy(radii).astype(np.float64)[..., None]
         return np.asarray((self.correct(labels) & reached).mean(-1))
 
@@ -91,11 +91,11 @@ def certify(
 ) -> Certificates:
     r"""Certify the classifier smoothed by noise, ``g(x) = argmax_c P(model(x + e) = c)``, e ~ N(0, sigma^2 I).
 
-    The class that most of ``n0`` draws give is selected; ``n`` fresh draws bound its probability from below by
-    :math:`\underline{p_A}`, the one-sided exact (Clopper-Pearson) bound at level ``alpha``. If that exceeds one half,
-    the smoothed classifier gives this class everywhere within
-    :math:`R = \sigma \Phi^{-1}(\underline{p_A})` of the example, else it abstains. Each certificate is wrong with
-    probability ``alpha`` at most.
+    The majority class of ``n0`` draws is selected; ``n`` fresh draws bound its probability from below by
+    :math:`\underline{p_A}`, the one-sided exact (Clopper-Pearson) bound at level ``alpha``. If the bound exceeds one
+    half, the smoothed classifier gives this class everywhere within
+    :math:`R = \sigma \Phi^{-1}(\underline{p_A})` of the example; otherwise it abstains. Each certificate is wrong
+    with probability at most ``alpha``.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def certify(
         From inputs [B, ...] to logits [B, classes], in float64, float32 or half precision. It runs in evaluation mode
         without gradients and is left in the mode it was in.
     x : array or Tensor
-        [N, ...] floating-point inputs, anywhere.
+        [N, ...] floating-point inputs, on any device.
     sigma : float
         Standard deviation of the noise, in the units of ``x``.
     labels : array or Tensor, optional
@@ -113,15 +113,15 @@ def certify(
     alpha : float
         Probability of error, between 0 and 1.
     batch_size : int
-        Inputs of one pass. Examples of fewer draws share a pass.
+        Inputs of one forward pass. Several examples share a pass if their draws fit.
     random_state : int
         Seed. The noise of example i depends on this, i, ``n0 + n`` and the device, and neither on ``batch_size`` nor
         on the other examples.
     checkpoint : path-like, optional
-        A file, written every few seconds and when the call ends or is interrupted, from which the same call goes on
-        with the first unfinished example. It knows its model by its ``state_dict``.
+        File to which the finished examples are written every few seconds and when the call ends or is interrupted; the
+        same call resumes from it. A model is recognized by its ``state_dict``.
     device : torch.device or str, optional
-        Where the inputs are moved; by default where the model's parameters are.
+        Device of the computation; by default that of the model's parameters.
     progress : bool
         Show a progress bar (needs rich).
 
@@ -145,11 +145,8 @@ def certify(
     Clopper & Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26,
     1934.
     """
-    try:
-        from scipy.special import ndtri
-        from scipy.stats import beta
-    except ImportError:
-        raise ImportError("certify needs scipy, not installed: pip install 'fastdens[analysis]'.") from None
+    stats = require("scipy.stats", "certify", "analysis")
+    special = require("scipy.special", "certify", "analysis")
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma is {sigma}, but the standard deviation of the noise must be positive.")
     if not 0 < alpha < 1:
@@ -161,19 +158,22 @@ def certify(
     given = None if labels is None else as_labels(labels, len(inputs))
     classifier = Classifier(model, device)
     draws = _Draws(float(sigma), n0, n, random_state)
-    file = None if checkpoint is None else _Checkpoint.of(Path(checkpoint), model, inputs, draws, float(alpha))
+    counts = _Counts(len(inputs))
+    if checkpoint is not None:
+        counts.resume(_state_file(Path(checkpoint), model, inputs, draws, float(alpha)))
     with evaluating(model), torch.inference_mode():
         n_classes = classifier.n_classes(inputs)
         if given is not None:
             as_labels(given, len(inputs), n_classes)
-        selected, n_selected = _select_and_count(classifier, inputs, n_classes, draws, batch_size, file, progress)
+        _select_and_count(classifier, inputs, n_classes, draws, batch_size, counts, progress)
+    selected, n_selected = counts.selected, counts.n_selected
     # The quantile is not defined at a count of zero, where the bound is zero.
-    quantile = beta.ppf(alpha, np.maximum(n_selected, 1), n - n_selected + 1)
+    quantile = stats.beta.ppf(alpha, np.maximum(n_selected, 1), n - n_selected + 1)
     lower_bound = np.where(n_selected > 0, quantile, 0.0)
     certain = lower_bound > 0.5
     return Certificates(
         np.where(certain, selected, -1),
-        np.where(certain, sigma * ndtri(lower_bound), 0.0),
+        np.where(certain, sigma * special.ndtri(lower_bound), 0.0),
         lower_bound,
         n_selected,
         n,
@@ -182,12 +182,59 @@ def certify(
 
 
 class _Draws(NamedTuple):
-    """What determines the noise: ``n0`` draws select, ``n`` count."""
+    """Parameters of the noise: ``n0`` draws select the class, ``n`` count it."""
 
     sigma: float
     n0: int
     n: int
     random_state: int
+
+
+class _Counts:
+    """The selected class of each example and the number of draws that gave it, int64 [N]; the first ``done`` are known.
+
+    With a file, they are read from it, and written to it from time to time.
+    """
+
+    def __init__(self, n_examples: int) -> None:
+        self.selected, self.n_selected = np.zeros((2, n_examples), np.int64)
+        self.done = 0
+        self._file: StateFile | None = None
+        self._last_write = -math.inf
+        self._n_written = -1
+
+    def resume(self, file: StateFile) -> None:
+        """Take the finished examples from the file, if it exists, and write to it from now on."""
+        self._file = file
+        if file.path.exists():
+            tensors = file.read().tensors
+            self.done = self._n_written = len(tensors["selected"])
+            self.selected[: self.done] = tensors["selected"].numpy()
+            self.n_selected[: self.done] = tensors["n_selected"].numpy()
+        # An unwritable place shows now, not after hours.
+        self.save()
+
+    def add(self, selected: NDArray[np.int64], n_selected: NDArray[np.int64]) -> None:
+        """Add the next examples."""
+        rows = slice(self.done, self.done + len(selected))
+        self.selected[rows], self.n_selected[rows] = selected, n_selected
+        self.done = rows.stop
+        if time.monotonic() - self._last_write > _SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the finished examples to the file, if there is one that lacks some of them."""
+        if self._file is None or self.done == self._n_written:
+            return
+        finished = {"selected": self.selected[: self.done], "n_selected": self.n_selected[: self.done]}
+        self._file.write({name: torch.from_numpy(values) for name, values in finished.items()})
+        self._last_write, self._n_written = time.monotonic(), self.done
+
+
+def _state_file(path: Path, model: nn.Module, inputs: Tensor, draws: _Draws, alpha: float) -> StateFile:
+    parameters = (value for value in model.state_dict().values() if isinstance(value, Tensor))
+    identity = {"x": fingerprint([inputs]), "model": fingerprint(parameters), **draws._asdict(), "alpha": alpha}
+    return StateFile(path, "checkpoint of certificates", identity, {"x": "another x", "model": "another model"})
 
 
 def _select_and_count(
@@ -196,44 +243,33 @@ def _select_and_count(
     n_classes: int,
     draws: _Draws,
     batch_size: int,
-    file: _Checkpoint | None,
+    counts: _Counts,
     progress: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The class that the first draws of each example select and how many of the others give it, int64 [N] each.
+) -> None:
+    """Select the class of each example that is not done by the first draws, and count it in the others.
 
-    Passes begin at the same examples whether or not the call was interrupted: the rounding of a model may depend on
-    what else is in a pass.
+    Passes begin at the same examples whether or not the call was interrupted, because the rounding of a model may
+    depend on the other inputs of a pass.
     """
     n_examples = len(inputs)
-    examples_a_pass = max(batch_size // (draws.n0 + draws.n), 1)
-    selected, n_selected = np.zeros(n_examples, np.int64), np.zeros(n_examples, np.int64)
-    done = 0
-    if file is not None:
-        done = file.read(selected, n_selected)
-        # An unwritable place shows now, not after hours.
-        file.write(selected[:done], n_selected[:done])
+    examples_per_pass = max(batch_size // (draws.n0 + draws.n), 1)
     with progress_bar("Certificates", n_examples, shown=progress) as advance:
-        advance(done)
+        advance(counts.done)
         try:
-            while done < n_examples:
-                examples = range(done, min(done + examples_a_pass, n_examples))
-                votes, counts = _class_counts(classifier, inputs, examples, n_classes, draws, batch_size)
-                selected[examples] = votes.argmax(1)
-                n_selected[examples] = counts[np.arange(len(examples)), selected[examples]]
-                done = examples.stop
+            while counts.done < n_examples:
+                examples = range(counts.done, min(counts.done + examples_per_pass, n_examples))
+                votes, tallies = _class_counts(classifier, inputs, examples, n_classes, draws, batch_size)
+                selected = votes.argmax(1)
+                counts.add(selected, tallies[np.arange(len(examples)), selected])
                 advance(len(examples))
-                if file is not None and file.is_due():
-                    file.write(selected[:done], n_selected[:done])
         finally:
-            if file is not None:
-                file.write(selected[:done], n_selected[:done])
-    return selected, n_selected
+            counts.save()
 
 
 def _class_counts(
     classifier: Classifier, inputs: Tensor, examples: range, n_classes: int, draws: _Draws, batch_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How often each class is predicted in the first ``n0`` draws of some examples, and in the ``n`` after, [B, K]."""
+    """Predictions of each class for some examples, int64 [B, K]: in the first ``n0`` draws, and in the ``n`` others."""
     votes, counts = np.zeros((2, len(examples), n_classes), np.int64)
     x = inputs[examples.start : examples.stop].to(classifier.device, classifier.dtype)
     n_draws = draws.n0 + draws.n
@@ -254,10 +290,10 @@ def _class_counts(
 
 
 class _Noise:
-    """Standard normal draws of the shape of one example, the same numbers however many are taken at a time."""
+    """Standard normal draws of the shape of one example, the same for every way to split them into portions."""
 
     def __init__(self, generator: torch.Generator, like: Tensor, n_draws: int) -> None:
-        # What a generator gives depends on how much is asked of it at once: that is a fixed amount.
+        # The numbers of a generator depend on how many are drawn at once, so that blocks have a fixed size.
         self._block = (max(min(_NUMBERS_AT_ONCE // like.numel(), n_draws), 1), *like.shape)
         self._generator = generator
         self._left = like.new_empty(0, *like.shape)
@@ -273,44 +309,3 @@ class _Noise:
             self._left = self._left[n:]
             n -= len(parts[-1])
         return torch.cat(parts)
-
-
-@dataclass
-class _Checkpoint:
-    """The finished examples in a file, and the facts by which it knows the call."""
-
-    path: Path
-    facts: dict[str, Any]
-    written: float = -math.inf
-    n_written: int = -1
-
-    @classmethod
-    def of(cls, path: Path, model: nn.Module, inputs: Tensor, draws: _Draws, alpha: float) -> _Checkpoint:
-        state = (value for value in model.state_dict().values() if isinstance(value, Tensor))
-        return cls(path, {"x": fingerprint([inputs]), "model": fingerprint(state), **draws._asdict(), "alpha": alpha})
-
-    def read(self, selected: NDArray[np.int64], n_selected: NDArray[np.int64]) -> int:
-        """Fill in the examples that are in the file, if there is one; their number."""
-        if not self.path.exists():
-            return 0
-        tensors, found = read_state(self.path, _KIND)
-        for name, value in self.facts.items():
-            if found.get(name) != value:
-                what = f"another {name}" if name in ("x", "model") else f"{name} = {found.get(name)!r}, not {value!r}"
-                raise ValueError(f"{self.path} is a {_KIND} of {what}: delete it or pass another path.")
-        done = len(tensors["selected"])
-        selected[:done] = tensors["selected"].numpy()
-        n_selected[:done] = tensors["n_selected"].numpy()
-        self.n_written = done
-        return done
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self.written > _SECONDS_BETWEEN_CHECKPOINTS
-
-    def write(self, selected: NDArray[np.int64], n_selected: NDArray[np.int64]) -> None:
-        """Write the finished examples, unless the file has them."""
-        if len(selected) == self.n_written:
-            return
-        tensors = {"selected": torch.from_numpy(selected), "n_selected": torch.from_numpy(n_selected)}
-        write_state(self.path, _KIND, tensors, self.facts, overwrite=True)
-        self.written, self.n_written = time.monotonic(), len(selected)

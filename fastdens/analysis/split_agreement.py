@@ -1,4 +1,4 @@
-"""Do layers, or networks, split the classes into the same groups?"""
+"""Agreement of layers, or of networks, on the groups of the classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
+from fastdens.kernels.optional import require
 
 
 def split_agreement(
@@ -16,13 +17,13 @@ def split_agreement(
 ) -> NDArray[np.float64]:
     """Adjusted Rand index of every pair of splits.
 
-    It is 1 for the same split, whichever group is called which, and 0 on average for random ones of the same sizes.
-    Two layers of one group each agree (1); a layer of one group and one of two do not (0).
+    The index is 1 for identical splits, whatever the groups are called, and 0 on average for random splits of the same
+    group sizes. Two layers with one group each agree (1); a layer with one group and a layer with two do not (0).
 
     Parameters
     ----------
     groups : array, Tensor, or sequence or mapping of them
-        [L, M], the group of each class in each layer or network. The order of a mapping is that of the result.
+        [L, M], the group of each class in each layer or network, in the order of the result.
 
     Returns
     -------
@@ -40,12 +41,7 @@ def split_agreement(
     ----------
     Hubert & Arabie, Comparing partitions, Journal of Classification 2, 1985.
     """
-    try:
-        from sklearn.metrics import adjusted_rand_score
-    except ImportError:
-        raise ImportError(
-            "split_agreement needs scikit-learn, not installed: pip install 'fastdens[analysis]'."
-        ) from None
+    adjusted_rand_score = require("sklearn.metrics", "split_agreement", "analysis").adjusted_rand_score
     named = groups if isinstance(groups, Mapping) else dict(enumerate(groups))
     splits = {name: as_numpy(split) for name, split in named.items()}
     n_classes = len(next(iter(splits.values()))) if splits else 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """A path beside ``path`` to write a file or a folder to; it takes the final name when the block ends.
 
     If the block raises, also by Ctrl-C, what it wrote is removed; if the process is killed, it stays under a name that
@@ -61,7 +61,7 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
 
 def _machine() -> str:
-    """The name of the machine, in eight characters; processes of another have numbers that say nothing here."""
+    """A hash of the machine's name: process numbers of another machine, on a shared disk, mean nothing here."""
     return hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 
 
@@ -71,12 +71,12 @@ def _hidden(final: Path, suffix: str) -> Path:
 
 
 def _remove_leftovers(final: Path, suffix: str) -> None:
-    """Remove what processes of this machine that no longer exist have left beside ``final``, and for no other name."""
+    """Remove what killed processes of this machine left beside ``final`` when they wrote to that name."""
     name = re.compile(rf"\.{re.escape(final.name)}\.{_machine()}-([1-9][0-9]*)\.{suffix}")
     for entry in os.listdir(final.parent):
         match = name.fullmatch(entry)
         if match and not _exists(int(match[1])):
-            # Another process may be removing it too, or it may belong to another user: it is in nobody's way.
+            # Another process may be removing it too, or it may belong to another user: then it stays.
             with suppress(OSError):
                 _remove(final.with_name(entry))
 
@@ -103,8 +103,11 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Bring what was written to the disk, so that a name never outlives its content in a power failure."""
+    """Flush to the disk, so that after a power failure no name points to missing content."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
+
+
+written_whole = atomic_write

@@ -1,4 +1,4 @@
-"""One file of tensors and facts: safetensors, never pickle, so that reading a file runs nothing that is in it."""
+"""One file of tensors and metadata: safetensors, never pickle, so that reading a file executes nothing in it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
+from fastdens.kernels.optional import require
 
 FORMAT_VERSION = 1
 
-# The keys under which safetensors' metadata, which maps strings to strings, holds the header and the digest of it all.
+# Safetensors keeps a mapping of strings to strings beside the tensors: the header, as JSON, and a digest of everything.
 _HEADER, _DIGEST = "fastdens", "blake2b"
+# The key of the metadata in the header.
+_METADATA = "facts"
 _DTYPES = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
     | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -25,21 +29,21 @@ _DTYPES = frozenset(
 
 
 class SavedState(NamedTuple):
-    """What :func:`read_state` found: ``tensors`` by name, on the CPU, and ``facts``."""
+    """Tensors by name, on the CPU, and metadata, as :func:`read_state` returns them."""
 
     tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def write_state(
     path: str | os.PathLike[str],
     kind: str,
     tensors: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     *,
     overwrite: bool,
 ) -> None:
-    """Write tensors and facts to one safetensors file, which appears under its name whole or not at all.
+    """Write tensors and metadata to one safetensors file, which appears under its name whole or not at all.
 
     Parameters
     ----------
@@ -50,7 +54,7 @@ def write_state(
     tensors : mapping of str to Tensor
         Of any shape, also empty or not contiguous, on any device; bool, integers of 8 to 64 bits (of unsigned ones
         uint8 only), or floats of 16 to 64 bits.
-    facts : mapping of str to object
+    metadata : mapping of str to object
         None, bool, int, float, str, and lists, tuples and dicts with keys of str of them, nested at will. They come
         back equal, floats to the last bit, NaN and infinity among them; only tuples come back as lists.
     overwrite : bool
@@ -59,36 +63,36 @@ def write_state(
     Raises
     ------
     TypeError
-        If a tensor or a fact is of another type.
+        If a tensor or an entry of the metadata is of another type.
     FileExistsError
         If ``path`` exists and ``overwrite`` is False.
     IsADirectoryError
         If ``path`` is a folder.
     OSError
-        If the disk is full, or the facts are too long (100 MB as text) for safetensors.
+        If the disk is full, or the metadata are too long (100 MB as text) for safetensors.
     ImportError
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    place = Path(path)
-    if place.is_dir():
-        raise IsADirectoryError(f"{place} is a folder, but a {kind} is one file: add a file name.")
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: add a file name.")
     packed = _packed(tensors)
-    facts = dict(facts)
-    _check_fact(facts, "facts")
+    metadata = dict(metadata)
+    _check_metadata(metadata, "metadata")
     # Python's json writes a float so that it reads the same again, and NaN and infinity by their names.
-    header = json.dumps({"format": FORMAT_VERSION, "kind": kind, "facts": facts})
-    with written_whole(place, overwrite=overwrite) as partial:
-        metadata = {_HEADER: header, _DIGEST: _digest(header, packed)}
+    header = json.dumps({"format": FORMAT_VERSION, "kind": kind, _METADATA: metadata})
+    with atomic_write(path, overwrite=overwrite) as partial:
+        strings = {_HEADER: header, _DIGEST: _digest(header, packed)}
         try:
             # safetensors' own writing to a file leaves one of a random name behind when it is killed.
-            partial.write_bytes(safetensors.torch.save(packed, metadata))
+            partial.write_bytes(safetensors.torch.save(packed, strings))
             # Some versions write a longer header than they read: that must not replace a file that can be read.
             with safetensors.safe_open(partial, framework="pt"):
                 pass
         except (OSError, safetensors.SafetensorError) as error:
             raise OSError(
-                f"{place} could not be written ({error}): make room on the disk, or pass large facts as tensors."
+                f"{path} could not be written ({error}): make room on the disk, or pass large metadata as tensors."
             ) from None
 
 
@@ -101,7 +105,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
     ----------
     path : path-like
     kind : str
-        What the file must be.
+        The kind that was written; a file of another kind is refused.
 
     Returns
     -------
@@ -122,26 +126,92 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    place = Path(path)
-    if place.is_dir():
-        raise IsADirectoryError(f"{place} is a folder, but a {kind} is one file: pass the path of the file.")
-    if not place.is_file():
-        raise FileNotFoundError(f"there is no file {place}: pass the path of a saved {kind}.")
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: pass the path of the file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: pass the path of a saved {kind}.")
     try:
-        with safetensors.safe_open(place, framework="pt") as file:
-            metadata = file.metadata() or {}
-            header = _parse_header(place, kind, metadata)
+        with safetensors.safe_open(path, framework="pt") as file:
+            strings = file.metadata() or {}
+            header = _parse_header(path, kind, strings)
             # A copy of what is mapped into memory: the file may change or go.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{place} is damaged or no safetensors file ({error}): write the {kind} again.") from None
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}): write the {kind} again.") from None
     except OSError as error:
-        raise OSError(f"{place} cannot be read ({error}): check that you may read it.") from None
-    if metadata.get(_DIGEST) != _digest(metadata[_HEADER], tensors):
-        raise ValueError(f"{place} is damaged, its content does not match its digest: write the {kind} again.")
+        raise OSError(f"{path} cannot be read ({error}): check that you may read it.") from None
+    if strings.get(_DIGEST) != _digest(strings[_HEADER], tensors):
+        raise ValueError(f"{path} is damaged, its content does not match its digest: write the {kind} again.")
     if header["kind"] != kind:
-        raise ValueError(f"{place} is a saved {header['kind']}, not a {kind}: pass the path of a saved {kind}.")
-    return SavedState(tensors, header["facts"])
+        raise ValueError(f"{path} is a saved {header['kind']}, not a {kind}: pass the path of a saved {kind}.")
+    return SavedState(tensors, header[_METADATA])
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """The state of one computation in a file that knows which computation it belongs to.
+
+    :meth:`write` keeps the identity of the computation beside its state; :meth:`read` returns the state if the file has
+    the same identity, and otherwise names the first difference.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What the file is, a noun for messages: "checkpoint".
+    identity : mapping of str to object
+        Parameters, seeds and fingerprints of the data that must agree, of the types of :func:`write_state`; mappings
+        may nest.
+    differences : mapping of str to str
+        How a message describes a difference in an entry whose value tells a reader nothing, such as a fingerprint:
+        ``{"data": "other data"}``. The default is "name = found, not expected".
+    remedy : str
+        The end of the message.
+
+    Examples
+    --------
+    >>> file = StateFile(path, "checkpoint", {"seed": 0, "data": fingerprint([x])}, {"data": "other data"})
+    >>> state = file.read() if path.exists() else None
+    >>> file.write({"labels": labels}, {"sweep": 20})
+    """
+
+    path: Path
+    kind: str
+    identity: Mapping[str, Any]
+    differences: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = "delete it or pass another path"
+
+    def write(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the state over an earlier one, whole or not at all; errors as of :func:`write_state`."""
+        write_state(self.path, self.kind, tensors, {**self.identity, **(metadata or {})}, overwrite=True)
+
+    def read(self) -> SavedState:
+        """The state in the file; its metadata hold the identity too.
+
+        Raises
+        ------
+        ValueError
+            If the identity differs; other errors as of :func:`read_state`.
+        """
+        state = read_state(self.path, self.kind)
+        # As JSON returns it: tuples are lists.
+        difference = self._difference(json.loads(json.dumps(dict(self.identity))), state.metadata)
+        if difference is not None:
+            raise ValueError(f"{self.path} is a {self.kind} of {difference}: {self.remedy}.")
+        return state
+
+    def _difference(self, expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+        """A description of the first entry that differs."""
+        for name, value in expected.items():
+            other = found.get(name)
+            if isinstance(value, dict) and isinstance(other, dict):
+                nested = self._difference(value, other)
+                if nested is not None:
+                    return nested
+            elif other != value:
+                return self.differences.get(name, f"{name} = {other!r}, not {value!r}")
+        return None
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
@@ -166,14 +236,8 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 
 
 def _import_safetensors() -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise ImportError(
-            "A saved state needs safetensors, not installed: pip install 'fastdens[cpu]' or 'fastdens[gpu]'."
-        ) from None
-    return safetensors
+    require("safetensors.torch", "a saved state", "cpu")
+    return require("safetensors", "a saved state", "cpu")
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
@@ -200,33 +264,33 @@ def _packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return packed
 
 
-def _check_fact(fact: Any, where: str) -> None:
-    """Refuse what JSON would change on the way or not take."""
-    if isinstance(fact, dict):
-        for key, value in fact.items():
+def _check_metadata(value: Any, where: str) -> None:
+    """Raise a TypeError for values that JSON cannot hold or would change."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"{where} has the key {key!r}, but keys of saved facts are strings: pass str(key).")
-            _check_fact(value, f"{where}[{key!r}]")
-    elif isinstance(fact, list | tuple):
-        for position, value in enumerate(fact):
-            _check_fact(value, f"{where}[{position}]")
-    elif fact is not None and not isinstance(fact, bool | int | float | str):
+                raise TypeError(f"{where} has the key {key!r}, but keys of saved metadata are strings: pass str(key).")
+            _check_metadata(entry, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for position, entry in enumerate(value):
+            _check_metadata(entry, f"{where}[{position}]")
+    elif value is not None and not isinstance(value, bool | int | float | str):
         raise TypeError(
-            f"{where} is {type(fact).__name__}, but a saved fact is None, bool, int, float, str, or a list or dict of "
-            "them: convert it, or pass it as a tensor."
+            f"{where} is {type(value).__name__}, but saved metadata are None, bool, int, float, str, or a list or dict "
+            "of them: convert it, or pass it as a tensor."
         )
 
 
-def _parse_header(place: Path, kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _parse_header(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if _HEADER not in metadata:
-        raise ValueError(f"{place} is a safetensors file that fastdens did not write: pass the path of a saved {kind}.")
+        raise ValueError(f"{path} is a safetensors file that fastdens did not write: pass the path of a saved {kind}.")
     try:
         header = json.loads(metadata[_HEADER])
         version = int(header["format"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{place} is damaged, its header cannot be read: write the {kind} again.") from None
+        raise ValueError(f"{path} is damaged, its header cannot be read: write the {kind} again.") from None
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"{place} has format version {version} and this fastdens reads up to {FORMAT_VERSION}: upgrade fastdens."
+            f"{path} has format version {version} and this fastdens reads up to {FORMAT_VERSION}: upgrade fastdens."
         )
     return header

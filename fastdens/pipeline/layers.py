@@ -12,7 +12,6 @@ from torch import Tensor
 import fastdens as fd
 from fastdens.analysis import (
     ClassLogDensity,
-    Estimate,
     Modes,
     class_log_density,
     find_modes,
@@ -22,10 +21,10 @@ from fastdens.analysis import (
     mode_intervals,
     neighbour_distance,
     relative_entropy,
+    roc_auc,
 )
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.densities import DENSITIES, Fit
-from fastdens.pipeline.detection import roc_auc
 from fastdens.pipeline.options import AnalysisOptions, OptionError
 from fastdens.pipeline.results import Estimates, LayerAnalysis
 
@@ -201,7 +200,6 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
     )
 
 
-def estimates_of(found: Estimate | fd.MonteCarloEstimate) -> Estimates:
+def estimates_of(found: fd.MonteCarloEstimate) -> Estimates:
     """Values and standard errors as arrays in main memory."""
-    value, standard_error = (torch.as_tensor(part).cpu().numpy() for part in (found.value, found.standard_error))
-    return Estimates(value, standard_error)
+    return Estimates(found.value.cpu().numpy(), found.standard_error.cpu().numpy())

@@ -19,9 +19,9 @@ from fastdens.analysis import (
     generative_classification,
     kl_matrix,
     memorization_subsets,
+    roc_auc,
 )
 from fastdens.pipeline.data import AnalysisData
-from fastdens.pipeline.detection import roc_auc
 from fastdens.pipeline.layers import estimates_of, fit_classes
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.results import Estimates, LayerAnalysis, MemorizationAnalysis, Scores, SubsetComparison

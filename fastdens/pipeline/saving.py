@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.io.state_file import fingerprint, read_state, write_state
 
 FORMAT_VERSION = 1
@@ -56,7 +56,7 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
     # So that no other arrays can take the place of these.
     content["arrays"] = fingerprint(arrays.values())
     text = json.dumps(content, indent=1, allow_nan=False)
-    with written_whole(folder, overwrite=overwrite) as partial:
+    with atomic_write(folder, overwrite=overwrite) as partial:
         partial.mkdir()
         (partial / _TREE).write_text(text, encoding="utf-8")
         write_state(partial / _ARRAYS, _KIND, arrays, {_TREE: _digest(text)}, overwrite=False)
@@ -151,9 +151,11 @@ def _decode(hint: Any, value: Any, arrays: Mapping[str, Tensor]) -> Any:
         if value is None:
             return None
         return _decode(next(own for own in parameters if own is not types.NoneType), value, arrays)
-    if is_dataclass(hint) or hasattr(hint, "_fields"):
-        hints = get_type_hints(hint)
-        return hint(**{name: _decode(hints[name], part, arrays) for name, part in value.items()})
+    # Of a generic type, such as Interval[float], the type itself.
+    cls = hint if origin is None else origin
+    if is_dataclass(cls) or hasattr(cls, "_fields"):
+        hints = get_type_hints(cls)
+        return cls(**{name: _decode(hints[name], part, arrays) for name, part in value.items()})
     if isinstance(value, dict):
         of_values = parameters[1] if len(parameters) == 2 else Any
         return {name: _decode(of_values, part, arrays) for name, part in value.items()}

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from fastdens.analysis import MemorizationScores
+from fastdens.analysis import MemorizationScores, roc_auc
 from fastdens.pipeline.data import AnalysisData
-from fastdens.pipeline.detection import roc_auc
 from fastdens.pipeline.results import BoolArray, LayerAnalysis
 
 # Feldman & Zhang call an example memorized from here on.

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fastdens.io import state_file
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.io.state_file import fingerprint, read_state, write_state
 
 DTYPES = [
@@ -34,11 +34,13 @@ DTYPES = [
 ]
 
 
-def write(path, *, kind="fit", tensors=None, facts=None, overwrite=False):
+def write(path, *, kind="fit", tensors=None, metadata=None, overwrite=False):
     tensors = (
         {"means": torch.arange(6.0).reshape(2, 3), "labels": torch.tensor([[1, 0]])} if tensors is None else tensors
     )
-    write_state(path, kind, tensors, {"n_sweeps": 400, "alpha": None} if facts is None else facts, overwrite=overwrite)
+    write_state(
+        path, kind, tensors, {"n_sweeps": 400, "alpha": None} if metadata is None else metadata, overwrite=overwrite
+    )
 
 
 def same_bits(a, b):
@@ -88,7 +90,7 @@ def test_any_safetensors_reader_reads_it(tmp_path):
 
 
 def test_facts_come_back_equal(tmp_path, rng):
-    facts = {
+    metadata = {
         "none": None,
         "flags": [True, False],
         "integers": [0, -1, 2**63, -(10**40)],
@@ -96,31 +98,31 @@ def test_facts_come_back_equal(tmp_path, rng):
         "nested": {"list": [[], {}, [[1, [2.5]]]], "": {"": 0}},
         "gamma": (1.0, 2),
     }
-    write(tmp_path / "state", facts=facts)
-    found = read_state(tmp_path / "state", "fit").facts
-    assert found == {**facts, "gamma": [1.0, 2]}
+    write(tmp_path / "state", metadata=metadata)
+    found = read_state(tmp_path / "state", "fit").metadata
+    assert found == {**metadata, "gamma": [1.0, 2]}
     assert [type(x) for x in found["flags"]] == [bool, bool] and type(found["gamma"][1]) is int
     floats = [*struct.unpack("<500d", rng.bytes(4000)), 0.1, -0.0, 5e-324, 1.7976931348623157e308]
     floats += [math.nan, math.inf, -math.inf, np.float64(1 / 3)]
-    write(tmp_path / "state", facts={"floats": floats}, overwrite=True)
-    for x, y in zip(read_state(tmp_path / "state", "fit").facts["floats"], floats, strict=True):
+    write(tmp_path / "state", metadata={"floats": floats}, overwrite=True)
+    for x, y in zip(read_state(tmp_path / "state", "fit").metadata["floats"], floats, strict=True):
         assert type(x) is float
         assert (math.isnan(x) and math.isnan(y)) or struct.pack("d", x) == struct.pack("d", y)
 
 
 @pytest.mark.parametrize(
-    ("facts", "message"),
+    ("metadata", "message"),
     [
-        ({"prior": {1: 2.0}}, r"facts\['prior'\] has the key 1"),
-        ({"prior": [0, torch.ones(1)]}, r"facts\['prior'\]\[1\] is Tensor"),
-        ({"prior": {1, 2}}, r"facts\['prior'\] is set"),
-        ({"prior": b"x"}, r"facts\['prior'\] is bytes"),
-        ({"prior": np.float32(1)}, r"facts\['prior'\] is float32"),
+        ({"prior": {1: 2.0}}, r"metadata\['prior'\] has the key 1"),
+        ({"prior": [0, torch.ones(1)]}, r"metadata\['prior'\]\[1\] is Tensor"),
+        ({"prior": {1, 2}}, r"metadata\['prior'\] is set"),
+        ({"prior": b"x"}, r"metadata\['prior'\] is bytes"),
+        ({"prior": np.float32(1)}, r"metadata\['prior'\] is float32"),
     ],
 )
-def test_facts_that_json_would_change_are_refused(tmp_path, facts, message):
+def test_facts_that_json_would_change_are_refused(tmp_path, metadata, message):
     with pytest.raises(TypeError, match=message):
-        write(tmp_path / "state", facts=facts)
+        write(tmp_path / "state", metadata=metadata)
     assert os.listdir(tmp_path) == []
 
 
@@ -157,7 +159,7 @@ def test_a_file_cut_off_anywhere_is_an_error(tmp_path, rng):
 def test_a_wrong_bit_anywhere_is_an_error(tmp_path):
     write(tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
-    assert read_state(tmp_path / "whole", "fit").facts["n_sweeps"] == 400
+    assert read_state(tmp_path / "whole", "fit").metadata["n_sweeps"] == 400
     wrong = tmp_path / "wrong"
     for position in range(8 * len(whole)):
         content = bytearray(whole)
@@ -196,19 +198,19 @@ def test_what_is_not_a_saved_state_is_an_error(tmp_path, rng, monkeypatch):
 
 
 def test_writing_keeps_what_is_there_unless_told(tmp_path):
-    write(tmp_path / "new" / "state", facts={"i": 1})
+    write(tmp_path / "new" / "state", metadata={"i": 1})
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        write(tmp_path / "new" / "state", facts={"i": 2})
-    assert read_state(tmp_path / "new" / "state", "fit").facts == {"i": 1}
-    write(tmp_path / "new" / "state", facts={"i": 2}, overwrite=True)
-    assert read_state(tmp_path / "new" / "state", "fit").facts == {"i": 2}
+        write(tmp_path / "new" / "state", metadata={"i": 2})
+    assert read_state(tmp_path / "new" / "state", "fit").metadata == {"i": 1}
+    write(tmp_path / "new" / "state", metadata={"i": 2}, overwrite=True)
+    assert read_state(tmp_path / "new" / "state", "fit").metadata == {"i": 2}
     with pytest.raises(IsADirectoryError, match="add a file name"):
         write(tmp_path / "new", overwrite=True)
     assert os.listdir(tmp_path / "new") == ["state"]
 
 
 def test_a_write_that_fails_leaves_the_file_of_before(tmp_path):
-    write(tmp_path / "state", facts={"i": 1})
+    write(tmp_path / "state", metadata={"i": 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
@@ -217,9 +219,9 @@ def test_a_write_that_fails_leaves_the_file_of_before(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     # safetensors reads no header of more than 100 MB.
-    with pytest.raises(OSError, match=r"/state could not be written .* large facts as tensors"):
-        write(tmp_path / "state", facts={"text": "x" * 100_000_001}, overwrite=True)
-    assert read_state(tmp_path / "state", "fit").facts == {"i": 1} and os.listdir(tmp_path) == ["state"]
+    with pytest.raises(OSError, match=r"/state could not be written .* large metadata as tensors"):
+        write(tmp_path / "state", metadata={"text": "x" * 100_000_001}, overwrite=True)
+    assert read_state(tmp_path / "state", "fit").metadata == {"i": 1} and os.listdir(tmp_path) == ["state"]
 
 
 def test_a_missing_safetensors_is_named(tmp_path, monkeypatch):
@@ -272,8 +274,8 @@ KILLED_WRITERS = """
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         found = read_state(path, "checkpoint")
-        assert found.facts["i"] >= last and bool((found.tensors["x"] == found.facts["i"]).all())
-        last = found.facts["i"]
+        assert found.metadata["i"] >= last and bool((found.tensors["x"] == found.metadata["i"]).all())
+        last = found.metadata["i"]
         others = [name for name in os.listdir(folder) if name != "state"]
         assert len(others) <= 1, others
         assert all(name.startswith(".state.") and name.endswith(".partial") for name in others), others
@@ -296,7 +298,7 @@ def test_a_killed_writer_leaves_the_last_whole_file(tmp_path, seed):
 
 def leave(path, *, process=None, name=None, folder=False):
     """What a process that was killed while it wrote ``path`` left, under the name that writing itself makes."""
-    with written_whole(path, overwrite=True) as partial:
+    with atomic_write(path, overwrite=True) as partial:
         partial.write_bytes(b"new")
         hidden = partial.name
     path.unlink()
@@ -321,7 +323,7 @@ def dead_process():
 def test_the_next_write_removes_what_the_dead_left(tmp_path, dead_process, folder):
     path = tmp_path / "state.safetensors"
     left = leave(path, process=dead_process, folder=folder)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         assert not left.exists()
         partial.write_bytes(b"new")
     assert os.listdir(tmp_path) == [path.name]
@@ -364,12 +366,12 @@ def test_a_folder_moved_aside_goes_once_the_new_one_is_there(tmp_path, dead_proc
     old = leave(path, process=dead_process, folder=True).rename(
         tmp_path / leave(path, process=dead_process).name.replace(".partial", ".replaced")
     )
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
         partial.mkdir()
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == [old.name]
     for _ in range(2):
-        with written_whole(path, overwrite=True) as partial:
+        with atomic_write(path, overwrite=True) as partial:
             partial.mkdir()
             (partial / "layer.npy").write_bytes(b"new")
         assert os.listdir(tmp_path) == ["activations"]

@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_one_sentence(arguments, message):
 def test_names_of_a_file_are_one_for_each_class(planted, tmp_path):
     planted.save(tmp_path)
     (tmp_path / "train" / "class_names.txt").write_text("one\ntwo")
-    with pytest.raises(ValueError, match="class_names.txt has 2 lines, 2 of them different, but there are 24 classes"):
+    with pytest.raises(ValueError, match="has 2 lines, 2 of them different, but there are 24 classes"):
         AnalysisData.from_activations(tmp_path / "train")
 
 

@@ -1,9 +1,10 @@
-"""Figures of the analysis, one function each; every function draws on the axes it is given and returns them.
+"""Figures of the analysis: each function draws on the axes that it is given, and returns them.
 
-They are made for paper: colours of Okabe & Ito, which stay apart under every common colour blindness, and never colour
-alone; text of at least 8 points; legends in room made for them above the data; a remark above the axes, at the right,
-where values could not be drawn. Nothing global is read or changed, pyplot is not used: make the axes with
-``matplotlib.figure.Figure(layout="constrained").subplots()``, and write the figure with `save_figure`.
+The figures are designed for print. Colours are those of Okabe & Ito, which remain distinct under every common colour
+blindness, and series differ by more than colour. Text has at least 8 points. Legends stand above the data. A remark
+above the axes, at the right, counts the values that could not be drawn. No function reads or changes global state or
+uses pyplot: make the axes with ``matplotlib.figure.Figure(layout="constrained").subplots()``, and write the figure
+with `save_figure`.
 """
 
 from fastdens.analysis.figures._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, YELLOW

@@ -1,4 +1,4 @@
-"""Arguments of the figures: arrays of the right shape, series of the right names."""
+"""Checks of the arguments of the figures: arrays of the right shape, series of the right names."""
 
 from __future__ import annotations
 
@@ -9,31 +9,42 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_numpy
+from fastdens.analysis.arguments import as_numpy
 from fastdens.kernels.options import suggest
 
+FloatArray = NDArray[np.float64]
 
-def shaped(values: ArrayLike | Tensor, name: str, symbols: str, **sizes: int) -> NDArray[np.float64]:
-    """``values`` as float64 with one axis a letter of ``symbols``, some of which have a size: ``"LP", L=4``."""
+
+def shaped(values: ArrayLike | Tensor, name: str, symbols: str, **sizes: int) -> FloatArray:
+    """``values`` as float64 with one axis for each letter of ``symbols``, some of known size: ``"LP", L=4``."""
     array = as_numpy(values).astype(np.float64)
-    wanted = tuple(sizes.get(symbol) for symbol in symbols)
-    if array.ndim != len(wanted) or any(n not in (None, own) for n, own in zip(wanted, array.shape, strict=True)):
-        given = " and ".join(f"{symbol} = {n}" for symbol, n in sizes.items())
+    if array.ndim != len(symbols) or any(sizes.get(s, n) != n for s, n in zip(symbols, array.shape, strict=True)):
         layout = f"[{', '.join(symbols)}]" if symbols else "one number"
-        layout += f" with {given}" if given else ""
-        raise ValueError(f"{name} has shape {array.shape}, but it must be {layout}.")
+        given = " and ".join(f"{symbol} = {n}" for symbol, n in sizes.items())
+        raise ValueError(f"{name} has shape {array.shape}, but it must be {layout}{f' with {given}' if given else ''}.")
     if 0 in array.shape:
         raise ValueError(f"{name} is empty, shape {array.shape}: there is nothing to draw.")
     return array
 
 
-def interval(pair: Any, name: str, symbols: str, **sizes: int) -> NDArray[np.float64]:
-    """Low and high ends, [2, ...]; NaN where an end is missing."""
+def fractions(values: ArrayLike | Tensor, name: str, symbols: str, **sizes: int) -> FloatArray:
+    """`shaped` values, each between 0 and 1 or NaN."""
+    array = shaped(values, name, symbols, **sizes)
+    bad = (array < 0) | (array > 1)
+    if bad.any():
+        raise ValueError(f"{name} has a value of {array[bad][0]:.4g}, but all lie between 0 and 1.")
+    return array
+
+
+def interval(pair: Any, name: str, symbols: str, **sizes: int) -> FloatArray:
+    """`shaped` lower and upper ends, [2, ...]; NaN where an end is missing."""
     ends = tuple(pair)
     if len(ends) != 2:
         raise ValueError(f"{name} has {len(ends)} parts, but an interval has two: pass (low, high).")
-    low = shaped(ends[0], f"low end of {name}", symbols, **sizes)
-    high = shaped(ends[1], f"high end of {name}", symbols, **sizes)
+    low, high = (
+        shaped(end, f"{which} end of {name}", symbols, **sizes)
+        for which, end in zip(("low", "high"), ends, strict=True)
+    )
     if (low > high).any():
         at = np.unravel_index(int((low > high).argmax()), low.shape)
         where = f" at index {', '.join(map(str, at))}" if at else ""
@@ -41,9 +52,7 @@ def interval(pair: Any, name: str, symbols: str, **sizes: int) -> NDArray[np.flo
     return np.stack([low, high])
 
 
-def error_bars(
-    values: NDArray[np.float64], error: ArrayLike | Tensor | None, name: str, symbol: str
-) -> NDArray[np.float64] | None:
+def error_bars(values: FloatArray, error: ArrayLike | Tensor | None, name: str, symbol: str) -> FloatArray | None:
     """Ends of bars of one error to each side of ``values``, [2, n]; None without an error."""
     if error is None:
         return None
@@ -54,14 +63,6 @@ def error_bars(
     return np.stack([values - sizes, values + sizes])
 
 
-def fractions(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """The same values, which lie between 0 and 1 or are NaN."""
-    bad = (values < 0) | (values > 1)
-    if bad.any():
-        raise ValueError(f"{name} has a value of {values[bad][0]:.4g}, but all lie between 0 and 1.")
-    return values
-
-
 def named(names: Sequence[str], name: str) -> list[str]:
     """Names of layers or classes, at least one."""
     if isinstance(names, str) or len(names) == 0:
@@ -70,7 +71,7 @@ def named(names: Sequence[str], name: str) -> list[str]:
 
 
 def series(values: Mapping[str, Any], name: str, most: int) -> dict[str, Any]:
-    """A mapping of at least one series and not more than can be told apart."""
+    """A mapping of at least one series and at most as many as can be told apart."""
     if not isinstance(values, Mapping):
         raise TypeError(f"{name} is a {type(values).__name__}: pass a mapping from the name of a series to its values.")
     if not 1 <= len(values) <= most:
@@ -79,7 +80,7 @@ def series(values: Mapping[str, Any], name: str, most: int) -> dict[str, Any]:
 
 
 def of_series(values: Mapping[str, Any] | None, name: str, known: Iterable[str]) -> dict[str, Any]:
-    """What goes with each of the ``known`` series: nothing, or something for all of them."""
+    """A mapping with an entry for each of the ``known`` series, or with none."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):

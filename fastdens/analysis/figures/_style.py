@@ -1,8 +1,8 @@
-"""What the figures have in common: colours, markers, ticks of classes and layers, legends, remarks."""
+"""Common elements of the figures: colours, markers, ticks of classes and layers, legends, remarks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's colours, which stay apart under every common colour blindness.
+# Colours of Okabe & Ito, which remain distinct under every common colour blindness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
 PURPLE, YELLOW, SKY_BLUE = "#CC79A7", "#E69F00", "#56B4E9"
 
 SMALL = 8  # points: the smallest text of a figure
-MANY_CLASSES = 30  # beyond these the names of classes are left out
-MANY_POINTS = 5_000  # beyond these points are pixels in a PDF too
+MANY_CLASSES = 30  # beyond, class names are left out
+MANY_POINTS = 5_000  # beyond, points are rasterized in a PDF
 
 
 class SeriesStyle(NamedTuple):
-    """What tells a series apart: its colour, and a marker, a kind of line or a hatch."""
+    """Colour, marker, line style and hatch that distinguish a series."""
 
     colour: str
     marker: str
@@ -41,7 +41,7 @@ STYLES = (
 
 
 def spacing(axes: Axes, n: int, which: str = "x") -> float:
-    """Points of paper between neighbours when ``n`` positions share an axis."""
+    """Distance in points (1/72 inch) between neighbours when ``n`` positions share an axis."""
     length = axes.bbox.width if which == "x" else axes.bbox.height
     return float(length * 72 / axes.figure.dpi / n)
 
@@ -51,14 +51,19 @@ def dodge(n: int) -> NDArray[np.floating]:
     return (np.arange(n) - (n - 1) / 2) * min(0.22, 0.7 / n)
 
 
+def styled(series: Mapping[str, Any]) -> Iterator[tuple[str, Any, SeriesStyle, float]]:
+    """Name, values, style and shift of each series of a mapping."""
+    return zip(series, series.values(), STYLES, dodge(len(series)).tolist(), strict=False)
+
+
 def draw_intervals(axes: Axes, x: NDArray[Any], ends: NDArray[np.float64], **style: Any) -> None:
-    """A bar from the low to the high end [2, n] at each x that has both."""
+    """Draw a bar from the low to the high end [2, n] at each x that has both."""
     drawn = np.isfinite(ends).all(0)
     axes.vlines(x[drawn], ends[0, drawn], ends[1, drawn], rasterized=int(drawn.sum()) > MANY_POINTS, **style)
 
 
 def name_ticks(axes: Axes, names: Sequence[str], which: str = "x") -> None:
-    """One tick a name at 0, 1, ...; upright where they would run into each other, long names without their middle."""
+    """Label the ticks 0, 1, ... by names, upright where they would overlap; long names lose their middle."""
     shown = [name if len(name) <= 24 else f"{name[:9]}…{name[-14:]}" for name in names]
     room = spacing(axes, len(shown), which)
     size = 10 if room >= 13 else SMALL
@@ -72,7 +77,7 @@ def name_ticks(axes: Axes, names: Sequence[str], which: str = "x") -> None:
 
 
 def lay_out(axes: Axes) -> None:
-    """Give the axes the size they will have beside their labels, for what is measured next."""
+    """Lay out the figure, so that sizes of the axes can be measured."""
     figure = axes.figure.figure
     engine = figure.get_layout_engine()
     if engine is not None:
@@ -88,9 +93,9 @@ def make_room(axes: Axes, share: float) -> None:
 
 
 def legend_above_data(axes: Axes, *twins: Axes, handles: Sequence[Any] | None = None) -> None:
-    """A legend inside the axes, in as few rows as fit, with the data of the axes and their twins kept below it.
+    """Draw a legend inside the axes, in as few rows as fit, and keep the data of the axes and their twins below it.
 
-    It comes last, when ticks and labels are there.
+    Call it last, after ticks and labels are set.
     """
     lay_out(axes)
     if handles is None:
@@ -100,7 +105,7 @@ def legend_above_data(axes: Axes, *twins: Axes, handles: Sequence[Any] | None = 
             handles=list(handles), loc="upper left", ncols=n_columns, frameon=False, fontsize=SMALL + 0.5,
             columnspacing=1.2, handletextpad=0.5, handlelength=2.2, borderaxespad=0.2,
         )  # fmt: skip
-        # Marks of a hundred classes are small; those of the legend need not be.
+        # Markers of a hundred classes are small; those of the legend need not be.
         for line in legend.get_lines():
             line.set_markersize(max(5, line.get_markersize()))
         extent = legend.get_window_extent()
@@ -111,18 +116,18 @@ def legend_above_data(axes: Axes, *twins: Axes, handles: Sequence[Any] | None = 
 
 
 def remark(axes: Axes, text: str) -> None:
-    """Say something above the axes, at the right, after what stands there already."""
+    """Append a remark to those above the axes, at the right."""
     before = axes.get_title(loc="right")
     axes.set_title(f"{before}; {text}" if before else text, loc="right", fontsize=SMALL, color=GREY, pad=3)
 
 
 def remark_left_out(axes: Axes, n_left_out: int, n: int, what: str) -> None:
-    """Say how many values could not be drawn, if any."""
+    """Remark how many values could not be drawn, if any."""
     if n_left_out:
         remark(axes, f"{n_left_out:,} of {n:,} {what} not finite, left out")
 
 
 def fraction_axis(axes: Axes) -> None:
-    """A y axis from 0 to 1, or to the end of the highest bar of an error, and a little more."""
+    """Set the y axis from 0 to 1, or to the end of the highest error bar, with a small margin."""
     axes.set_ylim(0, max(1, float(axes.dataLim.y1)) + 0.02)
     axes.set_yticks(np.linspace(0, 1, 6))

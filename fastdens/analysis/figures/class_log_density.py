@@ -1,4 +1,4 @@
-"""Which classes are fitted densely, and the line between the groups."""
+"""Figure of the mean log-density of each class, and of the line between the groups."""
 
 from __future__ import annotations
 
@@ -7,26 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
 from fastdens.analysis.class_log_density import ClassLogDensity
-from fastdens.analysis.figures._checks import error_bars, interval, named, shaped
-from fastdens.analysis.figures._style import (
-    BLUE,
-    GREY,
-    MANY_CLASSES,
-    ORANGE,
-    draw_intervals,
-    legend_above_data,
-    name_ticks,
-    remark,
-    remark_left_out,
-    spacing,
-)
 from fastdens.analysis.modes import Modes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GROUPS = (("sparse", ORANGE, "s"), ("dense", BLUE, "o"))
+_GROUPS = (("sparse", style.ORANGE, "s"), ("dense", style.BLUE, "o"))
 
 
 def plot_class_log_density(
@@ -45,21 +34,17 @@ def plot_class_log_density(
     ----------
     axes : matplotlib.axes.Axes
     density : ClassLogDensity
-        Of M classes, in nats. Classes whose mean is not finite are left out, and the figure says so.
+        Of M classes, in nats. Classes whose mean is not finite are left out, with a remark.
     modes : Modes
-        Of the same classes.
+        Groups of the same classes.
     class_names : sequence of str
         M names; drawn up to 30 classes.
     mean_interval : (low, high), optional
         Two arrays [M]: an interval of each class mean, drawn as a broad bar.
     line_interval : (low, high), optional
-        Two numbers: an interval of the line, drawn as a band. Only for two groups.
+        Two numbers: an interval of the line, drawn as a band if there are two groups.
     legend : bool
-        Whether to explain the marks; in a grid of axes one legend may do.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
+        Whether to draw a legend.
 
     Raises
     ------
@@ -70,31 +55,31 @@ def plot_class_log_density(
     ----------
     Jamroz & Kurdziel, AAAI 2023.
     """
-    names = named(class_names, "class_names")
+    names = check.named(class_names, "class_names")
     n_classes = len(names)
-    mean = shaped(density.mean, "density.mean", "M", M=n_classes)
-    bars = error_bars(mean, density.std, "density.std", "M")
-    group = shaped(modes.group, "modes.group", "M", M=n_classes)
-    means = None if mean_interval is None else interval(mean_interval, "mean_interval", "M", M=n_classes)
-    line = None if line_interval is None else interval(line_interval, "line_interval", "")
+    mean = check.shaped(density.mean, "density.mean", "M", M=n_classes)
+    bars = check.error_bars(mean, density.std, "density.std", "M")
+    group = check.shaped(modes.group, "modes.group", "M", M=n_classes)
+    means = None if mean_interval is None else check.interval(mean_interval, "mean_interval", "M", M=n_classes)
+    line = None if line_interval is None else check.interval(line_interval, "line_interval", "")
     assert bars is not None
 
     order = np.argsort(mean)[: np.isfinite(mean).sum()]
     if not len(order):
         raise ValueError(f"none of the {n_classes} class means is finite: there is nothing to draw.")
-    remark_left_out(axes, n_classes - len(order), n_classes, "class means")
-    position, room = np.arange(len(order)), spacing(axes, len(order))
+    style.remark_left_out(axes, n_classes - len(order), n_classes, "class means")
+    position, room = np.arange(len(order)), style.spacing(axes, len(order))
     thickness, size = np.clip(room / 5, 0.6, 1.2), np.clip(room / 1.5, 3, 5)
     # Broad bars would hide thin ones: they come first, in a lighter shade.
     for g, (name, colour, marker) in enumerate(_GROUPS):
         own = group[order] == g
         if modes.n_groups == 1:
-            own, colour, marker, name = np.full(len(order), g == 1), GREY, "o", "class mean"
+            own, colour, marker, name = np.full(len(order), g == 1), style.GREY, "o", "class mean"
         if not own.any():
             continue
         if means is not None:
-            draw_intervals(axes, position[own], means[:, order[own]], color=colour, alpha=0.45, lw=1.6 * size)
-        draw_intervals(axes, position[own], bars[:, order[own]], color=colour, lw=thickness)
+            style.draw_intervals(axes, position[own], means[:, order[own]], color=colour, alpha=0.45, lw=1.6 * size)
+        style.draw_intervals(axes, position[own], bars[:, order[own]], color=colour, lw=thickness)
         label = f"{name} ({own.sum()} {'class' if own.sum() == 1 else 'classes'})" if modes.n_groups == 2 else name
         axes.plot(position[own], mean[order[own]], marker, color=colour, ms=size, mew=0, label=label)
     if modes.n_groups == 2:
@@ -102,24 +87,24 @@ def plot_class_log_density(
         if line is not None and np.isfinite(line).all():
             axes.axhspan(line[0], line[1], color="black", alpha=0.12, lw=0, label="interval of the line")
     else:
-        remark(axes, "one group")
+        style.remark(axes, "one group")
 
-    if len(order) <= MANY_CLASSES:
-        name_ticks(axes, [names[c] for c in order])
+    if len(order) <= style.MANY_CLASSES:
+        style.name_ticks(axes, [names[c] for c in order])
         axes.set_xlabel("class")
     else:
         axes.set_xlabel("class, sorted by mean log-density")
     axes.set_ylabel("log-density (nats)")
     if legend:
         handles = [*axes.get_legend_handles_labels()[0], *_bars_explained(means is not None)]
-        legend_above_data(axes, handles=handles)
+        style.legend_above_data(axes, handles=handles)
     return axes
 
 
 def _bars_explained(with_interval: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    bars = [Line2D([], [], color=GREY, lw=1.2, label="± 1 SD of its examples")]
+    bars = [Line2D([], [], color=style.GREY, lw=1.2, label="± 1 SD of its examples")]
     if with_interval:
-        bars.append(Line2D([], [], color=GREY, alpha=0.45, lw=6, label="interval of the mean"))
+        bars.append(Line2D([], [], color=style.GREY, alpha=0.45, lw=6, label="interval of the mean"))
     return bars

@@ -1,4 +1,4 @@
-"""How many components a class needs."""
+"""Figure of the number of components of each class."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.analysis.figures._checks import named, shaped
-from fastdens.analysis.figures._style import (
-    GREY,
-    MANY_CLASSES,
-    SKY_BLUE,
-    legend_above_data,
-    name_ticks,
-    remark_left_out,
-    spacing,
-)
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,18 +19,17 @@ if TYPE_CHECKING:
 def plot_component_counts(
     axes: Axes, n_components: ArrayLike | Tensor, class_names: Sequence[str], *, legend: bool = True
 ) -> Axes:
-    """Number of components of each class: the mean of its draws, a bar over the middle nine tenths of them, and a tick
-    at the fewest and the most.
+    """Number of components of each class: mean, middle nine tenths and extremes of its draws.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     n_components : array or Tensor
-        [M, C, S], of M classes, C chains and S draws. Classes with a count of NaN are left out, and the figure says so.
+        [M, C, S], of M classes, C chains and S draws. Classes with a count of NaN are left out, with a remark.
     class_names : sequence of str
         M names; drawn up to 30 classes.
     legend : bool
-        Whether to explain the marks; in a grid of axes one legend may do.
+        Whether to draw a legend.
 
     Raises
     ------
@@ -47,24 +38,24 @@ def plot_component_counts(
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = named(class_names, "class_names")
-    counts = shaped(n_components, "n_components", "MCS", M=len(names))
+    names = check.named(class_names, "class_names")
+    counts = check.shaped(n_components, "n_components", "MCS", M=len(names))
     draws = counts.reshape(len(counts), -1)
     position = np.flatnonzero(np.isfinite(draws).all(1))
-    remark_left_out(axes, len(draws) - len(position), len(draws), "classes")
+    style.remark_left_out(axes, len(draws) - len(position), len(draws), "classes")
     draws = draws[position]
-    room = spacing(axes, len(names))
+    room = style.spacing(axes, len(names))
     low, high = np.quantile(draws, [0.05, 0.95], axis=1)
-    axes.vlines(position, low, high, color=SKY_BLUE, lw=min(5, 0.7 * room), label="middle 90 % of draws")
+    axes.vlines(position, low, high, color=style.SKY_BLUE, lw=min(5, 0.7 * room), label="middle 90 % of draws")
     ends = np.stack([draws.min(1), draws.max(1)])
-    axes.plot(position, ends.T, "_", color=GREY, ms=np.clip(room, 3, 8), label=["fewest and most", None])
+    axes.plot(position, ends.T, "_", color=style.GREY, ms=np.clip(room, 3, 8), label=["fewest and most", None])
     axes.plot(position, draws.mean(1), "o", color="black", ms=np.clip(room / 2, 2, 4), label="mean")
-    if len(names) <= MANY_CLASSES:
-        name_ticks(axes, names)
+    if len(names) <= style.MANY_CLASSES:
+        style.name_ticks(axes, names)
     axes.set_xlabel("class")
     axes.set_ylabel("components")
     axes.set_ylim(0.5, float(draws.max(initial=1)) + 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if legend:
-        legend_above_data(axes)
+        style.legend_above_data(axes)
     return axes

@@ -1,4 +1,4 @@
-"""How well each quantity goes with memorization, layer by layer."""
+"""Figure of the correlation of predictors with memorization at each layer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_numpy
-from fastdens.analysis.figures._checks import interval, named, of_series, series, shaped
-from fastdens.analysis.figures._style import (
-    GREY,
-    STYLES,
-    dodge,
-    draw_intervals,
-    legend_above_data,
-    name_ticks,
-    remark_left_out,
-)
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,19 +24,21 @@ def plot_correlations(
     significant: Mapping[str, ArrayLike | Tensor] | None = None,
     ylabel: str = "Spearman's ρ",
 ) -> Axes:
-    """Correlation of each predictor at each layer, with bars over its interval, and a line at zero.
+    """Correlation of each predictor at each layer.
+
+    Bars show the intervals, and a line marks zero.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     layers : sequence of str
         L names.
-    correlations : mapping
-        Name of a predictor, as "log-density", to (rho, low, high), three arrays [L]; at most seven predictors. A
-        correlation of NaN is left out, and the figure says so.
-    significant : mapping, optional
-        Of every predictor [L], bool: whether its correlation is significant after correction for many layers. Markers
-        are filled where it is and open elsewhere; without, all are filled.
+    correlations : mapping of str to tuple
+        Three arrays [L], (rho, low, high), of each predictor, at most seven. Correlations of NaN are left out, with a
+        remark.
+    significant : mapping of str to array, optional
+        bool [L] of each predictor, whether its correlation is significant after correction for the number of layers.
+        Markers are filled where it is, and open elsewhere. By default all are filled.
     ylabel : str
 
     Raises
@@ -55,31 +48,35 @@ def plot_correlations(
     """
     from matplotlib.lines import Line2D
 
-    names, predictors = named(layers, "layers"), series(correlations, "correlations", len(STYLES))
-    masks = of_series(significant, "significant", predictors)
+    names = check.named(layers, "layers")
+    predictors = check.series(correlations, "correlations", len(style.STYLES))
+    masks = check.of_series(significant, "significant", predictors)
     n_left_out = 0
     handles = []
-    for name, style, shift in zip(predictors, STYLES, dodge(len(predictors)), strict=False):
-        title, parts = f"correlations of {name!r}", tuple(predictors[name])
+    for name, values, look, shift in style.styled(predictors):
+        title, parts = f"correlations of {name!r}", tuple(values)
         if len(parts) != 3:
             raise ValueError(f"{title} have {len(parts)} parts, but three are drawn: pass (rho, low, high).")
-        rho = shaped(parts[0], title, "L", L=len(names))
-        ends = interval(parts[1:], f"interval of {name!r}", "L", L=len(names))
+        rho = check.shaped(parts[0], title, "L", L=len(names))
+        ends = check.interval(parts[1:], f"interval of {name!r}", "L", L=len(names))
         filled = np.full(len(names), True)
         if name in masks:
-            filled = shaped(as_numpy(masks[name]), f"significant of {name!r}", "L", L=len(names)).astype(bool)
+            filled = check.shaped(masks[name], f"significant of {name!r}", "L", L=len(names)).astype(bool)
         x, finite = np.arange(len(names)) + shift, np.isfinite(rho)
         n_left_out += int((~finite).sum())
-        draw_intervals(axes, x, np.where(finite, ends, np.nan), color=style.colour, lw=1.3)
-        for mask, face in ((filled & finite, style.colour), (~filled & finite, "white")):
-            axes.plot(x[mask], rho[mask], style.marker, color=style.colour, mfc=face, ms=5.5, mew=1.2)
-        handles.append(Line2D([], [], color=style.colour, marker=style.marker, ms=5.5, lw=1.3, label=name))
+        style.draw_intervals(axes, x, np.where(finite, ends, np.nan), color=look.colour, lw=1.3)
+        for mask, face in ((filled & finite, look.colour), (~filled & finite, "white")):
+            axes.plot(x[mask], rho[mask], look.marker, color=look.colour, mfc=face, ms=5.5, mew=1.2)
+        handles.append(Line2D([], [], color=look.colour, marker=look.marker, ms=5.5, lw=1.3, label=name))
     if masks:
-        open_marker: dict[str, Any] = {"color": GREY, "marker": "o", "mfc": "white", "mew": 1.2, "ms": 5.5, "ls": ""}
-        handles.append(Line2D([], [], label="open: not significant", **open_marker))
-    remark_left_out(axes, n_left_out, len(names) * len(predictors), "correlations")
+        handles.append(
+            Line2D(
+                [], [], ls="", color=style.GREY, marker="o", mfc="white", mew=1.2, ms=5.5, label="open: not significant"
+            )
+        )
+    style.remark_left_out(axes, n_left_out, len(names) * len(predictors), "correlations")
     axes.axhline(0, color="black", lw=0.8, zorder=0)
-    name_ticks(axes, names)
+    style.name_ticks(axes, names)
     axes.set_ylabel(ylabel)
-    legend_above_data(axes, handles=handles)
+    style.legend_above_data(axes, handles=handles)
     return axes

@@ -1,4 +1,4 @@
-"""Memorization and robustness of examples by how dense they are."""
+"""Figures of memorization and robustness by density bin."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.analysis.figures._checks import error_bars, fractions, interval, of_series, series, shaped
-from fastdens.analysis.figures._style import STYLES, dodge, draw_intervals, fraction_axis, legend_above_data, remark
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,20 +26,23 @@ def plot_by_bin(
     intervals: Any = None,
     errors: Any = None,
 ) -> Axes:
-    """A quantity in each density bin: memorization score, certified radius, accuracy under attack.
+    """A quantity in each density bin.
+
+    It may be a memorization score, a certified radius, or an accuracy under attack.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     values : array, Tensor or mapping
-        [B], of the bins from the least dense to the most; or the name of a series, as "dense mode", to its values [B],
-        at most seven series. A value of NaN is left out, and the figure says so.
+        [B], one value for each bin, from the least dense to the most; or a mapping of at most seven series by name,
+        such as "dense mode". Values of NaN are left out, with a remark.
     ylabel : str
         The quantity and its unit.
     intervals : (low, high) or mapping, optional
-        Two arrays [B], or those of every series.
+        Two arrays [B], or a mapping of them for every series.
     errors : array, Tensor or mapping, optional
-        Standard errors [B], or those of every series, instead of intervals: bars of one of them to each side.
+        Standard errors [B], or a mapping of them for every series, instead of intervals. Bars extend one of them to
+        each side.
 
     Raises
     ------
@@ -53,48 +56,49 @@ def plot_by_bin(
         raise ValueError("intervals and errors are both given, but a bar shows one of them: leave one out.")
     several = isinstance(values, Mapping)
     if isinstance(values, Mapping):
-        lines = series(values, "values", len(STYLES))
-        own_intervals, own_errors = of_series(intervals, "intervals", lines), of_series(errors, "errors", lines)
+        lines = check.series(values, "values", len(style.STYLES))
+        own_intervals = check.of_series(intervals, "intervals", lines)
+        own_errors = check.of_series(errors, "errors", lines)
     else:
         lines, own_intervals, own_errors = {"": values}, {"": intervals}, {"": errors}
-    n_bins = len(shaped(next(iter(lines.values())), "values", "B"))
+    n_bins = len(check.shaped(next(iter(lines.values())), "values", "B"))
     n_left_out = 0
-    for name, style, shift in zip(lines, STYLES, dodge(len(lines)), strict=False):
+    for name, given, look, shift in style.styled(lines):
         of = f" of {name!r}" if several else ""
-        y = shaped(lines[name], f"values{of}", "B", B=n_bins)
+        y = check.shaped(given, f"values{of}", "B", B=n_bins)
         n_left_out += int((~np.isfinite(y)).sum())
-        ends = error_bars(y, own_errors.get(name), f"errors{of}", "B")
+        ends = check.error_bars(y, own_errors.get(name), f"errors{of}", "B")
         if own_intervals.get(name) is not None:
-            ends = interval(own_intervals[name], f"intervals{of}", "B", B=n_bins)
+            ends = check.interval(own_intervals[name], f"intervals{of}", "B", B=n_bins)
         x = np.arange(1, n_bins + 1) + shift
         if ends is not None:
-            draw_intervals(axes, x, np.where(np.isfinite(y), ends, np.nan), color=style.colour, lw=1.2)
+            style.draw_intervals(axes, x, np.where(np.isfinite(y), ends, np.nan), color=look.colour, lw=1.2)
         axes.plot(
-            x, np.where(np.isfinite(y), y, np.nan), color=style.colour, ls=style.line, lw=1, marker=style.marker,
+            x, np.where(np.isfinite(y), y, np.nan), color=look.colour, ls=look.line, lw=1, marker=look.marker,
             ms=5 if n_bins <= 30 else 3.5, mec="white", mew=0.3, label=name if several else None,
         )  # fmt: skip
     if n_left_out:
-        remark(axes, f"{n_left_out} without a value")
+        style.remark(axes, f"{n_left_out} without a value")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, n_bins + 0.5)
     axes.set_xlabel("density bin, from least to most dense")
     axes.set_ylabel(ylabel)
     if several:
-        legend_above_data(axes)
+        style.legend_above_data(axes)
     return axes
 
 
 def plot_certified_accuracy(axes: Axes, radii: ArrayLike | Tensor, accuracy: Mapping[str, ArrayLike | Tensor]) -> Axes:
-    """Share of examples classified rightly and with a certificate of at least a radius, one curve a bin.
+    """Certified accuracy by radius, one curve for each bin.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     radii : array or Tensor
         [R], l2 radii in increasing order.
-    accuracy : mapping
-        Name of a bin to its certified accuracy [R] between 0 and 1. More than seven take their colours from dark to
-        bright in the order given, and the legend names some of them.
+    accuracy : mapping of str to array
+        Certified accuracy [R] of each bin, between 0 and 1. More than seven bins are coloured from dark to bright, and
+        the legend names some of them.
 
     Raises
     ------
@@ -107,22 +111,22 @@ def plot_certified_accuracy(axes: Axes, radii: ArrayLike | Tensor, accuracy: Map
     """
     from matplotlib import colormaps
 
-    x, curves = shaped(radii, "radii", "R"), series(accuracy, "accuracy", _MOST_CURVES)
+    x, curves = check.shaped(radii, "radii", "R"), check.series(accuracy, "accuracy", _MOST_CURVES)
     if not (np.diff(x) > 0).all():
         raise ValueError("radii do not increase: sort them, and the accuracies with them.")
     n = len(curves)
-    styled = [(style.colour, style.line) for style in STYLES]
-    if n > len(STYLES):
+    styled = [(look.colour, look.line) for look in style.STYLES]
+    if n > len(style.STYLES):
         shades = colormaps["viridis"](np.linspace(0, 0.92, n))
-        styled = [(shade, STYLES[i % 4].line) for i, shade in enumerate(shades)]
+        styled = [(shade, style.STYLES[i % 4].line) for i, shade in enumerate(shades)]
     shown = set(np.linspace(0, n - 1, min(n, _MOST_NAMED)).round().astype(int).tolist())
     for i, (name, (colour, line)) in enumerate(zip(curves, styled, strict=False)):
         title = f"accuracy of {name!r}"
-        y = fractions(shaped(curves[name], title, "R", R=len(x)), title)
+        y = check.fractions(curves[name], title, "R", R=len(x))
         marker = "o" if len(x) == 1 else None
         axes.plot(x, y, color=colour, ls=line, lw=1.5, marker=marker, label=name if i in shown else None)
-    fraction_axis(axes)
+    style.fraction_axis(axes)
     axes.set_xlabel(r"$\ell_2$ radius")
     axes.set_ylabel("certified accuracy")
-    legend_above_data(axes)
+    style.legend_above_data(axes)
     return axes

@@ -1,4 +1,4 @@
-"""How far apart the densities of classes are, layer by layer."""
+"""Figure of the divergence between classes at each layer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdens.analysis._arrays import as_numpy
-from fastdens.analysis.figures._checks import interval, named, series, shaped
-from fastdens.analysis.figures._style import (
-    STYLES,
-    dodge,
-    draw_intervals,
-    legend_above_data,
-    name_ticks,
-    remark_left_out,
-)
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
+from fastdens.analysis.arguments import as_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +19,9 @@ if TYPE_CHECKING:
 def plot_divergence_by_layer(
     axes: Axes, layers: Sequence[str], values: Mapping[str, Any], *, ylabel: str = "KL between classes (nats)"
 ) -> Axes:
-    """Divergence between pairs of classes at each layer, one line a subset: medians, and a band between quartiles.
+    """Divergence between pairs of classes at each layer: median and quartiles of each subset of examples.
 
-    The scale is logarithmic where all medians are positive and what is drawn spans two decades or more.
+    The scale is logarithmic if all medians are positive and the drawn values span two decades or more.
 
     Parameters
     ----------
@@ -36,8 +29,8 @@ def plot_divergence_by_layer(
     layers : sequence of str
         L names.
     values : mapping
-        Name of a subset, as "most memorized", to its values [L, P] of P pairs, or to a tuple (median, low, high) of
-        three arrays [L]; at most seven subsets. Values that are not finite are left out, and the figure says how many.
+        By name of a subset, such as "most memorized", its values [L, P] for P pairs, or a tuple (median, low, high) of
+        three arrays [L]; at most seven subsets. Values that are not finite are left out, with a remark.
     ylabel : str
 
     Raises
@@ -49,40 +42,40 @@ def plot_divergence_by_layer(
     ----------
     Jamroz & Kurdziel, AAAI 2023.
     """
-    names, subsets = named(layers, "layers"), series(values, "values", len(STYLES))
+    names, subsets = check.named(layers, "layers"), check.series(values, "values", len(style.STYLES))
     n_left_out = n_values = 0
     drawn = []
-    for subset, style, shift in zip(subsets, STYLES, dodge(len(subsets)), strict=False):
-        middle, ends, given = _summary(subsets[subset], f"values of {subset!r}", len(names))
+    for subset, own, look, shift in style.styled(subsets):
+        middle, ends, given = _summary(own, f"values of {subset!r}", len(names))
         n_left_out += int((~np.isfinite(given)).sum())
         n_values += given.size
         # The band needs neighbours; the bars show a single layer too.
         x = np.arange(len(names)) + shift
-        axes.fill_between(x, *ends, color=style.colour, alpha=0.15, lw=0)
-        draw_intervals(axes, x, ends, color=style.colour, lw=1.5)
+        axes.fill_between(x, *ends, color=look.colour, alpha=0.15, lw=0)
+        style.draw_intervals(axes, x, ends, color=look.colour, lw=1.5)
         axes.plot(
-            x, middle, color=style.colour, ls=style.line, lw=1.5, marker=style.marker, ms=5, mec="white", mew=0.3,
+            x, middle, color=look.colour, ls=look.line, lw=1.5, marker=look.marker, ms=5, mec="white", mew=0.3,
             label=subset,
         )  # fmt: skip
         drawn.append(np.concatenate([middle[None], ends]))
-    remark_left_out(axes, n_left_out, n_values, "values")
+    style.remark_left_out(axes, n_left_out, n_values, "values")
     if _spans_decades(np.stack(drawn)):
         axes.set_yscale("log")
-    name_ticks(axes, names)
+    style.name_ticks(axes, names)
     axes.set_ylabel(ylabel)
-    legend_above_data(axes)
+    style.legend_above_data(axes)
     return axes
 
 
 def _summary(given: Any, name: str, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Median [L], quartiles [2, L] of the finite values of each layer, and the values they come from."""
+    """Median [L] and quartiles [2, L] of the finite values of each layer, and all values."""
     if isinstance(given, tuple) and len(given) == 3 and all(as_numpy(part).ndim == 1 for part in given):
-        middle = shaped(given[0], f"median of {name}", "L", L=n)
-        ends = interval(given[1:], name, "L", L=n)
+        middle = check.shaped(given[0], f"median of {name}", "L", L=n)
+        ends = check.interval(given[1:], name, "L", L=n)
         parts = np.concatenate([middle[None], ends])
         parts_drawn = np.where(np.isfinite(parts), parts, np.nan)
         return parts_drawn[0], parts_drawn[1:], parts
-    samples = shaped(given, name, "LP", L=n)
+    samples = check.shaped(given, name, "LP", L=n)
     quartiles = np.full((3, n), np.nan)
     for at, layer in enumerate(samples):
         finite = layer[np.isfinite(layer)]
@@ -92,6 +85,6 @@ def _summary(given: Any, name: str, n: int) -> tuple[NDArray[np.float64], NDArra
 
 
 def _spans_decades(drawn: NDArray[np.float64]) -> bool:
-    """Whether medians, low and high ends [series, 3, L] ask for a logarithmic scale."""
+    """Whether medians, low and high ends [series, 3, L] need a logarithmic scale."""
     positive = drawn[drawn > 0]
     return bool(positive.size and not (drawn[:, 0] <= 0).any() and positive.max() >= 100 * positive.min())

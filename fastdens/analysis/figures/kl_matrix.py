@@ -1,4 +1,4 @@
-"""How far the density of each class is from that of each other."""
+"""Figure of the divergence of each class from each other class."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.analysis._arrays import as_numpy
-from fastdens.analysis.figures._checks import named, shaped
-from fastdens.analysis.figures._style import MANY_CLASSES, name_ticks, remark_left_out
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
+from fastdens.analysis.arguments import as_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def plot_kl_matrix(
     axes: Axes, kl: ArrayLike | Tensor, class_names: Sequence[str], *, order: ArrayLike | Tensor | None = None
 ) -> Axes:
-    """Divergence of all pairs of classes: at row i and column j that of class i from class j, KL(p_i || p_j).
+    """Divergence KL(p_i || p_j) of all pairs of classes, at row i and column j.
 
-    The scale is logarithmic where all drawn values are positive and span a decade or more. The diagonal is left blank,
-    and so are values that are not finite; the figure says how many of these there are.
+    The scale is logarithmic if all drawn values are positive and span a decade or more. The diagonal is blank, and so
+    are values that are not finite, with a remark.
 
     Parameters
     ----------
@@ -33,26 +33,26 @@ def plot_kl_matrix(
     class_names : sequence of str
         M names; drawn up to 30 classes.
     order : array or Tensor, optional
-        [M], the class at each place, as the argsort of mean log-densities; without, classes stand as they are given.
+        [M], the class at each place, such as the argsort of mean log-densities; by default the given order.
 
     Raises
     ------
     ValueError
-        If the shapes disagree, or the order is no permutation.
+        If the shapes disagree, or the order is not a permutation.
     """
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
-    names = named(class_names, "class_names")
+    names = check.named(class_names, "class_names")
     n_classes = len(names)
-    values = shaped(kl, "kl", "MM", M=n_classes)
+    values = check.shaped(kl, "kl", "MM", M=n_classes)
     places = np.arange(n_classes) if order is None else as_numpy(order)
     if sorted(places.ravel().tolist()) != list(range(n_classes)) or places.ndim != 1:
         raise ValueError(f"order does not name each of the {n_classes} classes once: pass a permutation of 0 to M - 1.")
     values = values[np.ix_(places, places)]
     others = ~np.eye(n_classes, dtype=bool)
     shown = others & np.isfinite(values)
-    remark_left_out(axes, int((others & ~shown).sum()), n_classes * (n_classes - 1), "values")
+    style.remark_left_out(axes, int((others & ~shown).sum()), n_classes * (n_classes - 1), "values")
 
     drawn = values[shown]
     logarithmic = drawn.size > 0 and drawn.min() > 0 and drawn.max() >= 10 * drawn.min()
@@ -62,11 +62,11 @@ def plot_kl_matrix(
     )  # fmt: skip
     if drawn.size:
         axes.figure.colorbar(image, ax=axes, label="KL(row ‖ column) (nats)")
-    if n_classes <= MANY_CLASSES:
-        name_ticks(axes, [names[c] for c in places], "x")
-        name_ticks(axes, [names[c] for c in places], "y")
+    if n_classes <= style.MANY_CLASSES:
+        style.name_ticks(axes, [names[c] for c in places], "x")
+        style.name_ticks(axes, [names[c] for c in places], "y")
         axes.set_xlim(-0.5, n_classes - 0.5)
-    where = "" if order is None or n_classes <= MANY_CLASSES else ", by place in the order"
+    where = "" if order is None or n_classes <= style.MANY_CLASSES else ", by place in the order"
     axes.set_xlabel(f"class{where}")
     axes.set_ylabel(f"class{where}")
     return axes

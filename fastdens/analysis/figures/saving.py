@@ -1,4 +1,4 @@
-"""A figure on the disk."""
+"""Figures as files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Write a figure as PNG, at 200 dots per inch, and as PDF, with its fonts in it as TrueType (type 42).
+    """Write a figure as PNG, at 200 dots per inch, and as PDF, with embedded TrueType fonts (type 42).
 
-    The same figure gives the same bytes: no date is written.
+    The same figure gives the same bytes, since no date is written.
 
     Parameters
     ----------
@@ -23,19 +23,19 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool
     path : path-like
         Without a suffix: ``.png`` and ``.pdf`` are appended. Missing folders are created.
     overwrite : bool
-        Replace what is there.
+        Replace existing files.
 
     Returns
     -------
     (Path, Path)
-        Of the PNG and of the PDF.
+        Paths of the PNG and of the PDF.
 
     Raises
     ------
     ValueError
-        If the path has one of the suffixes already.
+        If the path ends in one of the suffixes.
     FileExistsError
-        If one of the files exists and may not be replaced; then neither is written.
+        If one of the files exists and ``overwrite`` is False; then neither is written.
     """
     from matplotlib import rc_context
 
@@ -44,8 +44,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool
         raise ValueError(f"{stem} ends in {stem.suffix}, but both a PNG and a PDF are written: leave the suffix out.")
     png, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf"))
     with (
-        written_whole(png, overwrite=overwrite) as png_partial,
-        written_whole(pdf, overwrite=overwrite) as pdf_partial,
+        atomic_write(png, overwrite=overwrite) as png_partial,
+        atomic_write(pdf, overwrite=overwrite) as pdf_partial,
         rc_context({"pdf.fonttype": 42}),
     ):
         figure.savefig(png_partial, format="png", dpi=200, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Whether layers, or networks, split the classes alike."""
+"""Figure of the agreement of layers, or of networks, on the groups of the classes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.analysis.figures._checks import named, shaped
-from fastdens.analysis.figures._style import SMALL, lay_out, name_ticks, spacing
+import fastdens.analysis.figures._checks as check
+import fastdens.analysis.figures._style as style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_split_agreement(axes: Axes, agreement: ArrayLike | Tensor, layers: Sequence[str]) -> Axes:
-    """Adjusted Rand index of the split of every pair of layers, written into its cell where it fits.
+    """Adjusted Rand index of every pair of layers, written into its cell where it fits.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     agreement : array or Tensor
-        [L, L], at most 1; NaN is drawn as a dash on grey.
+        [L, L], at most 1; NaN is a dash on grey.
     layers : sequence of str
         L names, of layers or of seeds.
 
@@ -34,23 +34,23 @@ def plot_split_agreement(axes: Axes, agreement: ArrayLike | Tensor, layers: Sequ
     """
     from matplotlib import colormaps
 
-    names = named(layers, "layers")
+    names = check.named(layers, "layers")
     n = len(names)
-    values = shaped(agreement, "agreement", "LL", L=n)
+    values = check.shaped(agreement, "agreement", "LL", L=n)
     if (values > 1 + 1e-9).any():
         raise ValueError(f"agreement has a value of {np.nanmax(values):.4g}, but an adjusted Rand index is at most 1.")
-    # By chance two splits agree with an index of 0; below it they agree less than that.
+    # Random splits have an index of 0 on average; it may be negative.
     lowest = float(min(0, np.nanmin(values, initial=0)))
     shades = colormaps["cividis"].with_extremes(bad="0.85")
     image = axes.imshow(np.ma.masked_invalid(values), cmap=shades, vmin=lowest, vmax=1, interpolation="none")
     axes.figure.colorbar(image, ax=axes, label="adjusted Rand index")
-    name_ticks(axes, names, "x")
-    name_ticks(axes, names, "y")
+    style.name_ticks(axes, names, "x")
+    style.name_ticks(axes, names, "y")
     axes.set_xlim(-0.5, n - 0.5)
-    lay_out(axes)
-    room = min(spacing(axes, n, "x"), spacing(axes, n, "y"))
-    size = 10 if room >= 30 else SMALL
-    if room >= 2.1 * SMALL:
+    style.lay_out(axes)
+    room = min(style.spacing(axes, n, "x"), style.spacing(axes, n, "y"))
+    size = 10 if room >= 30 else style.SMALL
+    if room >= 2.1 * style.SMALL:
         for (row, column), value in np.ndenumerate(values):
             dark = np.isfinite(value) and (value - lowest) / (1 - lowest) < 0.5
             axes.text(

@@ -1,16 +1,9 @@
-"""Many networks trained in processes, one file each in a folder, so that work that was stopped goes on."""
+"""Many networks trained in parallel, one file each in a folder, so that interrupted work can be resumed."""
 
-from fastdens.training.runs.training_runs import (
-    Recipe,
-    RunPredictions,
-    RunResult,
-    TrainingRun,
-    left_out_runs,
-    load_predictions,
-    load_run,
-    subset_runs,
-    train_runs,
-)
+from fastdens.training.recipe import Recipe
+from fastdens.training.runs.plan import TrainingRun, left_out_runs, subset_runs
+from fastdens.training.runs.store import RunPredictions, RunResult, load_predictions, load_run
+from fastdens.training.runs.workers import train_runs
 
 __all__ = [
     "Recipe",

@@ -1,4 +1,4 @@
-"""Glyphs: what is planted, what does not depend on what, and that the classes can be told apart."""
+"""Glyphs: flips and long tails, which images depend on what, and that classifiers can tell the classes apart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastdens.training import glyphs as module
-from fastdens.training.datasets.glyphs import CHARACTERS, COMMON_FONTS, FONTS, N_SUBPOPULATIONS, glyphs
+from fastdens.training.datasets import glyph_images
+from fastdens.training.datasets.glyph_images import COMMON_FONTS, FONTS
+from fastdens.training.datasets.glyphs import N_SUBPOPULATIONS, glyphs
 
 
 def test_shapes_and_labels(seed):
@@ -20,24 +21,6 @@ def test_shapes_and_labels(seed):
     assert len({image.numpy().tobytes() for image in (*data.train, *data.test)}) == 56
 
 
-def test_every_character_is_one_class_in_at_least_twelve_fonts_that_draw_it_differently():
-    render = module._Renderer(16)
-    assert len(CHARACTERS) == len(set(CHARACTERS)) == 100 and CHARACTERS.isprintable()
-    assert not set(CHARACTERS) & set("&<>$_\\{}\"', ")
-    common = []
-    for character in CHARACTERS:
-        fonts = render.fonts_with(character)
-        assert len(fonts) >= 12 and set(COMMON_FONTS) <= set(fonts)
-        masks = {font: render(character, font) for font in fonts}
-        assert all(int(mask.max()) > 150 for mask in masks.values())
-        assert len({mask.numpy().tobytes() for mask in masks.values()}) >= 4
-        common.append(torch.stack([masks[font] for font in COMMON_FONTS]).double().flatten(1).numpy())
-    # No two characters look the same in the same font.
-    for of_font in np.array(common).transpose(1, 0, 2):
-        alike = np.corrcoef(of_font) - np.eye(100)
-        assert alike.max() < 0.95
-
-
 def test_same_seed_same_images_whatever_the_blocks_and_the_threads(seed, monkeypatch):
     def make():
         return glyphs(3, 40, 9, flip=0.2, long_tailed=[1], image_size=17, seed=seed)
@@ -45,7 +28,7 @@ def test_same_seed_same_images_whatever_the_blocks_and_the_threads(seed, monkeyp
     first, threads = make(), torch.get_num_threads()
     try:
         for block, n in ((1, 1), (7 * 34**2, 2), (1 << 30, 1)):
-            monkeypatch.setattr(module, "_BLOCK_PIXELS", block)
+            monkeypatch.setattr(glyph_images, "_BLOCK_PIXELS", block)
             torch.set_num_threads(n)
             for expected, found in zip(first, make(), strict=True):
                 assert expected == found if isinstance(expected, tuple) else torch.equal(expected, found)
@@ -98,24 +81,6 @@ def test_ordinary_classes_have_few_fonts_and_long_tailed_ones_many_images_that_a
         assert all(len(font[both == k].unique()) == 1 for k in both.unique())
     drawn = glyphs(10, 1, 1, long_tailed=0.3, image_size=8, seed=seed)
     assert int(drawn.long_tailed.sum()) == 3
-
-
-def test_affine_maps_and_luminance_against_matrices(rng):
-    n = 20
-    rotation, shear, log_scale, log_stretch = rng.normal(size=(4, n)) * 0.3
-    shift = rng.normal(size=(n, 2))
-    found = module._inverse_affine(rotation, shear, log_scale, log_stretch, shift)
-    for i in range(n):
-        turn = np.array([[np.cos(rotation[i]), -np.sin(rotation[i])], [np.sin(rotation[i]), np.cos(rotation[i])]])
-        width, height = np.exp(log_scale[i] + np.array([0.5, -0.5]) * log_stretch[i])
-        forward = turn @ np.array([[1, shear[i]], [0, 1]]) @ np.diag([width, height])
-        glyph = rng.normal(size=2)
-        image = forward @ glyph + shift[i]
-        np.testing.assert_allclose(found[i, :, :2] @ image + found[i, :, 2], glyph, rtol=1e-10, atol=1e-12)
-    colour, wanted = rng.random((n, 3)), rng.random(n)
-    mixed = module._of_luminance(colour, wanted)
-    np.testing.assert_allclose(mixed @ [0.299, 0.587, 0.114], wanted, rtol=1e-12)
-    assert mixed.min() >= 0 and mixed.max() <= 1
 
 
 def test_characters_differ_in_luminance_from_what_is_around_them(seed):

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from fastdens.cli import main
-from fastdens.cli.memorization import estimate_scores
+from fastdens.pipeline.experiment import estimate_scores
 from fastdens.training.datasets import load_images
 from fastdens.training.recipe import flip_labels
 from fastdens.training.runs import Recipe, load_run

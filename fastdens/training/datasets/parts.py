@@ -1,0 +1,73 @@
+"""The training and test parts of a data set, and how one is made where a data set does not divide itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Part(NamedTuple):
+    """Images with their labels.
+
+    Attributes
+    ----------
+    images : Tensor
+        [N, channels, height, width], uint8 or float32 between 0 and 1.
+    labels : Tensor
+        int64 [N].
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class ImageSet(NamedTuple):
+    """A data set before its images are standardized.
+
+    Attributes
+    ----------
+    train, test : Part
+    class_names : tuple of str
+    long_tailed : Tensor or None
+        bool [classes], where it is known which classes have a long tail of subpopulations.
+    """
+
+    train: Part
+    test: Part
+    class_names: tuple[str, ...]
+    long_tailed: Tensor | None = None
+
+
+def hold_out(name: str, whole: Part, class_names: tuple[str, ...], seed: int) -> ImageSet:
+    """Hold out one in six images of each class, at random, and at least one, for testing.
+
+    Parameters
+    ----------
+    name : str
+        Of the data set, for messages.
+    whole : Part
+    class_names : tuple of str
+    seed : int
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer than two images.
+    """
+    images, labels = whole
+    rng, is_test = np.random.default_rng(seed), torch.zeros(len(labels), dtype=torch.bool)
+    for c, class_name in enumerate(class_names):
+        members = np.flatnonzero(labels.numpy() == c)
+        if len(members) < 2:
+            raise ValueError(
+                f"{name}: the class {class_name!r} has {len(members)} images, but training and test need two."
+            )
+        is_test[rng.permutation(members)[: max(1, round(len(members) / 6))]] = True
+    return ImageSet(Part(images[~is_test], labels[~is_test]), Part(images[is_test], labels[is_test]), class_names)

@@ -1,0 +1,50 @@
+"""Label noise: labels flipped at random, so that some of the memorized examples are known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class FlippedLabels(NamedTuple):
+    """Labels, some of them flipped.
+
+    Attributes
+    ----------
+    labels : Tensor
+        int64 [N].
+    flipped : Tensor
+        bool [N], True where the label was flipped.
+    """
+
+    labels: Tensor
+    flipped: Tensor
+
+
+def flip_labels(labels: Tensor, share: float, n_classes: int, generator: torch.Generator) -> FlippedLabels:
+    """Replace the labels of a random share of the examples, each other label being equally likely.
+
+    Parameters
+    ----------
+    labels : Tensor
+        int64 [N], from 0 to ``n_classes - 1``.
+    share : float
+        Of the examples, between 0 and 1; ``round(share * N)`` labels are flipped.
+    n_classes : int
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    FlippedLabels
+    """
+    n_flipped = round(share * len(labels))
+    chosen = torch.randperm(len(labels), generator=generator)[:n_flipped]
+    flipped = torch.zeros(len(labels), dtype=torch.bool)
+    flipped[chosen] = True
+    step = torch.randint(1, n_classes, (n_flipped,), generator=generator)
+    noisy = labels.clone()
+    noisy[chosen] = (labels[chosen] + step) % n_classes
+    return FlippedLabels(noisy, flipped)

@@ -1,0 +1,178 @@
+"""The training loop, which repeats bit for bit, and predictions of a trained network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastdens.progress import progress_bar
+from fastdens.training.recipe import check_training
+
+# The affine augmentation: degrees, a share of the size, and a share of half the width.
+_MAX_ROTATION, _MAX_SCALING, _MAX_SHIFT = 10, 0.1, 0.125
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    learning_rate: float = 0.1,
+    weight_decay: float = 5e-4,
+    noise: float | Tensor = 0.0,
+    augment: bool = True,
+    dtype: str = "float32",
+    examples: Tensor | None = None,
+    generator: torch.Generator,
+    progress: bool = True,
+) -> None:
+    """Train a classifier in place by SGD with Nesterov momentum 0.9 and a one-cycle learning rate.
+
+    The same generator gives the same weights, bit for bit, on the same device with the same number of threads.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device to train on; in evaluation mode afterwards.
+    images, labels : Tensor
+        [N, channels, height, width] and int64 [N], in main memory.
+    epochs, batch_size : int
+    learning_rate : float
+        The maximum of the cycle.
+    weight_decay : float
+    noise : float or Tensor
+        Standard deviation of Gaussian noise, in the units of the images, added to each image anew each epoch, as
+        randomized smoothing requires. One number, or [1, channels, 1, 1].
+    augment : bool
+        Rotate each image by up to 10 degrees, scale it by up to a tenth and shift it by up to an eighth of half its
+        width, by a different transform each epoch.
+    dtype : {"float32", "bfloat16"}
+        "bfloat16" is torch's automatic mixed precision: faster, weights stay float32.
+    examples : Tensor, optional
+        int64, indices of the examples to train on; by default all N.
+    generator : torch.Generator
+        On the CPU; draws the order of the examples, the augmentation and the noise.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, there is no such dtype, or there are fewer than two examples.
+    ImportError
+        If ``progress`` is True and rich is not installed.
+
+    References
+    ----------
+    Cohen et al., Certified adversarial robustness via randomized smoothing, ICML 2019, section 3.3 (the noise).
+    """
+    check_training(epochs=epochs, batch_size=batch_size, noise=noise, dtype=dtype)
+    examples = torch.arange(len(images)) if examples is None else examples
+    n_examples = len(examples)
+    if n_examples < 2:
+        raise ValueError(f"there are {n_examples} examples to train on, but a network needs two or more: pass more.")
+    device = next(model.parameters()).device
+    memory_format = _memory_format(model, device)
+    model.to(memory_format=memory_format)
+    optimizer = torch.optim.SGD(
+        model.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
+    )
+    n_batches = math.ceil(n_examples / batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=epochs * n_batches, cycle_momentum=False
+    )
+    noise_generator = torch.Generator(device)
+    deviation = torch.as_tensor(noise, dtype=torch.float32, device=device)
+    noisy = bool(deviation.any())
+    if noisy:
+        noise_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+    model.train()
+    with progress_bar("Training", epochs, shown=progress) as advance, _deterministic_convolutions():
+        for _ in range(epochs):
+            # Summed on the device: reading them after each step would keep it waiting for the next.
+            total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+            # Near-equal batches: one of a single example would have no variance to normalize by.
+            for chosen in examples[torch.randperm(n_examples, generator=generator)].tensor_split(n_batches):
+                batch, target = images[chosen].to(device), labels[chosen].to(device)
+                if augment:
+                    batch = _augmented(batch, generator)
+                if noisy:
+                    batch = batch + deviation * torch.randn(batch.shape, generator=noise_generator, device=device)
+                with mixed:
+                    output = model(batch.contiguous(memory_format=memory_format))
+                loss = F.cross_entropy(output.float(), target)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                total += loss.detach() * len(chosen)
+                correct += (output.argmax(1) == target).sum()
+            advance(note=f"loss {total / n_examples:.3f}, training accuracy {correct / n_examples:.3f}")
+    model.to(memory_format=torch.contiguous_format)
+    model.eval()
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Labels that the network assigns to images.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device to compute on; in evaluation mode afterwards.
+    images : Tensor
+        [N, channels, height, width].
+    batch_size : int
+
+    Returns
+    -------
+    Tensor
+        int64 [N], in main memory.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    return torch.cat([model(batch.to(device)).argmax(1).cpu() for batch in torch.split(images, batch_size)])
+
+
+def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The images, each rotated, scaled and shifted by an affine transform of its own."""
+    n = len(images)
+    angle = (2 * torch.rand(n, generator=generator) - 1) * math.radians(_MAX_ROTATION)
+    scale = 1 + (2 * torch.rand(n, generator=generator) - 1) * _MAX_SCALING
+    shift = (2 * torch.rand(n, 2, generator=generator) - 1) * _MAX_SHIFT
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    affine = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    affine = torch.cat([affine, shift[:, :, None]], 2).to(images)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False, padding_mode="border")
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """Restrict convolutions on a GPU to deterministic algorithms."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, which is the fastest, except on a CPU where torch 2.14 then corrupts memory.
+
+    It does so when a convolution has fewer than 8 channels, and with several threads at some batch sizes.
+    """
+    narrow = any(isinstance(module, nn.Conv2d) and module.out_channels < 8 for module in model.modules())
+    if device.type == "cpu" and (narrow or torch.get_num_threads() > 1):
+        return torch.contiguous_format
+    return torch.channels_last

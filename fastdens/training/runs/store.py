@@ -1,0 +1,184 @@
+"""The folder of trained networks: one file a run, which knows the recipe, the data and the examples it is of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fastdens.io.state_file import SavedState, StateFile, fingerprint, read_state
+from fastdens.training.datasets.images import Images
+from fastdens.training.networks import build_network
+from fastdens.training.recipe import Recipe
+from fastdens.training.runs.plan import TrainingRun
+
+_KIND = "network"
+_WEIGHTS = "model."
+
+
+class RunPredictions(NamedTuple):
+    """The predictions of a trained network.
+
+    Attributes
+    ----------
+    included : Tensor
+        bool [N], the training examples that the network saw.
+    train_predicted, test_predicted : Tensor
+        int64 [N] each, the labels that it assigns to all training and all test images.
+    metadata : dict
+        Its recipe and seed, the fingerprints of its data and examples, and the number of threads that trained it.
+    """
+
+    included: Tensor
+    train_predicted: Tensor
+    test_predicted: Tensor
+    metadata: dict[str, Any]
+
+
+class RunResult(NamedTuple):
+    """A trained network and its predictions.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In evaluation mode.
+    included, train_predicted, test_predicted, metadata
+        As in :class:`RunPredictions`.
+    """
+
+    model: nn.Module
+    included: Tensor
+    train_predicted: Tensor
+    test_predicted: Tensor
+    metadata: dict[str, Any]
+
+
+class InputShape(NamedTuple):
+    """The sizes of the data that decide those of a network."""
+
+    channels: int
+    size: int
+    classes: int
+
+    @classmethod
+    def of(cls, images: Images) -> InputShape:
+        """The sizes of these images and of their classes."""
+        return cls(images.train.shape[1], images.train.shape[-1], len(images.class_names))
+
+
+def load_run(
+    folder: str | os.PathLike[str], name: str, images: Images, *, device: str | torch.device | None = None
+) -> RunResult:
+    """Load a network that :func:`fastdens.training.runs.train_runs` trained.
+
+    Parameters
+    ----------
+    folder : path-like
+    name : str
+        Of the run.
+    images : Images
+        The images that it was trained on, which decide the size of the network.
+    device : str or torch.device, optional
+        Where to put the network; by default on a GPU where there is one.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such run.
+    ValueError
+        If the file is damaged, or belongs to other images.
+    ImportError
+        If safetensors is missing.
+    """
+    path = run_path(folder, name)
+    state = read_state(path, _KIND)
+    recipe, shape = Recipe(**state.metadata["recipe"]), InputShape.of(images)
+    if state.metadata["shape"] != shape._asdict():
+        raise ValueError(
+            f"{path} is of a network for images of {state.metadata['shape']}, not {shape._asdict()}: pass the images "
+            "that it was trained on."
+        )
+    model = new_network(recipe, shape)
+    weights = {key.removeprefix(_WEIGHTS): value for key, value in state.tensors.items() if key.startswith(_WEIGHTS)}
+    model.load_state_dict(weights)
+    model.to(choose_devices(device)[0]).eval()
+    return RunResult(model, *_predictions(state))
+
+
+def load_predictions(folder: str | os.PathLike[str], name: str) -> RunPredictions:
+    """Load the predictions of a network that :func:`fastdens.training.runs.train_runs` trained, without the network.
+
+    Parameters
+    ----------
+    folder : path-like
+    name : str
+        Of the run.
+
+    Returns
+    -------
+    RunPredictions
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such run.
+    ValueError
+        If the file is damaged.
+    ImportError
+        If safetensors is missing.
+    """
+    return _predictions(read_state(run_path(folder, name), _KIND))
+
+
+def save_run(
+    file: StateFile, model: nn.Module, included: Tensor, train_predicted: Tensor, test_predicted: Tensor
+) -> None:
+    """Write a trained network and its predictions to the file of its run."""
+    tensors = {f"{_WEIGHTS}{name}": value for name, value in model.state_dict().items()}
+    predictions = {"included": included, "train_predicted": train_predicted, "test_predicted": test_predicted}
+    file.write({**tensors, **predictions}, {"threads": torch.get_num_threads()})
+
+
+def run_path(folder: str | os.PathLike[str], name: str) -> Path:
+    """The path of a run's file."""
+    return Path(folder) / f"{name}.safetensors"
+
+
+def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, data: str) -> StateFile:
+    """The file of a run, which belongs to a recipe, the fingerprint of the data, the examples and the seed."""
+    identity = {
+        "recipe": asdict(recipe),
+        "data": data,
+        "included": fingerprint([run.included]),
+        "seed": run.seed,
+        "shape": shape._asdict(),
+    }
+    differences = {"data": "other images or labels", "included": "another choice of training examples"}
+    return StateFile(run_path(folder, run.name), _KIND, identity, differences, "delete it or use another folder")
+
+
+def new_network(recipe: Recipe, shape: InputShape) -> nn.Module:
+    """A network with random weights; torch's global generator stays as it was."""
+    with torch.random.fork_rng([]):
+        return build_network(recipe.network, shape.classes, shape.channels, width=recipe.width, image_size=shape.size)
+
+
+def choose_devices(device: str | torch.device | None) -> list[torch.device]:
+    """The device asked for, or all the GPUs, or the CPU."""
+    if device is not None:
+        return [torch.device(device)]
+    n_gpus = torch.cuda.device_count()
+    return [torch.device("cuda", gpu) for gpu in range(n_gpus)] if n_gpus else [torch.device("cpu")]
+
+
+def _predictions(state: SavedState) -> RunPredictions:
+    tensors = state.tensors
+    return RunPredictions(tensors["included"], tensors["train_predicted"], tensors["test_predicted"], state.metadata)

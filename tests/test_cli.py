@@ -1,0 +1,334 @@
+"""The command: its options, its files, its lines, its errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import shutil
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from fastdens.cli import analyze, main, make_app
+from fastdens.convergence import rhat_threshold
+from fastdens.pipeline import Analysis
+from fastdens.pipeline.options import AnalysisOptions, ImageOptions
+from fastdens.pipeline.presets import GPU_PRESETS, PRESETS
+from tests.pipeline.planted_groups import N_CLASSES, N_DENSE, planted_groups
+
+SMALL = ["--epochs", "1", "--width", "4", "--image-size", "8"]
+DRAWS = ["--entropy-draws", "200", "--divergence-draws", "50"]
+QUICK = [*SMALL, *DRAWS, "--dimensions", "4", "4", "6", "6", "--seeds", "2", "--processes", "1"]
+QUICK += ["--memorization-networks", "3", "--memorization-epochs", "1", "--bins", "2", "--bin-epochs", "1"]
+QUICK += ["--certified-examples", "6", "--certificate-draws", "50"]
+DENSITY = {"dp": ["--sweeps", "80", "--chains", "2"], "gmm": ["--density", "gmm"]}
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Folders of the reports of both densities; the second analysis finds the networks that the first has trained."""
+    folders = {density: tmp_path_factory.mktemp("analysis") / density for density in DENSITY}
+    runs = tmp_path_factory.mktemp("runs")
+    for density, folder in folders.items():
+        options = [*QUICK, *DENSITY[density], "--runs", str(runs)]
+        assert main(["analyze", *options, "--output", str(folder)]) == 0
+    return folders
+
+
+@pytest.fixture(params=DENSITY)
+def report(request, reports):
+    return reports[request.param]
+
+
+@pytest.fixture
+def analysis(report):
+    return Analysis.load(report / "analysis")
+
+
+def rows(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_analysis_is_saved_beside_its_report(report, analysis):
+    assert (report / "report.html").is_file() and (report / "kl_matrix.pdf").is_file()
+    assert analysis.layer_names == LAYERS
+    examples = analysis.examples
+    assert len(examples.labels) == len(rows(report / "examples.csv")) == 1437
+    assert examples.flipped.sum() == 144
+    np.testing.assert_array_equal(examples.flipped, examples.labels != examples.true_labels)
+    assert [layer.n_dimensions for layer in analysis.layers] == [4, 4, 6, 6]
+    assert analysis.seed_agreement.shape == (4, 2, 2)
+    asked = analysis.provenance.settings | analysis.options.as_json()
+    assert (asked["dataset"], asked["width"], asked["flip"], asked["bins"]) == ("digits", 4, 0.1, 2)
+
+
+def test_options_of_the_report_are_those_of_its_density(reports):
+    options = {
+        density: json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)["options"]
+        for density, folder in reports.items()
+    }
+    assert options["dp"]["density"] == "dp" and options["dp"]["sweeps"] == 80 and options["dp"]["chains"] == 2
+    assert options["gmm"]["density"] == "gmm" and options["gmm"]["sweeps"] is None
+
+
+def test_a_report_is_drawn_again_without_fitting(reports, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(reports["gmm"], tmp_path / "report")
+    before = {name: (folder / name).read_bytes() for name in ("report.html", "numbers.csv", "examples.csv")}
+    for name in before:
+        (folder / name).unlink()
+    monkeypatch.setattr("fastdens.GaussianMixtures.fit", pytest.fail)
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"Report: {folder / 'report.html'}\n"
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert main(["report", str(folder), "--output", str(tmp_path / "other")]) == 0
+    assert (tmp_path / "other" / "numbers.csv").read_bytes() == before["numbers.csv"]
+    assert main(["report", str(folder), "--output", str(tmp_path / "other")]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 1
+    assert "has no analysis.json: pass the folder of a saved analysis." in capsys.readouterr().err
+
+
+def test_chains_are_of_a_sampled_density(reports):
+    for layer in Analysis.load(reports["dp"] / "analysis").layers:
+        chains = layer.chains
+        # Two chains of four draws each.
+        assert chains.n_components.shape == (10, 2, 4) and chains.sweeps.tolist() == [68, 72, 76, 80]
+        np.testing.assert_array_equal(layer.n_components, chains.n_components.mean((1, 2)))
+        assert chains.limit == rhat_threshold(2, 4) and (chains.rhat > 0.5).all()
+        assert (chains.effective_sample_size > 0).all()
+    assert all(layer.chains is None for layer in Analysis.load(reports["gmm"] / "analysis").layers)
+
+
+def test_numbers_follow_from_the_examples(analysis):
+    layer, examples = analysis.layer("layer4"), analysis.examples
+    own = layer.log_density[examples.labels == 3]
+    assert layer.classes.mean[3] == pytest.approx(own.mean())
+    assert layer.classes.std[3] == pytest.approx(own.std(ddof=1))
+    below = (layer.log_density[examples.flipped][:, None] < layer.log_density[~examples.flipped]).mean()
+    assert layer.flipped_auc == pytest.approx(below, abs=1e-4)
+
+
+def test_memorization_follows_from_the_networks(analysis):
+    scores = analysis.memorization.scores
+    known = np.isfinite(scores.values)
+    # An example without a score is no example of score zero.
+    assert known.sum() > 500 and 0 < (~known).sum() < 900
+    assert scores.n_networks == 3 and scores.source is None
+    assert np.array_equal(np.isfinite(scores.standard_error), known)
+    expected = roc_auc_score(analysis.examples.flipped[known], scores.values[known])
+    assert analysis.memorization.flipped_auc == pytest.approx(expected)
+    for position, layer in enumerate(analysis.layers):
+        expected = spearmanr(scores.values[known], layer.log_density[known])[0]
+        assert analysis.memorization.correlations.spearman.value[position] == pytest.approx(expected, abs=1e-9)
+
+
+def test_robustness_is_of_each_bin(analysis):
+    robustness, layer = analysis.robustness, analysis.layer("layer4")
+    assert np.bincount(robustness.bin).tolist() == [6, 6] and robustness.layer == "layer4"
+    # Fifty draws, all of them right, certify no more than this.
+    assert (robustness.radius >= 0).all() and robustness.radius.mean() < 0.5 * 1.2
+    assert not analysis.examples.flipped[robustness.examples].any()
+    for c in range(10):
+        own = analysis.examples.labels == c
+        sparse, dense = own & (robustness.bins == 0), own & (robustness.bins == 1)
+        assert abs(sparse.sum() - dense.sum()) <= 1
+        assert layer.log_density[sparse].max() <= layer.log_density[dense].min()
+
+
+def test_an_earlier_report_and_files_of_others_stay(reports, tmp_path, capsys):
+    report = shutil.copytree(reports["gmm"], tmp_path / "report")
+    (report / "mine.txt").write_text("mine")
+    before = (report / "report.html").read_bytes()
+    options = [*SMALL, *DRAWS, *DENSITY["gmm"], "--components", "1", "--flip", "0", "--processes", "1"]
+    options += ["--memorization-networks", "0", "--bins", "0", "--seeds", "1"]
+    options += ["--runs", str(tmp_path / "runs"), "--output", str(report)]
+    assert main(["analyze", *options]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (report / "report.html").read_bytes() == before
+    assert main(["analyze", *options, "--overwrite"]) == 0
+    assert (report / "mine.txt").read_text() == "mine"
+    analysis = Analysis.load(report / "analysis")
+    assert not analysis.examples.flipped.any() and analysis.seed_agreement is None
+    assert analysis.memorization is None and analysis.robustness is None
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory):
+    folder, planted = tmp_path_factory.mktemp("handed-in"), planted_groups()
+    planted.save(folder)
+    return folder, planted
+
+
+def test_activations_alone_give_every_figure_that_needs_no_network(handed_in, tmp_path, capsys):
+    folder, planted = handed_in
+    output = tmp_path / "report"
+    options = ["--activations", str(folder / "train"), "--test-activations", str(folder / "test"), *DRAWS]
+    options += ["--memorization", str(folder / "scores.npz"), "--density", "gmm", "--components", "1"]
+    options += ["--layers", "first", "deep"]
+    assert main(["analyze", *options, "--output", str(output)]) == 0
+    analysis = Analysis.load(output / "analysis")
+    deep = analysis.layer("deep")
+    assert deep.modes.group.tolist() == [1] * N_DENSE + [0] * (N_CLASSES - N_DENSE)
+    assert roc_auc_score(planted.train.flipped, -deep.log_density) > 0.9
+    assert analysis.provenance.activations == str(folder / "train") and analysis.examples.flipped is None
+    assert analysis.options.entropy_draws == 200 and analysis.options.certificate_draws == 100_000
+    for name in ("class_log_density", "kl_matrix", "correlations", "subset_f1", "subset_divergence"):
+        assert (output / f"{name}.pdf").exists()
+    assert not (output / "robustness_by_density.png").exists()
+    first, *of_layers, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{folder / 'train'}: 1440 training examples, 1440 test examples, 24 classes")
+    assert [line.split(":")[0] for line in of_layers] == ["first", "deep"]
+    assert ", one group, held-out" in of_layers[0] and ", two groups, line at " in of_layers[1]
+    assert last == f"Report: {output / 'report.html'}"
+
+
+def save(folder, x, labels=None):
+    folder.mkdir()
+    np.save(folder / "layer.npy", x)
+    if labels is not None:
+        np.save(folder / "labels.npy", labels)
+    return folder
+
+
+@pytest.fixture
+def error_of(tmp_path, capsys):
+    """The sentence of a command that fails and leaves nothing."""
+
+    def error_of(*arguments):
+        assert main(["analyze", *map(str, arguments), "--output", str(tmp_path / "out")]) == 1
+        assert not (tmp_path / "out").exists()
+        error = capsys.readouterr().err
+        assert error.startswith("fastdens: ") and error.count("\n") == 1 and "Traceback" not in error
+        return error
+
+    return error_of
+
+
+def test_errors_of_activations_are_one_sentence(handed_in, tmp_path, error_of):
+    folder, planted = handed_in
+    x, labels, scores = planted.train.activations["deep"], planted.train.labels, planted.scores
+    train = folder / "train"
+    assert "'deep'" in error_of("--activations", train, "--layers", "deap")
+    assert "labels.npy" in error_of("--activations", save(tmp_path / "unlabelled", x))
+    few = np.where(np.arange(len(labels)) < 3, 24, labels)
+    assert "'24' has 3 training examples" in error_of("--activations", save(tmp_path / "few", x, few))
+    assert "holds no activations" in error_of("--activations", tmp_path / "nowhere")
+    assert "--memorization-networks" in error_of("--activations", train, "--memorization-networks", 4)
+    assert "--bins asks for networks" in error_of("--activations", train, "--bins", 4)
+    assert "--width asks for a network, but --activations" in error_of("--activations", train, "--width", 64)
+    assert "--dimensions has 3 numbers" in error_of("--activations", train, "--dimensions", 2, 2, 2)
+    np.save(tmp_path / "short.npy", scores[:-1])
+    short = error_of("--activations", train, "--memorization", tmp_path / "short.npy")
+    assert str(len(scores) - 1) in short and str(len(scores)) in short
+    np.savez(tmp_path / "named.npz", tr_memm=scores)
+    assert "tr_mem" in error_of("--activations", train, "--memorization", tmp_path / "named.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "CIFAR_100x"], "'CIFAR100'"),
+        (["--dataset", "CIFAR10", "--data-root", "nowhere"], "CIFAR10"),
+        (["--network", "resnet_18"], "'resnet18'"),
+        (["--components", "3"], "--components is for --density gmm, but the density is dp"),
+        (["--density", "gmm", "--sweeps", "90"], "--sweeps is for --density dp, but the density is gmm"),
+        (["--density", "gmm", "--chains", "4"], "--chains is for --density dp"),
+        (["--sweeps", "75"], "--sweeps is 75, but"),
+        (["--test-activations", "test"], "--test-activations goes with --activations"),
+        (
+            ["--memorization", "a.npz", "--memorization-networks", "2"],
+            "--memorization has scores and --memorization-net",
+        ),
+        (["--weights", "a.pt", "--epochs", "2"], "--weights has a trained network and --epochs would train one"),
+        (["--memorization", "nowhere.npz"], "there is no file nowhere.npz"),
+    ],
+)
+def test_errors_are_one_sentence(error_of, options, message):
+    assert message in error_of(*options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--widht", "3"], "Unknown option: --widht. Did you mean --width?"),
+        (["--width", "three"], 'Invalid value for --width: unable to convert "three" into int.'),
+        (["--flip", "1"], "--flip is 1.0, but it must be less than 1."),
+        (["--entropy-draws", "1"], "--entropy-draws is 1, but it must be at least 2."),
+        (["--density", "dpp"], "dp"),
+        (["--epochs"], "--epochs requires an argument"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_at_once(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["analyze", *options])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def settled(*arguments):
+    """The options that the command would go by, by name."""
+    command, bound, _ = make_app().parse_args(["analyze", *arguments], exit_on_error=False, print_error=False)
+    assert command is analyze
+    bound.apply_defaults()
+    return {own.name: getattr(part, own.name) for part in bound.arguments.values() for own in fields(part)}
+
+
+def test_the_user_wins_over_a_preset_and_a_preset_over_the_default():
+    options = settled("--epochs", "3", "--device", "cpu", "--augment")
+    assert options["epochs"] == 3 and options["augment"] is True
+    others = {name: value for name, value in PRESETS["digits"].items() if name not in ("epochs", "augment")}
+    assert {name: options[name] for name in others} == others
+    assert options["sigma"] == AnalysisOptions.sigma and options["dataset"] == ImageOptions.dataset
+
+
+def test_presets_are_of_the_data_set_the_device_and_the_density():
+    small = settled("--dataset", "glyphs100", "--device", "cpu")
+    assert (small["width"], small["chains"], small["thin"], small["memorization_share"]) == (8, 2, 16, 0.5)
+    full = settled("--dataset", "glyphs100", "--device", "cuda", "--epochs", "7")
+    assert (full["width"], full["epochs"], full["memorization_networks"]) == (64, 7, 40)
+    mixtures = settled("--dataset", "glyphs100", "--device", "cpu", "--density", "gmm")
+    assert (mixtures["chains"], mixtures["thin"]) == (AnalysisOptions.chains, AnalysisOptions.thin)
+    scored = settled("--memorization", "scores.npz")
+    assert scored["memorization_networks"] == 0 and scored["bins"] == 4
+    paper = settled("--dataset", "CIFAR100")
+    assert (paper["width"], paper["epochs"], paper["augment"], paper["bins"]) == (64, 100, True, 0)
+    handed_in = settled("--activations", "folder")
+    assert handed_in["entropy_draws"] == 100_000 and handed_in["bins"] == 0
+
+
+def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
+    assert main(["analyze", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    options = settled()
+    assert len(options) > 40
+    for name in options:
+        assert f"--{name.replace('_', '-')}" in text
+    for dataset, values in {**PRESETS, **GPU_PRESETS}.items():
+        assert dataset in text
+        for name, value in values.items():
+            option = name.replace("_", "-")
+            assert (f"--no-{option}" if value is False else f"--{option} {value}") in text
+    for group in ("Images", "Network", "Densities", "Memorization", "Robustness", "Machine", "Files"):
+        assert f"╭─ {group} ─" in text
+
+
+def test_python_m_fastdens_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fastdens", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("fastdens", run_name="__main__")
+    assert stop.value.code == 0 and "memorization" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_no_traceback(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastdens.pipeline.experiment.train_runs", interrupted)
+    assert main(["analyze", "--output", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.endswith("fastdens: interrupted\n")

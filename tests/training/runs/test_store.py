@@ -1,0 +1,63 @@
+"""Files of trained networks: what they hold, and files of something else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from fastdens.training import Recipe, predict
+from fastdens.training.runs import TrainingRun, load_predictions, load_run, subset_runs, train_runs
+from tests.training.runs.folders import NAMES, RECIPE, contents, names_in
+
+
+def test_a_run_holds_the_network_that_made_its_predictions(whole, images):
+    for t, name in enumerate(NAMES):
+        generator = torch.get_rng_state()
+        result = load_run(whole, name, images, device="cpu")
+        assert torch.equal(torch.get_rng_state(), generator) and not result.model.training
+        assert torch.equal(predict(result.model, images.train), result.train_predicted)
+        assert torch.equal(predict(result.model, images.test), result.test_predicted)
+        assert result.train_predicted.dtype == result.test_predicted.dtype == torch.int64
+        run = subset_runs(3, 200, seed=4)[t]
+        assert torch.equal(result.included, run.included) and result.metadata["seed"] == run.seed
+        assert Recipe(**result.metadata["recipe"]) == RECIPE and result.metadata["threads"] == 1
+        for one, two in zip(load_predictions(whole, name), result[1:], strict=True):
+            assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+    # They were trained apart, on other examples from other weights.
+    assert len({state.tensors["model.conv1.weight"].sum().item() for state in contents(whole).values()}) == 3
+
+
+def test_missing_runs_and_other_images_are_named(whole, images):
+    for load in (lambda: load_run(whole, "network", images), lambda: load_predictions(whole, "network")):
+        with pytest.raises(FileNotFoundError, match=r"there is no file .*network.safetensors"):
+            load()
+    with pytest.raises(ValueError, match=r"is of a network for images of .*'classes': 10.*, not .*'classes': 3"):
+        load_run(whole, NAMES[0], images._replace(class_names=("a", "b", "c")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": Recipe(width=4, epochs=2)}, "memorization-0000.safetensors is a network of epochs = 1, not 2"),
+        ({"recipe": Recipe(width=4, epochs=1, noise=0.5)}, "noise = 0.0, not 0.5"),
+        ({"labels": True}, "is a network of other images or labels"),
+        ({"runs": [TrainingRun(NAMES[0], torch.arange(200) < 100, 4)]}, "another choice of training examples"),
+        ({"seed": 5}, "is a network of seed"),
+        ({"damage": True}, "memorization-0000.safetensors is damaged"),
+    ],
+    ids=["epochs", "noise", "labels", "included", "seed", "damage"],
+)
+def test_a_file_of_something_else_is_refused_before_training(tmp_path, whole, images, change, message):
+    file = tmp_path / f"{NAMES[0]}.safetensors"
+    content = bytearray((whole / file.name).read_bytes())
+    content[-5] ^= "damage" in change
+    file.write_bytes(content)
+    runs = change.get("runs") or subset_runs(3, 200, seed=4)
+    if "seed" in change:
+        runs = [run._replace(seed=5) for run in runs]
+    labels = images.train_labels.roll(1) if "labels" in change else images.train_labels
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_runs(tmp_path, images, labels, runs, change.get("recipe", RECIPE), device="cpu", progress=False)
+    assert names_in(tmp_path) == [file.name]
