@@ -90,12 +90,7 @@ def encode(name: str) -> str:
 class Scope:
     """What some metrics belong to; calling it makes one of them.
 
-    Attributes
-    ----------
-    parts : tuple of str
-        The beginning of their identifiers.
-    columns : mapping of str to str
-        The same as attributes of a `Metric`: its layer, classes and group.
+    Their identifiers begin with ``parts``; ``columns`` are their layer, classes and group, as attributes of a `Metric`.
     """
 
     parts: tuple[str, ...]
