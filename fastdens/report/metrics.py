@@ -11,11 +11,11 @@ what the metric is of, as a kind and a name; and the name of the metric itself.
 ``layer4.memorization.bin.1.score``    of a group: a bin, a subset, a predictor, another layer
 =====================================  ==========================================================
 
-Sections, kinds and names of metrics are words of this package: small letters, digits and underscores. Layers and
-classes are named by the user. Every character of their names but letters A to Z and a to z, digits, ``_``, ``-`` and
-``~`` is percent-encoded as UTF-8 (RFC 3986; the dot too), so that the layer ``layer1.0/conv`` is ``layer1%2E0%2Fconv``:
-no name can break a path apart, and two names never share an identifier. A layer that is called like a section has its
-first character encoded as well: the layer ``modes`` is ``%6Dodes``.
+Sections, kinds and names of metrics are words of small letters, digits and underscores. Layers, classes and predictors
+may have any name. Every character of it but letters A to Z and a to z, digits, ``_``, ``-`` and ``~`` is
+percent-encoded as UTF-8 (RFC 3986; the dot too), so that the layer ``layer1.0/conv`` becomes ``layer1%2E0%2Fconv``: no
+name breaks a path apart, and no two names share an identifier. The first character of a layer that is called like a
+section is encoded as well: the layer ``modes`` becomes ``%6Dodes``.
 """
 
 from __future__ import annotations
