@@ -275,6 +275,7 @@ def settled(*arguments):
     """The options that the command would go by, by name."""
     command, bound, _ = make_app().parse_args(["analyze", *arguments], exit_on_error=False, print_error=False)
     assert command is analyze
+    bound.apply_defaults()
     return {own.name: getattr(part, own.name) for part in bound.arguments.values() for own in fields(part)}
 
 

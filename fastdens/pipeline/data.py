@@ -162,7 +162,7 @@ class AnalysisData:
         train_labels, test_labels : array or Tensor
             Integers from 0; test images need theirs.
         layers : sequence of str, optional
-            Names of modules; by default those of :func:`fastdens.training.networks.default_layers`.
+            Names of modules; by default those of :func:`fastdens.training.default_layers`.
         scores, class_names, flipped, name
             As of :meth:`from_activations`.
         progress : bool
@@ -173,8 +173,7 @@ class AnalysisData:
         ValueError
             If labels are missing or do not fit, or a layer does not exist.
         """
-        from fastdens.training.networks import default_layers
-        from fastdens.training.recipe import predict
+        from fastdens.training import default_layers, predict
 
         chosen = list(layers) if layers else default_layers(model)
         train = extract_features(model, train_images, chosen, progress=progress)
@@ -225,7 +224,7 @@ class AnalysisData:
         weights : Path, optional
             A file with the weights of the network, in place of training.
         layers : sequence of str, optional
-            Names of modules; by default those of :func:`fastdens.training.networks.default_layers`.
+            Names of modules; by default those of :func:`fastdens.training.default_layers`.
         scores : path-like, array or Scores, optional
             As of :meth:`from_activations`.
         machine : MachineOptions, optional
@@ -237,7 +236,7 @@ class AnalysisData:
         ValueError, FileNotFoundError
             If something is missing or does not fit.
         """
-        from fastdens.training.networks import default_layers
+        from fastdens.training import default_layers
 
         machine = machine or MachineOptions()
         networks = (

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from fastdens.analysis import MemorizationScores, memorization_scores
 from fastdens.pipeline.options import ImageOptions, MachineOptions, NetworkOptions, resolve_device
+from fastdens.training import Recipe, build_network, flip_labels, predict
 from fastdens.training.datasets import Images, load_images
-from fastdens.training.networks import build_network
-from fastdens.training.recipe import flip_labels, predict
-from fastdens.training.runs import Recipe, RunResult, TrainingRun, load_predictions, load_run, subset_runs, train_runs
+from fastdens.training.runs import RunResult, TrainingRun, load_predictions, load_run, subset_runs, train_runs
 
 
 @dataclass(frozen=True)

@@ -151,9 +151,11 @@ def _decode(hint: Any, value: Any, arrays: Mapping[str, Tensor]) -> Any:
         if value is None:
             return None
         return _decode(next(own for own in parameters if own is not types.NoneType), value, arrays)
-    if is_dataclass(hint) or hasattr(hint, "_fields"):
-        hints = get_type_hints(hint)
-        return hint(**{name: _decode(hints[name], part, arrays) for name, part in value.items()})
+    # Of a generic type, such as Interval[float], the type itself.
+    cls = hint if origin is None else origin
+    if is_dataclass(cls) or hasattr(cls, "_fields"):
+        hints = get_type_hints(cls)
+        return cls(**{name: _decode(hints[name], part, arrays) for name, part in value.items()})
     if isinstance(value, dict):
         of_values = parameters[1] if len(parameters) == 2 else Any
         return {name: _decode(of_values, part, arrays) for name, part in value.items()}

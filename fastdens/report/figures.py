@@ -63,6 +63,12 @@ def panels(items: Iterable[_Panel], draw: Callable[[Axes, _Panel], object], heig
     return figure
 
 
-def literal(name: str) -> str:
-    """A name for a figure as it is written: matplotlib would set what stands between two dollars as a formula."""
+def literal(name: str, longest: int = 40) -> str:
+    """A name for one line of a figure, without its middle where it is long.
+
+    Dollars are escaped: matplotlib would set what stands between two of them as a formula.
+    """
+    name = " ".join(name.split())
+    if len(name) > longest:
+        name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
     return name.replace("$", r"\$")

@@ -11,11 +11,11 @@ what the metric is of, as a kind and a name; and the name of the metric itself.
 ``layer4.memorization.bin.1.score``    of a group: a bin, a subset, a predictor, another layer
 =====================================  ==========================================================
 
-Sections, kinds and names of metrics are words of this package: small letters, digits and underscores. Layers and
-classes are named by the user. Every character of their names but letters A to Z and a to z, digits, ``_``, ``-`` and
-``~`` is percent-encoded as UTF-8 (RFC 3986; the dot too), so that the layer ``layer1.0/conv`` is ``layer1%2E0%2Fconv``:
-no name can break a path apart, and two names never share an identifier. A layer that is called like a section has its
-first character encoded as well: the layer ``modes`` is ``%6Dodes``.
+Sections, kinds and names of metrics are words of small letters, digits and underscores. Layers, classes and predictors
+may have any name. Every character of it but letters A to Z and a to z, digits, ``_``, ``-`` and ``~`` is
+percent-encoded as UTF-8 (RFC 3986; the dot too), so that the layer ``layer1.0/conv`` becomes ``layer1%2E0%2Fconv``: no
+name breaks a path apart, and no two names share an identifier. The first character of a layer that is called like a
+section is encoded as well: the layer ``modes`` becomes ``%6Dodes``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 SECTION_NAMES = (
@@ -90,24 +90,32 @@ def encode(name: str) -> str:
 class Scope:
     """What some metrics belong to; calling it makes one of them.
 
-    Attributes
-    ----------
-    parts : tuple of str
-        The beginning of their identifiers.
-    columns : mapping of str to str
-        The same as attributes of a `Metric`: its layer, classes and group.
+    Their identifiers begin with ``parts``; ``columns`` are their layer, classes and group, as attributes of a `Metric`.
     """
 
     parts: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
 
-    def __call__(self, name: str, quantity: str, value: float, **uncertainty: float) -> Metric:
-        """The metric of that name, and of that quantity in English.
-
-        ``uncertainty`` is its ``standard_error``, or ``low`` and ``high`` of its interval.
-        """
-        metric = Metric(identifier(*self.parts, name), quantity, float(value))
-        return metric._replace(**self.columns, **{part: float(number) for part, number in uncertainty.items()})
+    def __call__(
+        self,
+        name: str,
+        quantity: str,
+        value: float,
+        *,
+        standard_error: float = math.nan,
+        low: float = math.nan,
+        high: float = math.nan,
+    ) -> Metric:
+        """The metric of that name, and of that quantity in English."""
+        return Metric(
+            identifier(*self.parts, name),
+            quantity,
+            float(value),
+            **self.columns,
+            standard_error=float(standard_error),
+            low=float(low),
+            high=float(high),
+        )
 
     def of_class(self, class_name: str) -> Scope:
         """The same for one class."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
@@ -20,6 +20,14 @@ from fastdens.pipeline.saving import load_tree, save_tree
 class Pair(NamedTuple):
     value: NDArray[np.float64]
     known: bool
+
+
+T = TypeVar("T")
+
+
+class Generically(NamedTuple, Generic[T]):
+    value: T
+    low: T
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class Tree:
     lists: Mapping[str, tuple[Pair, ...]]
     pair: Pair
     settings: Mapping[str, Any]
+    numbers: Generically[float]
+    arrays: Generically[NDArray[np.float64]]
     optional_pair: Pair | None = None
 
 
@@ -76,6 +86,8 @@ def tree_of(rng):
         lists={"one": (Pair(odd[::2], True), Pair(rng.random(()), False)), "none": ()},
         pair=Pair(rng.normal(size=(2, 2)).astype(np.float32), False),
         settings={"flip": 0.1, "layers": ("a", "b"), "weights": None, "augment": True, "seed": 3, "nan": math.nan},
+        numbers=Generically(0.5, math.nan),
+        arrays=Generically(odd, odd[:0]),
     )
 
 

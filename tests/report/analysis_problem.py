@@ -19,19 +19,8 @@ from fastdens.analysis import (
     density_bins,
     roc_auc,
 )
+from fastdens.pipeline import results
 from fastdens.pipeline.options import AnalysisOptions
-from fastdens.pipeline.results import (
-    Analysis,
-    Chains,
-    Estimates,
-    Examples,
-    LayerAnalysis,
-    MemorizationAnalysis,
-    Provenance,
-    RobustnessAnalysis,
-    Scores,
-    SubsetComparison,
-)
 
 LAYERS = ("layer1", "layer2")
 CLASSES = ("0", "1", "2", "3", "4")
@@ -46,7 +35,7 @@ def analysis_problem(
     layer_names: Sequence[str] = LAYERS,
     density: str = "dp",
     without: Sequence[str] = (),
-) -> Analysis:
+) -> results.Analysis:
     """An analysis of 40 training examples a class, without some of its parts.
 
     ``without`` names attributes of `Analysis` and of `Examples`; "flipped" keeps the labels as they are, and "network"
@@ -57,7 +46,7 @@ def analysis_problem(
     flipped = rng.random(len(true_labels)) < (0 if "flipped" in without else 0.2)
     labels = np.where(flipped, (true_labels + 1) % n_classes, true_labels)
     test_labels = rng.permutation(np.repeat(np.arange(n_classes), 10))
-    examples = Examples(
+    examples = results.Examples(
         tuple(class_names),
         labels,
         test_labels,
@@ -69,14 +58,14 @@ def analysis_problem(
     )
     sampling = {"sweeps": 80, "chains": 2} if density == "dp" else {}
     options = AnalysisOptions(density=density, bins=N_BINS, **sampling)
-    provenance = Provenance("digits", network="resnet18", width=16, epochs=3, settings={"dataset": "digits"})
+    provenance = results.Provenance("digits", network="resnet18", width=16, epochs=3, settings={"dataset": "digits"})
     if "network" in without:
-        provenance = Provenance("digits", activations="folder/train")
+        provenance = results.Provenance("digits", activations="folder/train")
         nothing = dict.fromkeys(("true_labels", "flipped", "long_tailed", "train_predicted", "test_predicted"))
         examples = replace(examples, **nothing)
     examples = replace(examples, **{part: None for part in without if part in vars(examples) and part != "flipped"})
     layers = tuple(layer_problem(rng, name, examples, density, at) for at, name in enumerate(layer_names))
-    analysis = Analysis(
+    analysis = results.Analysis(
         options,
         provenance,
         examples,
@@ -96,8 +85,8 @@ def symmetric(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.where(np.eye(n, dtype=bool), 1, (root + root.T) / 2)
 
 
-def estimates(rng: np.random.Generator, *shape: int) -> Estimates:
-    return Estimates(rng.gamma(4, size=shape), 0.1 * rng.gamma(4, size=shape))
+def estimates(rng: np.random.Generator, *shape: int) -> results.Estimates:
+    return results.Estimates(rng.gamma(4, size=shape), 0.1 * rng.gamma(4, size=shape))
 
 
 def interval(value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,7 +97,9 @@ def classification(rng: np.random.Generator, labels: np.ndarray) -> GenerativeCl
     return GenerativeClassification(*rng.uniform(size=4), labels, *(0.1 * rng.uniform(size=2)))
 
 
-def layer_problem(rng: np.random.Generator, name: str, examples: Examples, density: str, at: int) -> LayerAnalysis:
+def layer_problem(
+    rng: np.random.Generator, name: str, examples: results.Examples, density: str, at: int
+) -> results.LayerAnalysis:
     """A layer whose classes are one group if ``at`` is even, and two if it is odd."""
     labels, n_classes = examples.labels, len(examples.class_names)
     group = np.arange(n_classes) % 2 * (at % 2)
@@ -122,7 +113,7 @@ def layer_problem(rng: np.random.Generator, name: str, examples: Examples, densi
     if density == "dp":
         counts = rng.integers(1, 9, (n_classes, 2, 4)).astype(np.int32)
         n_components = counts.mean((1, 2))
-        chains = Chains(
+        chains = results.Chains(
             counts,
             rng.normal(size=counts.shape),
             np.array([68, 72, 76, 80]),
@@ -130,7 +121,7 @@ def layer_problem(rng: np.random.Generator, name: str, examples: Examples, densi
             rng.uniform(1, 8, n_classes),
             1.1,
         )
-    return LayerAnalysis(
+    return results.LayerAnalysis(
         name,
         32,
         4,
@@ -152,8 +143,8 @@ def layer_problem(rng: np.random.Generator, name: str, examples: Examples, densi
 
 
 def memorization_problem(
-    rng: np.random.Generator, examples: Examples, layers: Sequence[LayerAnalysis]
-) -> MemorizationAnalysis:
+    rng: np.random.Generator, examples: results.Examples, layers: Sequence[results.LayerAnalysis]
+) -> results.MemorizationAnalysis:
     n_layers, n_classes = len(layers), len(examples.class_names)
     scores = rng.uniform(-0.2, 1, len(examples.labels))
     scores[rng.permutation(len(scores))[: len(scores) // 10]] = np.nan
@@ -168,8 +159,8 @@ def memorization_problem(
         return PredictorComparison(names, rho, rng.dirichlet(np.ones(3)), *names[:2], lead, decided, len(scores), 0)
 
     subsets = ("most", "least", "random")
-    return MemorizationAnalysis(
-        Scores(scores, rng.uniform(size=len(scores)), n_networks=6),
+    return results.MemorizationAnalysis(
+        results.Scores(scores, rng.uniform(size=len(scores)), n_networks=6),
         Correlations(
             tuple(layer.name for layer in layers),
             *(coefficient() for _ in range(4)),
@@ -177,7 +168,7 @@ def memorization_problem(
             *np.full((2, n_layers), len(scores)),
         ),
         {layer.name: comparison(bool(at % 2)) for at, layer in enumerate(layers)},
-        SubsetComparison(
+        results.SubsetComparison(
             5,
             10,
             {name: tuple(classification(rng, examples.labels) for _ in layers) for name in subsets},
@@ -187,10 +178,12 @@ def memorization_problem(
     )
 
 
-def robustness_problem(rng: np.random.Generator, examples: Examples, layer: LayerAnalysis) -> RobustnessAnalysis:
+def robustness_problem(
+    rng: np.random.Generator, examples: results.Examples, layer: results.LayerAnalysis
+) -> results.RobustnessAnalysis:
     bins = density_bins(layer.log_density, N_BINS, examples.labels)
     tried = np.concatenate([rng.permutation(np.flatnonzero(bins == b))[:12] for b in range(N_BINS)])
-    return RobustnessAnalysis(
+    return results.RobustnessAnalysis(
         layer.name,
         N_BINS,
         bins,

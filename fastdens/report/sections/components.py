@@ -75,9 +75,9 @@ def _trace(analysis: Analysis, sampled: list[tuple[str, Chains]]) -> Figure:
         layer_name, chains = of_layer
         worst = int(chains.rhat.argmax())
         plot_trace(axes, chains.log_joint[worst], "log-joint (nats)", chains.sweeps)
-        class_name = analysis.examples.class_names[worst]
-        title = f"{layer_name}, class {class_name}, split R-hat {chains.rhat[worst]:.2f}"
-        axes.set_title(literal(title), loc="left", fontsize="medium", pad=20)
+        layer, own = literal(layer_name, 24), literal(analysis.examples.class_names[worst], 24)
+        title = f"{layer}, class {own}, split R-hat {chains.rhat[worst]:.2f}"
+        axes.set_title(title, loc="left", fontsize="medium", pad=20)
 
     return panels(sampled, draw)
 
