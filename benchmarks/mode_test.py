@@ -1,8 +1,9 @@
 """Error rates of `find_modes`: ``python -m benchmarks.mode_test``.
 
 Two groups of classes are a false alarm for class means of one mode, and a detection for two groups of normal class
-means. Hartigan's dip test at the 5 % level, the usual choice, is applied to the same samples. Where two groups are found,
-the share of classes on the wrong side of the line is measured, for the line of `find_modes` and for the largest gap.
+means. Hartigan's dip test at the 5 % level, the usual choice, is applied to the same samples. Where two groups are
+found, the share of classes on the wrong side of the line is measured, for the line of `find_modes` and for the largest
+gap.
 ``--tables`` prints the tables of ``docs/mode_test.md`` from the results.
 """
 
