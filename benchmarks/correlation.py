@@ -1,9 +1,9 @@
 """Time of the intervals of `fastdens.analysis.correlate` beside scipy's: ``python -m benchmarks.correlation``.
 
-A memorization score, with many zeros, against the log-densities of four layers, over all examples and within the classes.
-``correlate`` takes 1,000 resamples for Spearman's rho and a closed form for Kendall's tau. Beside it stand
-`scipy.stats.bootstrap` of ``spearmanr`` and of ``kendalltau``, timed on a few resamples of one layer and scaled to all of
-them: over all examples, and class by class. Their cost is proportional to the number of resamples.
+A score with many zeros is correlated with the log-densities of four layers, over all examples and within the classes.
+``correlate`` takes 1,000 resamples for Spearman's rho and a closed form for Kendall's tau. The alternative is
+`scipy.stats.bootstrap` of ``spearmanr`` and of ``kendalltau``, over all examples and class by class. Its cost is
+proportional to the number of resamples: it is timed on a few resamples of one layer, and scaled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """The best of some repeats."""
+    """The shortest time of some repeats."""
     times = []
     for _ in range(repeats):
         start = perf_counter()
@@ -40,7 +40,7 @@ def seconds(call: Callable[[], Any], repeats: int) -> float:
 
 
 def scipy_seconds(statistic: Callable[[Array, Array], float], groups: list[tuple[Array, Array]], timed: int) -> float:
-    """Seconds of bootstrap intervals for all layers, of which one layer and ``timed`` resamples are run."""
+    """Seconds of bootstrap intervals for all layers, scaled from one layer and ``timed`` resamples."""
 
     def bootstrap() -> None:
         for pair in groups:
@@ -51,7 +51,7 @@ def scipy_seconds(statistic: Callable[[Array, Array], float], groups: list[tuple
     return seconds(bootstrap, 1) / timed * N_RESAMPLES * N_LAYERS
 
 
-def rows(n_examples: int, n_classes: int, timed: int, repeats: int) -> dict[str, Any]:
+def time_both(n_examples: int, n_classes: int, timed: int, repeats: int) -> dict[str, Any]:
     rng = np.random.default_rng(n_examples)
     labels = np.arange(n_examples) % n_classes
     scores = np.where(rng.random(n_examples) < 0.4, 0.0, rng.random(n_examples).round(3))
@@ -80,12 +80,12 @@ def rows(n_examples: int, n_classes: int, timed: int, repeats: int) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/correlation.json")
-    parser.add_argument("--timed", type=int, default=10, help="resamples that scipy is timed on")
+    parser.add_argument("--timed", type=int, default=10, help="resamples on which scipy is timed")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     results = []
     for n_examples, n_classes in SIZES.items():
-        result = rows(n_examples, n_classes, options.timed, options.repeats)
+        result = time_both(n_examples, n_classes, options.timed, options.repeats)
         results.append(result)
         print(f"{n_examples:,} examples, {n_classes} classes, {N_LAYERS} layers, {N_RESAMPLES:,} resamples")
         for name, value in result["seconds"].items():
@@ -95,7 +95,7 @@ def main() -> None:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-    content = {"machine": machine, "resamples": N_RESAMPLES, "results": results}
+    content = {"machine": machine, "resamples": N_RESAMPLES, "timed": options.timed, "results": results}
     options.output.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -1,8 +1,10 @@
-"""How often two groups of classes are announced: ``python -m benchmarks.mode_test``.
+"""Error rates of `find_modes`: ``python -m benchmarks.mode_test``.
 
-Batches of class means of one mode, where that is a false alarm; and of two groups of normal class means, where it is
-right. Beside `find_modes` stands Hartigan's dip test at the 5 % level, the usual choice. Where two groups are found,
-classes on the wrong side of the line are counted, for the line of `find_modes` and for one in the largest gap of all.
+Two groups of classes are a false alarm for class means of one mode, and a detection for two groups of normal class
+means. Hartigan's dip test at the 5 % level, the usual choice, is applied to the same samples. Where two groups are
+found, the share of classes on the wrong side of the line is measured, for the line of `find_modes` and for the largest
+gap.
+``--tables`` prints the tables of ``docs/mode_test.md`` from the results.
 """
 
 from __future__ import annotations
@@ -100,12 +102,41 @@ def print_row(n_classes: int, name: str, found: float, by_dip_test: float) -> No
     print(f"{n_classes:5} classes, {name:32} two groups {found:.3f}   dip test {by_dip_test:.3f}", flush=True)
 
 
+def print_table(header: str, rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str], *columns: str) -> None:
+    """A Markdown table with one row for each name and one column for each size: percent of two columns of results."""
+
+    def percent(share: float | None) -> str:
+        return "–" if share is None else f"{100 * share:.1f}".removesuffix(".0")
+
+    print(f"| {header} | " + " | ".join(f"M = {n:,}" for n in SIZES) + " |\n|---|" + "---|" * len(SIZES))
+    for title in dict.fromkeys(map(name, rows)):
+        own = {row["classes"]: [percent(row[column]) for column in columns] for row in rows if name(row) == title}
+        print(f"| {title} | " + " | ".join("{} ({})".format(*own[n]) for n in SIZES) + " |")
+    print()
+
+
+def print_tables(results: dict[str, Any]) -> None:
+    """The tables of docs/mode_test.md."""
+    print_table("class means", results["one_mode"], lambda row: row["means"], "announced", "dip_test")
+    for columns in (("found", "dip_test"), ("misplaced", "misplaced_by_largest_gap")):
+        print_table(
+            "smaller group, distance",
+            results["two_groups"],
+            lambda row: f"{row['share']:.0%}, {row['apart']}".replace("%", " %"),
+            *columns,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/mode_test.json")
     parser.add_argument("--classes", type=int, nargs="*", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tables", action="store_true", help="print the tables of earlier results, and run nothing")
     options = parser.parse_args()
+    if options.tables:
+        print_tables(json.loads(options.output.read_text()))
+        return
     one_mode, two_groups = [], []
     # Fresh processes, not forks: torch has threads.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:

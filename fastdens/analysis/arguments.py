@@ -1,4 +1,4 @@
-"""Arguments of the analysis: arrays or tensors in, numpy out."""
+"""Arguments of the analysis: arrays or tensors are converted to numpy and checked."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fastdens.errors import check_integer
 
 
 def as_numpy(x: ArrayLike | Tensor) -> NDArray[Any]:
-    """An array or a tensor, on whatever device, as an array."""
+    """Convert an array, or a tensor on any device, to a numpy array."""
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 
 def as_labels(labels: ArrayLike | Tensor, n_examples: int, n_classes: int | None = None) -> NDArray[np.int64]:
-    """Integer labels, one an example.
+    """Convert labels to int64 [N], N being ``n_examples``.
 
     Raises
     ------
     ValueError
-        If they are not N integers from 0, or exceed ``n_classes``.
+        If they are not N integers from 0, or not below ``n_classes``.
     """
     array = as_numpy(labels)
     if array.shape != (n_examples,) or not np.issubdtype(array.dtype, np.integer):
@@ -37,7 +37,7 @@ def as_labels(labels: ArrayLike | Tensor, n_examples: int, n_classes: int | None
 
 
 def check_log_prob(name: str, log_prob: NDArray[Any]) -> None:
-    """Raise ValueError unless log-densities are [N], under the own class, or [N, M], under every class."""
+    """Raise a ValueError unless log-densities are [N], under the own class, or [N, M], under every class."""
     if log_prob.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {log_prob.shape}, but it must be [N] or [N, M].")
 
@@ -48,9 +48,14 @@ def own_class(log_prob: NDArray[Any], labels: ArrayLike | Tensor) -> NDArray[np.
     Parameters
     ----------
     log_prob : ndarray
-        [N], which is returned as it is, or [N, M], the log-density of each example under every class.
+        [N], under the own class already, or [N, M], under every class.
     labels : array or Tensor
-        [N] integers from 0, and under M if there are so many columns.
+        [N] integers from 0; below M for log-densities [N, M].
+
+    Raises
+    ------
+    ValueError
+        If log-densities are [N, M] and the labels are not N integers from 0 to M - 1.
     """
     values = log_prob.astype(np.float64)
     if values.ndim == 1:
@@ -59,7 +64,7 @@ def own_class(log_prob: NDArray[Any], labels: ArrayLike | Tensor) -> NDArray[np.
 
 
 def check_resampling(confidence: float, n_resamples: int) -> None:
-    """Raise an error unless there is a resample and the confidence is between 0 and 1."""
+    """Raise a TypeError or ValueError unless ``confidence`` is in (0, 1) and ``n_resamples`` an integer from 1."""
     check_integer("n_resamples", n_resamples, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, but it must be between 0 and 1: 0.95, say.")

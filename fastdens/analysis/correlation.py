@@ -97,6 +97,8 @@ class Correlations:
 class PredictorComparison:
     """Comparison of P predictors by their rank correlation with a score.
 
+    All coefficients are of the same examples.
+
     Attributes
     ----------
     names : tuple of str
@@ -145,7 +147,9 @@ def correlate(
     n_resamples: int = 1000,
     random_state: int = 0,
 ) -> Correlations:
-    """Rank correlation of a score with ``log p(x_i | its class)`` at each layer, over all examples and within classes.
+    """Rank correlation of a score with the log-density at each layer, over all examples and within classes.
+
+    The log-density of example i is ``log p(x_i | its class)``.
 
     Parameters
     ----------

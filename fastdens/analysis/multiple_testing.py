@@ -7,10 +7,19 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
-    """p-values [L] corrected so that any false rejection among them is as rare as the level says.
+    """Correct p-values by Holm's step-down method, which controls the family-wise error rate.
 
-    The k-th smallest of L is multiplied by L - k + 1 and raised to the one before it. NaN stays NaN and counts for
-    nothing.
+    The k-th smallest of L p-values is multiplied by L - k + 1, capped at 1, and raised to the one before it.
+
+    Parameters
+    ----------
+    pvalues : array
+        [L]. NaN stays NaN and does not count as a test.
+
+    Returns
+    -------
+    ndarray
+        float64 [L].
 
     References
     ----------

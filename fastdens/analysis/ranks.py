@@ -1,7 +1,8 @@
 """Ranks with ties, within strata and in bootstrap resamples.
 
 A resample is the number of times that each example is drawn. The ranks in it follow from the order of the sample by
-cumulative sums, so that no resample is sorted (benchmarks/correlation.py measures the gain).
+cumulative sums, so that no resample is sorted. With the variance of Kendall's tau in closed form, all intervals take
+about a ninetieth of the time of scipy's bootstrap (``benchmarks/results/correlation.json``).
 """
 
 from __future__ import annotations

@@ -124,6 +124,7 @@ def certify(
         Device of the computation; by default that of the model's parameters.
     progress : bool
         Show a progress bar (needs rich).
+        The bar of a resumed call starts with the finished examples.
 
     Returns
     -------
