@@ -36,6 +36,7 @@ from fastdens.pipeline.options import (
     Options,
     RangeError,
     RobustnessOptions,
+    belongs_to,
     check_density_options,
     option,
     resolve_device,
@@ -189,22 +190,12 @@ def memorization(
 
     Any number of processes, started at any time with the same options, may work on the same folder of runs.
     """
-    from fastdens.pipeline.experiment import Experiment, estimate_scores
+    from fastdens.pipeline.experiment import Experiment
 
     if files.output.exists() and not files.overwrite:
         raise FileExistsError(f"{files.output} exists already: choose another --output or pass --overwrite.")
     experiment = Experiment.load(images, network, files.runs, machine.seed)
-    scores = estimate_scores(
-        experiment.images,
-        experiment.labels,
-        experiment.recipe,
-        folder=experiment.runs,
-        n_networks=subsets.networks,
-        share=subsets.share,
-        seed=machine.seed,
-        processes=machine.processes,
-        device=resolve_device(machine.device),
-    )
+    scores = experiment.estimate_scores(subsets.networks, subsets.share, machine)
     _write_scores(files, scores, experiment.labels.numpy())
     summary = describe_scores(scores, experiment.flipped.numpy(), subsets.networks, subsets.share)
     _echo(f"{experiment.name}: {summary} Scores: {files.output}")
@@ -258,10 +249,11 @@ def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
         return
     device = resolve_device(given.get("device", MachineOptions.device))
     values = preset(given.get("dataset", ImageOptions.dataset), device)
-    without = {"memorization_networks"} if "memorization" in given else set()
-    if given.get("density", DensityOptions.density) != "dp":
-        without |= {"chains", "thin"}
-    chosen = {name: value for name, value in values.items() if name in known and name not in without}
+    density = given.get("density", DensityOptions.density)
+    chosen = {name: value for name, value in values.items() if name in known and belongs_to(name, density)}
+    if "memorization" in given:
+        # Scores that are there need no networks.
+        chosen.pop("memorization_networks", None)
     Dict(chosen, source="preset", use_commands_as_keys=False)(app, commands, arguments)
 
 

@@ -139,7 +139,7 @@ def test_an_interrupt_is_no_traceback(tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastdens.training.runs.training_runs.train", interrupted)
+    monkeypatch.setattr("fastdens.training.runs.job.train", interrupted)
     assert command(tmp_path) == 130 and capsys.readouterr().err.endswith("fastdens: interrupted\n")
     assert not list((tmp_path / "runs").iterdir()) and not (tmp_path / "scores.npz").exists()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,29 @@ class Experiment:
         ).to(resolve_device(device))
         nothing = torch.zeros(len(self.labels), dtype=torch.bool)
         return RunResult(model, nothing, predict(model, images.train), predict(model, images.test), {})
+
+    def estimate_scores(
+        self,
+        n_networks: int,
+        share: float,
+        machine: MachineOptions,
+        *,
+        epochs: int | None = None,
+        progress: bool = True,
+    ) -> MemorizationScores:
+        """Memorization scores by networks that each see a share of the images, in ``epochs`` passes, if given."""
+        return estimate_scores(
+            self.images,
+            self.labels,
+            replace(self.recipe, epochs=epochs or self.recipe.epochs),
+            folder=self.runs,
+            n_networks=n_networks,
+            share=share,
+            seed=machine.seed,
+            processes=machine.processes,
+            device=resolve_device(machine.device),
+            progress=progress,
+        )
 
 
 def estimate_scores(

@@ -199,7 +199,7 @@ class AnalysisOptions(DensityOptions, MemorizationOptions, RobustnessOptions, Ma
 
     def as_json(self) -> dict[str, Any]:
         """The options by name, None for those that belong to the other density."""
-        return {name: value if _belongs(name, self.density) else None for name, value in asdict(self).items()}
+        return {name: value if belongs_to(name, self.density) else None for name, value in asdict(self).items()}
 
 
 def check_density_options(density: str, given: Iterable[str]) -> None:
@@ -217,7 +217,7 @@ def check_density_options(density: str, given: Iterable[str]) -> None:
         If one belongs to another density; the message names both.
     """
     for name in given:
-        if not _belongs(name, density):
+        if not belongs_to(name, density):
             raise OptionError(
                 f"{name} is for density {_owner(name)}, but the density is {density}: leave it out.",
                 *(name, "density"),
@@ -229,7 +229,8 @@ def _owner(name: str) -> str | None:
     return next((own.metadata.get("density") for own in fields(DensityOptions) if own.name == name), None)
 
 
-def _belongs(name: str, density: str) -> bool:
+def belongs_to(name: str, density: str) -> bool:
+    """Whether an option is one of this density, or of every density."""
     return _owner(name) in (None, density)
 
 

@@ -102,19 +102,11 @@ def _scores(data: AnalysisData, options: AnalysisOptions, *, progress: bool) -> 
     experiment = data.experiment
     if experiment is None or not options.memorization_networks:
         return data.scores
-    from fastdens.pipeline.experiment import estimate_scores
-
-    epochs = options.memorization_epochs or experiment.recipe.epochs
-    estimated = estimate_scores(
-        experiment.images,
-        experiment.labels,
-        replace(experiment.recipe, epochs=epochs),
-        folder=experiment.runs,
-        n_networks=options.memorization_networks,
-        share=options.memorization_share,
-        seed=options.seed,
-        processes=options.processes,
-        device=options.device,
+    estimated = experiment.estimate_scores(
+        options.memorization_networks,
+        options.memorization_share,
+        options,
+        epochs=options.memorization_epochs,
         progress=progress,
     )
     return Scores(estimated.score, estimated.standard_error, options.memorization_networks)
