@@ -68,7 +68,7 @@ def build_network(
     elif library == "factory":
         model = network_from_factory(bare_name, n_classes)
     else:
-        model = _small_image_resnets().small_image_resnet(bare_name, n_classes, n_channels, width)
+        model = _small_image_resnets(name).small_image_resnet(bare_name, n_classes, n_channels, width)
     if weights is not None:
         load_weights(model, name, Path(weights), published)
     return model
@@ -81,7 +81,7 @@ def _library(name: str) -> tuple[str, str]:
     library, slash, bare_name = name.partition("/")
     if slash and library in ("torchvision", "timm"):
         return library, bare_name
-    own, torchvisions = _small_image_resnets().NAMES, _torchvision_names()
+    own, torchvisions = _small_image_resnets(name).NAMES, _names_of(_torchvision_models(name))
     if name in own:
         return "", name
     if name in torchvisions:
@@ -99,26 +99,26 @@ def _library(name: str) -> tuple[str, str]:
     raise ValueError(f"there is no network {name!r}: the nearest names are {suggest(name, known)}{hint}.")
 
 
-def _small_image_resnets() -> Any:
+def _small_image_resnets(name: str) -> Any:
     """The module of the small ResNets, which derive from torchvision's."""
-    require("torchvision", "a network", "examples")
+    _torchvision_models(name)
     from fastdens.training.networks import small_image_resnet
 
     return small_image_resnet
 
 
-def _torchvision_models() -> Any:
-    return require("torchvision.models", "a network", "examples")
+def _torchvision_models(name: str) -> Any:
+    return require("torchvision.models", f"the network {name!r}", "examples")
 
 
-def _torchvision_names() -> list[str]:
-    models = _torchvision_models()
+def _names_of(models: Any) -> list[str]:
     return list(models.list_models(module=models))
 
 
 def _torchvision_network(name: str, n_classes: int, n_channels: int, image_size: int | None) -> tuple[nn.Module, str]:
     """The network, and the file with its published weights."""
-    models, known = _torchvision_models(), _torchvision_names()
+    models = _torchvision_models(name)
+    known = _names_of(models)
     if name not in known:
         raise ValueError(f"torchvision has no network {name!r}: the nearest names are {suggest(name, known)}.")
     if n_channels != 3:

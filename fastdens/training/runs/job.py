@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastdens.io.state_file import StateFile, fingerprint
-from fastdens.training.datasets.images import Images
+from fastdens.training.datasets import Images
 from fastdens.training.loop import predict, train
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.plan import TrainingRun

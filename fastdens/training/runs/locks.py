@@ -28,7 +28,7 @@ def claimed(file: Path) -> Iterator[bool]:
     Yields
     ------
     bool
-        Whether this process, and no other, may write the file.
+        True if this process, and no other, may write the file.
 
     Raises
     ------
@@ -45,8 +45,8 @@ def claimed(file: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # While it is held: filelock refuses a lock whose file was removed between its opening and its locking. Windows
-        # removes no open file, there filelock does after the release.
+        # Removed while it is held: filelock grants no lock on a file that was removed after it was opened. Windows
+        # removes no open file; there filelock removes it after the release.
         with suppress(PermissionError):
             lock_path(file).unlink(missing_ok=True)
         lock.release()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdens.io.state_file import SavedState, StateFile, fingerprint, read_state
-from fastdens.training.datasets.images import Images
+from fastdens.training.datasets import Images
 from fastdens.training.networks import build_network
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.plan import TrainingRun

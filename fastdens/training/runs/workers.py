@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from fastdens.progress import Advance, progress_bar
-from fastdens.training.datasets.images import Images
+from fastdens.training.datasets import Images
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.job import Job
 from fastdens.training.runs.locks import claimed, remove_stale_lock

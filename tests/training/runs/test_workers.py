@@ -64,6 +64,14 @@ def pause(run, seconds):
     time.sleep(seconds)
 
 
+@pytest.fixture
+def two_threads():
+    """One each for two processes, as in the folder that they are compared with."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
 def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -117,11 +125,37 @@ def test_a_process_waits_for_another_and_takes_over_when_it_dies(tmp_path, whole
     assert_same(tmp_path, whole)
 
 
-def test_processes_of_one_call_share_the_work(tmp_path, whole):
-    # Two threads for two processes are one each, as in the other folder.
-    torch.set_num_threads(2)
+@pytest.mark.slow
+def test_processes_of_one_call_share_the_work(tmp_path, whole, two_threads):
     train_all(tmp_path, processes=2)
-    torch.set_num_threads(1)
+    assert names_in(tmp_path) == names_in(whole)
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_a_call_leaves_its_work_to_the_others(tmp_path, whole, two_threads, monkeypatch):
+    start_processes, pids = workers.start_processes, []
+
+    def started(*arguments, **options):
+        context = start_processes(*arguments, **options)
+        pids.extend(context.pids())
+        return context
+
+    notes = []
+
+    @contextmanager
+    def bar(*_, **__):
+        def advance(steps=1, note=None):
+            notes.append(note)
+            if len(notes) == 1:
+                os.kill(pids[0], signal.SIGKILL)
+
+        yield advance
+
+    monkeypatch.setattr(workers, "start_processes", started)
+    monkeypatch.setattr(workers, "progress_bar", bar)
+    train_all(tmp_path, processes=2)
+    assert "1 of 2 processes died" in notes
     assert names_in(tmp_path) == names_in(whole)
     assert_same(tmp_path, whole)
 
@@ -152,6 +186,7 @@ def locks_held(folder):
     return held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "start_method"), [(signal.SIGINT, "spawn"), (signal.SIGKILL, "fork")])
 def test_children_end_with_their_parent(tmp_path, capfd, how, start_method):
     parent = processes.Process(target=endless, args=(tmp_path, start_method))
@@ -168,6 +203,7 @@ def test_children_end_with_their_parent(tmp_path, capfd, how, start_method):
         assert parent.exitcode == -how
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_is_named_and_the_others_are_stopped(tmp_path, monkeypatch):
     # Something that children cannot do and their parent does not notice.
     def one_that_fails(job, n_processes, devices, advance):
