@@ -285,7 +285,7 @@ def _parse_header(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[st
     if _HEADER not in metadata:
         raise ValueError(f"{path} is a safetensors file that fastdens did not write: pass the path of a saved {kind}.")
     try:
-        header = json.loads(metadata[_HEADER])
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
         version = int(header["format"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged, its header cannot be read: write the {kind} again.") from None
