@@ -63,18 +63,13 @@ def effective_sample_size(draws: ArrayLike | Tensor) -> Tensor:
     Parameters
     ----------
     draws : array or Tensor
-        [..., C, S], as for :func:`split_rhat`.
+        [..., C, S], as for :func:`split_rhat`, with the same errors.
 
     Returns
     -------
     Tensor
         float64 [...], between 0 and N log10(N). Chains that all stay at one and the same value count in full, N; draws
         that are too few (S < 4), infinite or NaN give NaN.
-
-    Raises
-    ------
-    ValueError
-        If ``draws`` is not [..., C, S] with at least one chain.
 
     References
     ----------

@@ -74,9 +74,7 @@ def write_state(
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: add a file name.")
+    path = _not_a_folder(path, kind)
     packed = _packed(tensors)
     metadata = dict(metadata)
     _check_metadata(metadata, "metadata")
@@ -126,9 +124,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: pass the path of the file.")
+    path = _not_a_folder(path, kind)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: pass the path of a saved {kind}.")
     try:
@@ -238,6 +234,13 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 def _import_safetensors() -> Any:
     require("safetensors.torch", "a saved state", "cpu")
     return require("safetensors", "a saved state", "cpu")
+
+
+def _not_a_folder(path: str | os.PathLike[str], kind: str) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: pass the path of the file.")
+    return path
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
