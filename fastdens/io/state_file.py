@@ -74,7 +74,7 @@ def write_state(
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    path = _not_a_folder(path, kind)
+    path = _not_a_folder(path, kind, "add a file name")
     packed = _packed(tensors)
     metadata = dict(metadata)
     _check_metadata(metadata, "metadata")
@@ -124,7 +124,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    path = _not_a_folder(path, kind)
+    path = _not_a_folder(path, kind, "pass the path of the file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: pass the path of a saved {kind}.")
     try:
@@ -236,10 +236,10 @@ def _import_safetensors() -> Any:
     return require("safetensors", "a saved state", "cpu")
 
 
-def _not_a_folder(path: str | os.PathLike[str], kind: str) -> Path:
+def _not_a_folder(path: str | os.PathLike[str], kind: str, remedy: str) -> Path:
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: pass the path of the file.")
+        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: {remedy}.")
     return path
 
 
