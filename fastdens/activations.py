@@ -84,9 +84,9 @@ def extract(
     overwrite : bool
         Replace whatever has the name ``path``.
     device : torch.device or str, optional
-        Where the inputs are moved; by default where the model's parameters are.
+        Device to which inputs are moved; by default that of the model's parameters.
     progress : bool
-        Show a progress bar (needs rich).
+        Show a progress bar, which needs rich.
 
     Returns
     -------

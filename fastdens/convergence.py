@@ -63,18 +63,13 @@ def effective_sample_size(draws: ArrayLike | Tensor) -> Tensor:
     Parameters
     ----------
     draws : array or Tensor
-        [..., C, S], as for :func:`split_rhat`.
+        [..., C, S], as for :func:`split_rhat`, with the same errors.
 
     Returns
     -------
     Tensor
         float64 [...], between 0 and N log10(N). Chains that all stay at one and the same value count in full, N; draws
         that are too few (S < 4), infinite or NaN give NaN.
-
-    Raises
-    ------
-    ValueError
-        If ``draws`` is not [..., C, S] with at least one chain.
 
     References
     ----------
@@ -177,7 +172,7 @@ def _by_blocks(statistic: Callable[[Tensor], Tensor], draws: ArrayLike | Tensor)
     if n_draws < _FEWEST_DRAWS or n_models == 0:
         return torch.full(leading, math.nan, dtype=torch.float64, device=tensor.device)
     tensor = tensor.detach().reshape(n_models, n_chains, n_draws)
-    blocks = tensor.split(max(1, _BLOCK_SIZE // (n_chains * n_draws)))
+    blocks = torch.split(tensor, max(1, _BLOCK_SIZE // (n_chains * n_draws)))
     return torch.cat([statistic(_half_chains(block.double())) for block in blocks]).reshape(leading)
 
 
@@ -220,7 +215,7 @@ def _effective_sample_size(halves: Tensor) -> Tensor:
     rho[..., 0] = 1
     # Initial positive sequence: pairs rho_2k + rho_2k+1 up to the first that is not positive, or the last but one lag.
     n_pairs = max(0, (n - 3) // 2) + 1
-    pairs = rho[..., : 2 * n_pairs].unflatten(-1, (n_pairs, 2)).sum(-1)
+    pairs = rho[..., : 2 * n_pairs].reshape(*rho.shape[:-1], n_pairs, 2).sum(-1)
     positive = (pairs[..., :-1] > 0).long().cumprod(-1)
     last = positive.sum(-1, keepdim=True)
     # Initial monotone sequence: no pair exceeds the one before. Of the last pair only the even lag counts.
@@ -238,4 +233,5 @@ def _autocovariance(x: Tensor) -> Tensor:
     # Zeros to twice the length keep the ends from meeting; a power of two is quick to transform.
     size = 1 << (2 * n - 1).bit_length()
     spectrum = torch.fft.rfft(x - x.mean(-1, keepdim=True), size)
-    return torch.fft.irfft(spectrum.abs().square(), size)[..., :n] / n
+    covariance: Tensor = torch.fft.irfft(spectrum.abs().square(), size)[..., :n] / n
+    return covariance

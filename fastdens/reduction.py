@@ -108,7 +108,7 @@ class UncentredSVD:
 
 def _row_blocks(points: Tensor) -> Iterator[Tensor]:
     """Blocks of rows in float64."""
-    for block in points.split(max(1, _BLOCK_ELEMENTS // points.shape[1])):
+    for block in torch.split(points, max(1, _BLOCK_ELEMENTS // points.shape[1])):
         yield block.double()
 
 

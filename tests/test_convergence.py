@@ -119,16 +119,6 @@ def test_leading_axes_and_blocks(rng, monkeypatch):
                 function(np.zeros(shape))
 
 
-@pytest.mark.parametrize("within", [1, 2, 4, 17, 18, 312, 70_000])
-@pytest.mark.parametrize("between", [1, 3, 7, 199, 2001])
-def test_quantiles_of_f_are_those_of_scipy(between, within):
-    for probability in (1e-3, 0.5, 1e-6, 0.999):
-        found = convergence._f_upper_quantile(probability, between, within)
-        assert found == pytest.approx(stats.f.isf(probability, between, within), rel=1e-8)
-        assert found == pytest.approx(stats.f.ppf(1 - probability, between, within), rel=1e-6)
-        assert convergence._f_survival(found, between, within) == pytest.approx(probability, rel=1e-9)
-
-
 @pytest.mark.parametrize(
     ("n_chains", "n_draws"), [(1, 4), (1, 20), (1, 81), (2, 20), (4, 20), (4, 80), (100, 5), (1, 1000)]
 )

@@ -93,10 +93,8 @@ def relative_entropy(
         M models.
     batch : RaggedBatch
         The points of the same models. Variances are about the mean, with divisor n.
-    n_samples : int
-        Draws from each model, at least 2.
-    generator : torch.Generator, optional
-        On the device of the density.
+    n_samples, generator
+        As for :func:`entropy`.
 
     Returns
     -------

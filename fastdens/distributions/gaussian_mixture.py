@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class GaussianMixtureDensity(BatchedDensity):
         return self.weights, self.means, self.precisions_cholesky
 
     @property
-    def _options(self) -> dict[str, str]:
+    def _options(self) -> dict[str, Any]:
         return {
             "covariance_type": self.covariance_type,
             "backend": self.backend,

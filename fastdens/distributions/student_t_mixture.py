@@ -80,8 +80,10 @@ class StudentTMixtureDensity(BatchedDensity):
     ) -> Self:
         """The density of components [G] in parts, sorted by model, ``counts`` int64 [M] of each model."""
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        columns = (column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True))
-        return cls(offsets, *columns, backend, matmul_precision)
+        log_weights, locations, factors, degrees_of_freedom = (
+            column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True)
+        )
+        return cls(offsets, log_weights, locations, factors, degrees_of_freedom, backend, matmul_precision)
 
     @property
     def components(self) -> StudentTComponents:
@@ -140,7 +142,9 @@ class StudentTMixtureDensity(BatchedDensity):
         points = torch.full(shape, float("nan"), dtype=dtype, device=device)
         chosen = torch.where(component < 0, -1, component + self.offsets[:-1, None]).flatten()
         # Each draw needs the factor of its own component: as many at a time as memory may hold copies of.
-        for draws in torch.nonzero(chosen >= 0)[:, 0].split(max(1, _MAX_GATHERED_ELEMENTS // self.n_features**2)):
+        for draws in torch.split(
+            torch.nonzero(chosen >= 0)[:, 0], max(1, _MAX_GATHERED_ELEMENTS // self.n_features**2)
+        ):
             g = chosen[draws]
             half = 0.5 * self.degrees_of_freedom[g].double()
             # In float64: few degrees of freedom put gamma variables below the smallest float32.

@@ -120,8 +120,8 @@ def coordinate_ascent(
     return Ascent(_join(states, order), _join(infos, order), n_iter, converged)
 
 
-def select(values: StateT, models: Tensor) -> StateT:
-    """The values of some of the models, by index or mask, of a NamedTuple of tensors [A, ...]."""
+def select(values: StateT, models: Tensor | slice) -> StateT:
+    """The values of some of the models, by index, mask or slice, of a NamedTuple of tensors [A, ...]."""
     return type(values)(*(value[models] for value in values))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class EMProblem:
         return replace(self, layout=self.layout.select(models))
 
     @property
-    def kernel_options(self) -> dict[str, str]:
+    def kernel_options(self) -> dict[str, Any]:
         """The options of kernel calls."""
         return {
             "covariance_type": self.covariance_type,

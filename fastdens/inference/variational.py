@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class VariationalProblem:
         return replace(self, layout=self.layout.select(models), prior=self.prior.select(models))
 
     @property
-    def kernel_options(self) -> dict[str, str]:
+    def kernel_options(self) -> dict[str, Any]:
         """The options of kernel calls."""
         return {"backend": self.backend, "matmul_precision": self.matmul_precision}
 

@@ -74,9 +74,7 @@ def write_state(
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: add a file name.")
+    path = _not_a_folder(path, kind, "add a file name")
     packed = _packed(tensors)
     metadata = dict(metadata)
     _check_metadata(metadata, "metadata")
@@ -126,9 +124,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
         If safetensors is missing.
     """
     safetensors = _import_safetensors()
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: pass the path of the file.")
+    path = _not_a_folder(path, kind, "pass the path of the file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: pass the path of a saved {kind}.")
     try:
@@ -240,6 +236,13 @@ def _import_safetensors() -> Any:
     return require("safetensors", "a saved state", "cpu")
 
 
+def _not_a_folder(path: str | os.PathLike[str], kind: str, remedy: str) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but a {kind} is one file: {remedy}.")
+    return path
+
+
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
     names = sorted(tensors)
     content = fingerprint(tensors[name] for name in names)
@@ -285,7 +288,7 @@ def _parse_header(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[st
     if _HEADER not in metadata:
         raise ValueError(f"{path} is a safetensors file that fastdens did not write: pass the path of a saved {kind}.")
     try:
-        header = json.loads(metadata[_HEADER])
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
         version = int(header["format"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged, its header cannot be read: write the {kind} again.") from None

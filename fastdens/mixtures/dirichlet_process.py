@@ -108,10 +108,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         float64 [M], split R-hat and effective sample size of the log-joint.
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
-    failed_ : Tensor
-        bool [M].
-    failures_ : dict of int to str
-        Why, for each model that failed.
+    failed_, failures_ : Tensor, dict of int to str
+        Which models failed, bool [M], and why.
 
     References
     ----------

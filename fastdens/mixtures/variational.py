@@ -81,12 +81,8 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         int64 [1, N], the component of each point, in the caller's row order.
     lower_bound_, n_iter_, converged_ : Tensor
         [M].
-    prior_ : NormalInverseWishart
-        Of each model, NaN for a failed one.
-    failed_ : Tensor
-        bool [M].
-    failures_ : dict of int to str
-        Why, for each model that failed.
+    prior_, failed_, failures_
+        As of :class:`~fastdens.DirichletProcessMixtures`.
 
     References
     ----------

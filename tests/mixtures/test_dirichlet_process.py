@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
 import torch
-from fastdens.kernels.layout import Layout
-from sklearn.mixture import BayesianGaussianMixture
 
 import fastdens as fd
-from fastdens.inference.gibbs import stream_keys
 from tests.kernels.gibbs.posterior import CERTAIN, Data, chi_square_pvalue, exact_posterior
+from tests.mixtures.problems import QUICK, clusters, quiet_fit, ragged
 
 CPU = pytest.param("cpu", "cpu", id="cpu")
 INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
 GPU = pytest.param("triton", "cuda", id="triton-gpu", marks=pytest.mark.gpu)
-
-QUICK = {"n_sweeps": 12, "burn_in": 4, "thin": 2, "progress": False}
-
-
-def clusters(rng, n, d, k=3, shift=0.0):
-    return torch.from_numpy(rng.normal(size=(n, d)) + 3 * rng.integers(0, k, size=(n, 1)) + shift)
-
-
-def ragged(rng, sizes=(40, 25, 60), d=3, **options):
-    return fd.RaggedBatch.from_list([clusters(rng, n, d, **options) for n in sizes])
-
-
-def quiet_fit(dp, batch, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fd.ConvergenceWarning)
-        return dp.fit(batch, **options)
 
 
 @pytest.mark.parametrize("alpha", [1.3, None])
@@ -195,15 +177,6 @@ def test_same_seed_other_company_other_origin(rng):
     assert not torch.equal(first.sampled_labels_[:, 0], first.sampled_labels_[:, 1])
 
 
-def test_models_and_chains_have_streams_of_their_own(rng):
-    points, offsets = torch.from_numpy(rng.normal(size=(300, 2))), torch.arange(0, 301, 30)
-    keys = stream_keys(points, Layout.from_offsets(offsets, 300), 3, 0)
-    assert len(keys.unique()) == keys.numel() and bool((keys >= 0).all())
-    assert torch.equal(
-        stream_keys(points[60:90] * 2 + 7, Layout.from_offsets(torch.tensor([0, 30]), 30), 3, 0), keys[2:3]
-    )
-
-
 def test_a_class_of_float32_far_from_the_origin(rng):
     x = clusters(rng, 200, 4).float()
     dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), fd.RaggedBatch.from_list([x, x + 4096]))
@@ -324,8 +297,6 @@ def test_checkpoints_of_others(rng, tmp_path):
         fd.DirichletProcessMixtures(**QUICK).fit(batch, checkpoint=tmp_path / "fit")
     with pytest.raises(ValueError, match="resume is True"):
         fd.DirichletProcessMixtures(**QUICK).fit(batch, resume=True)
-    with pytest.raises(ValueError, match="'vb'"):
-        fd.DirichletProcessMixtures("vb").fit(batch, checkpoint=path)
 
 
 KILLED = """
@@ -357,23 +328,6 @@ def test_killed_and_resumed_is_uninterrupted(rng, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chains.ckpt", "other.ckpt", "resumed", "whole"]
 
 
-@pytest.mark.parametrize("method", ["gibbs", "vb"])
-def test_saved_and_loaded(rng, tmp_path, method):
-    parts = [clusters(rng, n, 3) for n in (20, 30, 25)]
-    parts[1][0] = float("inf")
-    batch = fd.RaggedBatch.from_list(parts, layer="layer4")
-    dp = quiet_fit(fd.DirichletProcessMixtures(method, on_error="skip", n_chains=2, **QUICK), batch)
-    dp.save(tmp_path / "fit.safetensors")
-    loaded = fd.load(tmp_path / "fit.safetensors")
-    assert vars(loaded).keys() >= {name for name in vars(dp) if name.endswith("_")}
-    assert loaded.failures_ == dp.failures_
-    assert torch.equal(loaded.labels_, dp.labels_) and torch.equal(loaded.failed_, dp.failed_)
-    assert torch.equal(loaded.score_samples(batch).nan_to_num(), dp.score_samples(batch).nan_to_num())
-    assert torch.equal(loaded.log_prob(parts[0]).nan_to_num(), dp.log_prob(parts[0]).nan_to_num())
-    with pytest.raises(FileExistsError, match="overwrite=True"):
-        dp.save(tmp_path / "fit.safetensors")
-
-
 def test_diagnostics_are_those_of_arviz(rng):
     arviz = pytest.importorskip("arviz")
     dp = quiet_fit(
@@ -402,54 +356,36 @@ def test_chains_that_have_not_converged_are_named(rng):
         dp.fit(batch)
 
 
-def test_variational_inference_is_that_of_scikit_learn(rng):
-    sizes, d, t = (60, 45), 3, 5
-    parts = [clusters(rng, n, d).numpy() for n in sizes]
-    resp = rng.dirichlet(np.ones(t), size=sum(sizes))
-    dp = fd.DirichletProcessMixtures(
-        "vb", truncation=t, resp_init=resp, alpha=0.8, kappa0=0.5, nu0=4.5, init_components=3, tol=1e-5, max_iter=300
-    ).fit(fd.RaggedBatch.from_list(parts))
-    for m, (x, own) in enumerate(zip(parts, np.split(resp, [60]), strict=True)):
-
-        class FromResponsibilities(BayesianGaussianMixture):
-            def _initialize_parameters(self, X, random_state, own=own, **_):
-                self._initialize(X, own)
-
-        peer = FromResponsibilities(
-            n_components=t,
-            weight_concentration_prior=0.8,
-            mean_precision_prior=0.5,
-            mean_prior=x.mean(0),
-            degrees_of_freedom_prior=4.5,
-            covariance_prior=np.diag(x.var(0) / 3 ** (2 / d)),
-            reg_covar=0,
-            tol=1e-5,
-            max_iter=300,
-        ).fit(x)
-        np.testing.assert_allclose(dp.means_[m], peer.means_, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(dp.covariances_[m], peer.covariances_, rtol=1e-6, atol=1e-8)
-        np.testing.assert_allclose(dp.weights_[m], peer.weights_, rtol=1e-6, atol=1e-8)
-        assert int(dp.n_iter_[m]) == peer.n_iter_ and bool(dp.converged_[m]) == peer.converged_
-        assert float(dp.lower_bound_[m]) == pytest.approx(peer.lower_bound_, rel=1e-8)
-        start = 60 * m
-        assert np.array_equal(dp.labels_[0, start : start + len(x)], peer.predict(x))
-
-
-def test_variational_and_sampled_densities_are_alike(rng):
-    batch = ragged(rng, (300,), 2)
-    vb = fd.DirichletProcessMixtures("vb", init_components=3).fit(batch)
-    gibbs = quiet_fit(fd.DirichletProcessMixtures(init_components=3, progress=False), batch)
-    assert vb.n_components_.shape == (1, 1, 1) and vb.labels_.shape == (1, 300)
-    assert float((vb.score_samples(batch) - gibbs.score_samples(batch)).abs().mean()) < 0.1
-    with pytest.raises(ValueError, match="'vb'"):
-        vb.to_arviz()
-
-
 def test_unfitted_and_foreign_batches(rng):
     with pytest.raises(AttributeError, match="not fitted"):
         fd.DirichletProcessMixtures().log_prob(torch.zeros(1, 2))
     dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), ragged(rng))
     with pytest.raises(ValueError, match="1 models"):
         dp.score_samples(ragged(rng, (5,)))
-    with pytest.raises(ValueError, match="weighting"):
+    with pytest.raises(ValueError, match="did you mean 'exact'"):
         dp.density("exakt")
+    with pytest.raises(ValueError, match="not fitted"):
+        fd.DirichletProcessMixtures().score_samples(ragged(rng))
+
+
+def test_a_class_without_points_is_named_with_what_to_do(rng):
+    batch = fd.RaggedBatch.from_labels(rng.normal(size=(20, 2)), np.repeat([0, 2], 10))
+    message = r"model 1 \(class 1\) has no points: add points or leave the class out; on_error='skip' fits all others"
+    with pytest.raises(fd.ModelError, match=message):
+        fd.DirichletProcessMixtures(**QUICK).fit(batch)
+    with pytest.raises(fd.ModelError, match="there is no other model"):
+        fd.DirichletProcessMixtures(on_error="skip", **QUICK).fit(fd.RaggedBatch.from_list([np.ones((5, 2))]))
+
+
+def test_the_door_makes_the_estimator_of_the_method(rng):
+    vb = fd.DirichletProcessMixtures("vb", truncation=3, n_sweeps=7)
+    assert type(vb) is fd.VariationalDirichletProcessMixtures and isinstance(vb, fd.DirichletProcessMixtures)
+    assert (vb.truncation, vb.n_sweeps, vb.thin, vb.method) == (3, 7, 4, "vb")
+    assert repr(vb) == "DirichletProcessMixtures(method='vb')"
+    dp = fd.DirichletProcessMixtures(n_chains=2)
+    assert type(dp) is fd.DirichletProcessMixtures and (dp.method, dp.n_chains, dp.truncation) == ("gibbs", 2, 20)
+    assert repr(dp) == "DirichletProcessMixtures(method='gibbs')"
+    assert "truncation" in inspect.signature(fd.DirichletProcessMixtures).parameters
+    for method in ("gibbs", "vb"):
+        with pytest.raises(TypeError, match="truncatoin"):
+            fd.DirichletProcessMixtures(method, truncatoin=3)

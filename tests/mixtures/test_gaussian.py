@@ -330,20 +330,11 @@ def test_usage_errors(rng):
     gm = fd.GaussianMixtures(1)
     with pytest.raises(TypeError, match="make one with"):
         gm.fit(x)
-    with pytest.raises(AttributeError, match=r"call fit\(batch\) first"):
-        gm.log_prob(x)
+    for error in (AttributeError, fd.NotFittedError, ValueError):
+        with pytest.raises(error, match=r"this GaussianMixtures is not fitted: call fit\(batch\) first"):
+            gm.log_prob(x)
     gm.fit(fd.RaggedBatch.from_list([x]))
     with pytest.raises(ValueError, match="D = 2"):
         gm.log_prob(x[:, :1])
     with pytest.raises(ValueError, match="1 models with D = 2 were fitted"):
         gm.score_samples(fd.RaggedBatch.from_list([x, x]))
-
-
-def test_class_layer_models(rng):
-    x, y = random_classes(rng)
-    batches = {n: fd.RaggedBatch.from_labels(x[:, :d], y, layer=n) for n, d in (("layer1", 2), ("layer2", 5))}
-    models = fd.ClassLayerModels.fit(fd.GaussianMixtures(1), batches)
-    assert list(models) == ["layer1", "layer2"] and models["layer2"].means_.shape == (4, 1, 5)
-    assert models.map(lambda gm, batch: gm.score_samples(batch))["layer1"].shape == (len(x),)
-    with pytest.raises(KeyError, match="layer1"):
-        models["layer3"]
