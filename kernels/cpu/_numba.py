@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-try:
-    import numba
-except ImportError as error:
-    raise ImportError("The CPU backend needs numba, which is not installed: pip install 'fastdens[cpu]'.") from error
+from fastdens.kernels.optional import require
+
+numba = require("numba", "The CPU backend", "cpu")
 
 # Sums may be reordered so that loops vectorise; NaN and infinity keep their meaning.
 _FASTMATH = {"contract", "reassoc", "nsz"}
@@ -16,4 +15,5 @@ _FASTMATH = {"contract", "reassoc", "nsz"}
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a CPU kernel: no GIL, no exceptions on division by zero, machine code kept on disk."""
-    return numba.njit(function, nogil=True, cache=True, fastmath=_FASTMATH, error_model="numpy")
+    compiled: Callable[..., Any] = numba.njit(function, nogil=True, cache=True, fastmath=_FASTMATH, error_model="numpy")
+    return compiled
