@@ -111,9 +111,7 @@ def gibbs_sweep_kernel(
     start, stop = tl.load(ranges_ptr + 2 * m), tl.load(ranges_ptr + 2 * m + 1)
     n_points = stop - start
     key = tl.load(keys_ptr + chain)
-    prior_log_det = tl.load(prior_log_det_ptr + m)
     slots = tl.arange(0, SLOTS)
-    prior_scale_ptr += m * width
     labels_ptr += c * n_rows
     counts_ptr += program * SLOTS
     mean_ptr += program * SLOTS * width
@@ -158,7 +156,7 @@ def gibbs_sweep_kernel(
                     stop,
                     points_ptr,
                     labels_ptr,
-                    prior_scale_ptr,
+                    prior_scale_ptr + m * width,
                     predictive_norm_ptr,
                     workspace_ptr,
                     width,
@@ -189,8 +187,8 @@ def gibbs_sweep_kernel(
                     start,
                     stop,
                     prior_mahalanobis_sq_ptr,
-                    prior_scale_ptr,
-                    prior_log_det,
+                    prior_scale_ptr + m * width,
+                    tl.load(prior_log_det_ptr + m),
                     mean_ptr + new * width,
                     inverse_ptr + new * width * width,
                     log_det_ptr + new,
@@ -235,7 +233,7 @@ def gibbs_sweep_kernel(
                         stop,
                         points_ptr,
                         labels_ptr,
-                        prior_scale_ptr,
+                        prior_scale_ptr + m * width,
                         counts_ptr + old,
                         mean_ptr + old * width,
                         inverse_ptr + old * width * width,
@@ -270,12 +268,16 @@ def gibbs_sweep_kernel(
             )
         if (position == n_points - 1) & (status == RUNNING):
             counts = tl.load(counts_ptr + slots)
-            log_p, n_clusters = log_joint(counts, tl.load(log_det_ptr + slots), marginal_norm_ptr, prior_log_det, nu0)
+            log_p, n_clusters = log_joint(
+                counts, tl.load(log_det_ptr + slots), marginal_norm_ptr, tl.load(prior_log_det_ptr + m), nu0
+            )
             alpha = tl.load(alpha_ptr + chain)
             shape, rate = tl.load(constants_ptr + 2), tl.load(constants_ptr + 3)
             if shape > 0.0:
                 stream = stream_of(key, random_draw + 2)
                 alpha = resample_concentration(stream, alpha, n_points, n_clusters, shape, rate)
+            # WAR: all threads have read alpha.
+            tl.debug_barrier()
             tl.store(alpha_ptr + chain, alpha)
             tl.store(out_alpha_ptr + chain * n_sweeps + sweep, alpha)
             tl.store(out_n_components_ptr + chain * n_sweeps + sweep, n_clusters)
@@ -283,6 +285,8 @@ def gibbs_sweep_kernel(
             if (sweep + 1) % thin == 0:
                 kept = ((sweep + 1) // thin - 1) * n_chains + c
                 keep_labels(counts, start, stop, labels_ptr, out_labels_ptr + kept * n_rows, SLOTS, BLOCK_N)
+            # RAW: the next update reads alpha.
+            tl.debug_barrier()
         progress = tl.where(status == RUNNING, progress + 1, progress)
     tl.store(progress_ptr + chain, progress)
     tl.store(status_ptr + chain, tl.where(status == RUNNING, DONE, status))
