@@ -47,8 +47,8 @@ def test_small_network_and_labels():
         expected = {"head": model(x), "features.1": model.features[:2](x).mean((2, 3))}
     assert found.layers == ("head", "features.1")
     assert torch.equal(found.labels, y)
-    for name in expected:
-        torch.testing.assert_close(found.features[name], expected[name])
+    for name, value in expected.items():
+        torch.testing.assert_close(found.features[name], value)
     assert extract(model, batches(x), ["head"], progress=False).labels is None
 
 

@@ -182,7 +182,7 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
         name=layer.name,
         n_features=data.train[layer.name].shape[1],
         n_dimensions=layer.points.shape[1],
-        explained=float(layer.projection.explained_.sum()),
+        explained=float(layer.projection.explained_energy_ratio_.sum()),
         log_density=fit.log_density,
         neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
         n_components=fit.n_components,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from fastdens.kernels.mahalanobis import config, quadratic_form
 from fastdens.kernels.gibbs.problem import SweepProblem
+from fastdens.kernels.mahalanobis import config, quadratic_form
 from fastdens.kernels.niw import niw_posterior
 from fastdens.kernels.optional import tl, triton
 from torch import Tensor
