@@ -19,7 +19,7 @@ from torch import Tensor
 def gaussian_components(
     log_weights: Tensor | None, means: Tensor, precisions_cholesky: Tensor, covariance_type: str
 ) -> Components:
-    """The components of mixtures with means [M, K, D] and log weights [M, K], by default zero."""
+    """The components of mixtures with means [M, K, D] and log weights float64 [M, K], by default zero."""
     n_models, k, d = means.shape
     if covariance_type in ("full", "tied"):
         factors = precisions_cholesky.reshape(-1, d, d)
@@ -30,7 +30,7 @@ def gaussian_components(
     log_det = diagonal.double().log().sum(-1).reshape(n_models, -1).expand(n_models, k)
     log_norm = log_det - 0.5 * d * math.log(2 * math.pi)
     if log_weights is not None:
-        log_norm = log_norm + log_weights.double()
+        log_norm = log_norm + log_weights
     offsets = torch.arange(0, (n_models + 1) * k, k, device=means.device)
     return Components(offsets, log_norm.reshape(-1), means.reshape(-1, d), factors, covariance_type == "tied", None)
 

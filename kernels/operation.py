@@ -91,7 +91,7 @@ class Backends:
 def _in_dtype(results: Any, dtype: torch.dtype) -> Any:
     if isinstance(results, tuple):
         return tuple(_in_dtype(result, dtype) for result in results)
-    return results.to(dtype) if results.is_floating_point() else results
+    return results.to(dtype) if results.dtype != dtype and results.is_floating_point() else results
 
 
 def log_density(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from fastdens.kernels.cpu._elementary import exp_minus, log1p
@@ -18,6 +20,7 @@ from fastdens.kernels.cpu._tiles import (
 )
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.mixture import Components
+from numpy.typing import NDArray
 from torch import Tensor
 
 _ITEMS_PER_THREAD = 4
@@ -110,10 +113,12 @@ def run(points: Tensor, components: Components, layout: Layout | None, n_resp: i
     n_points, n_features = points.shape
     n_models = len(components.offsets) - 1
     if layout is None:
-        first, last, start, stop = _tiles_and_models(n_points, n_features, n_models, len(components.means))
+        first, last, start, stop = _tiles_and_models(
+            n_points, n_features, n_models, len(components.means), torch.get_num_threads()
+        )
         log_prob = points.new_empty(n_points, n_models)
     else:
-        first, start, stop, _ = layout.tiles(tile_width(n_features))
+        first, start, stop, _ = (t.numpy() for t in layout.tiles(tile_width(n_features)))
         last = first + 1
         log_prob = points.new_zeros(n_points, 1)
     resp = points.new_zeros(n_points, n_resp) if n_resp else None
@@ -121,10 +126,13 @@ def run(points: Tensor, components: Components, layout: Layout | None, n_resp: i
     parallel_for(
         _mixture_tiles,
         len(start),
-        *(t.numpy() for t in (first, last, start, stop)),
+        first,
+        last,
+        start,
+        stop,
         points.detach().contiguous().numpy(),
-        components.offsets.contiguous().numpy(),
-        components.log_joint_norm.detach().contiguous().numpy(),
+        components.offsets.numpy(),
+        components.log_joint_norm.detach().numpy(),
         components.means.detach().contiguous().numpy(),
         components.factors.detach().contiguous().numpy(),
         components.tied,
@@ -137,14 +145,17 @@ def run(points: Tensor, components: Components, layout: Layout | None, n_resp: i
     return log_prob if resp is None else (resp, log_prob)
 
 
-def _tiles_and_models(n_points: int, n_features: int, n_models: int, n_components: int) -> tuple[Tensor, ...]:
+@lru_cache(maxsize=64)
+def _tiles_and_models(
+    n_points: int, n_features: int, n_models: int, n_components: int, n_threads: int
+) -> tuple[NDArray[np.int64], ...]:
     """Every tile under all models; where tiles are fewer than the threads can share, under a part of them."""
     size = tile_width(n_features)
-    start = torch.arange(0, n_points, size)
-    wanted = _ITEMS_PER_THREAD * torch.get_num_threads()
+    start = np.arange(0, n_points, size)
+    wanted = _ITEMS_PER_THREAD * n_threads
     work = min(size, n_points) * n_components * n_features * n_features
     n_blocks = max(1, min(n_models, -(-wanted // max(1, len(start))), work // _MIN_WORK))
-    bounds = torch.arange(n_blocks + 1) * n_models // n_blocks
-    first, last = bounds[:-1].repeat(len(start)), bounds[1:].repeat(len(start))
-    start = start.repeat_interleave(n_blocks)
-    return first, last, start, (start + size).clamp_max(n_points)
+    bounds = np.arange(n_blocks + 1) * n_models // n_blocks
+    first, last = np.tile(bounds[:-1], len(start)), np.tile(bounds[1:], len(start))
+    start = np.repeat(start, n_blocks)
+    return first, last, start, np.minimum(start + size, n_points)
