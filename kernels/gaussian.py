@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +15,11 @@ from fastdens.kernels import mixture, reference
 from fastdens.kernels.mixture import Components
 from fastdens.kernels.operation import Backends, check_alike, check_gaussians, log_density
 from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def _equal_offsets(n_models: int, n_components: int, device: torch.device) -> Tensor:
+    return torch.arange(0, (n_models + 1) * n_components, n_components, device=device)
 
 
 def gaussian_components(
@@ -31,8 +37,14 @@ def gaussian_components(
     log_norm = log_det - 0.5 * d * math.log(2 * math.pi)
     if log_weights is not None:
         log_norm = log_norm + log_weights
-    offsets = torch.arange(0, (n_models + 1) * k, k, device=means.device)
-    return Components(offsets, log_norm.reshape(-1), means.reshape(-1, d), factors, covariance_type == "tied", None)
+    return Components(
+        _equal_offsets(n_models, k, means.device),
+        log_norm.reshape(-1),
+        means.reshape(-1, d),
+        factors,
+        covariance_type == "tied",
+        None,
+    )
 
 
 def precision_times_centred(points: Tensor, mean: Tensor, factor: Tensor, covariance_type: str) -> Tensor:
@@ -48,7 +60,7 @@ def _gaussians(means: Tensor, precisions_cholesky: Tensor, *, covariance_type: s
     g = len(means)
     own = gaussian_components(None, means[None], precisions_cholesky[None], covariance_type)
     factors = own.factors.expand(g, *own.factors.shape[1:])
-    return own._replace(offsets=torch.arange(g + 1, device=means.device), factors=factors, tied=False), None, 0
+    return own._replace(offsets=_equal_offsets(g, 1, means.device), factors=factors, tied=False), None, 0
 
 
 def _mixtures(
