@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fastdens.kernels.optional import require
-
 Advance = Callable[..., None]
 
 
@@ -30,6 +28,9 @@ def progress_bar(description: str, total: int | None, *, shown: bool = True) -> 
     if not shown:
         yield lambda steps=1, note=None: None
         return
+    # That module imports triton.
+    from fastdens.kernels.optional import require
+
     rich = require("rich.progress", "a progress bar (progress=True)", "cpu")
     console = require("rich.console", "a progress bar (progress=True)", "cpu").Console(stderr=True)
     columns = (
