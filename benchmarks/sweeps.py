@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from fastdens.kernels.gibbs.gibbs_sweep import GibbsSweeps
+from fastdens.kernels.gibbs import GibbsSweeps
 from fastdens.kernels.layout import Layout
 from torch import Tensor
 

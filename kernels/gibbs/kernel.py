@@ -204,19 +204,22 @@ def gibbs_sweep_kernel(
                 tl.store(counts_ptr + old, count_old * 0)
             # RAW: counts and labels are read next.
             tl.debug_barrier()
-            if is_singleton == 0:
-                if is_precise:
+            # The point leaves its cluster, unless that is gone, then joins the other.
+            for move in range(is_singleton.to(tl.int32), 2):
+                joins = tl.cast(move, tl.int64)
+                cluster = tl.where(joins == 1, new, old)
+                if (joins == 1) | is_precise:
                     move_point(
-                        -1,
+                        (2 * joins - 1).to(tl.float64),
                         row,
                         start,
                         stop,
                         points_ptr,
-                        counts_ptr + old,
-                        mean_ptr + old * width,
-                        inverse_ptr + old * width * width,
-                        log_det_ptr + old,
-                        mahalanobis_sq_ptr + old,
+                        counts_ptr + cluster,
+                        mean_ptr + cluster * width,
+                        inverse_ptr + cluster * width * width,
+                        log_det_ptr + cluster,
+                        mahalanobis_sq_ptr + cluster,
                         workspace_ptr,
                         width,
                         SLOTS,
@@ -228,17 +231,17 @@ def gibbs_sweep_kernel(
                 elif REFIT:
                     refit_without(
                         row,
-                        old,
+                        cluster,
                         start,
                         stop,
                         points_ptr,
                         labels_ptr,
                         prior_scale_ptr + m * width,
-                        counts_ptr + old,
-                        mean_ptr + old * width,
-                        inverse_ptr + old * width * width,
-                        log_det_ptr + old,
-                        mahalanobis_sq_ptr + old,
+                        counts_ptr + cluster,
+                        mean_ptr + cluster * width,
+                        inverse_ptr + cluster * width * width,
+                        log_det_ptr + cluster,
+                        mahalanobis_sq_ptr + cluster,
                         workspace_ptr,
                         width,
                         SLOTS,
@@ -247,25 +250,6 @@ def gibbs_sweep_kernel(
                         BLOCK_D,
                         NUM_D_BLOCKS,
                     )
-            move_point(
-                1,
-                row,
-                start,
-                stop,
-                points_ptr,
-                counts_ptr + new,
-                mean_ptr + new * width,
-                inverse_ptr + new * width * width,
-                log_det_ptr + new,
-                mahalanobis_sq_ptr + new,
-                workspace_ptr,
-                width,
-                SLOTS,
-                kappa0,
-                BLOCK_N,
-                BLOCK_D,
-                NUM_D_BLOCKS,
-            )
         if (position == n_points - 1) & (status == RUNNING):
             counts = tl.load(counts_ptr + slots)
             log_p, n_clusters = log_joint(

@@ -164,7 +164,7 @@ def update_distances(
 
 @triton.jit
 def move_point(
-    SIGN: tl.constexpr,
+    sign,
     row,
     start,
     stop,
@@ -182,21 +182,21 @@ def move_point(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """A point joins the cluster (SIGN 1) or leaves it (-1), by the formula of Sherman and Morrison.
+    """A point joins the cluster (sign 1) or leaves it (-1), by the formula of Sherman and Morrison.
 
-    With d = x - m, w = S^-1 d and kappa before the move: S changes by ``SIGN kappa / (kappa + SIGN) d d'``, m by
-    ``SIGN / (kappa + SIGN) d``.
+    With d = x - m, w = S^-1 d and kappa before the move: S changes by ``sign kappa / (kappa + sign) d d'``, m by
+    ``sign / (kappa + sign) d``.
     """
     kappa = kappa0 + tl.load(count_ptr)
     distance_sq, offset = distance_to_mean(
         row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
     )
-    step = -SIGN / (kappa + SIGN)
-    scale = kappa / (kappa + SIGN)
-    ratio = 1.0 + SIGN * scale * distance_sq
-    coefficient = -SIGN * scale / ratio
+    step = -sign / (kappa + sign)
+    scale = kappa / (kappa + sign)
+    ratio = 1.0 + sign * scale * distance_sq
+    coefficient = -sign * scale / ratio
     update_inverse(coefficient, step, row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-    count = tl.load(count_ptr) + SIGN
+    count = tl.load(count_ptr) + sign.to(tl.int64)
     log_det = tl.load(log_det_ptr) + tl.log(ratio)
     # WAR: all threads have read count and log-determinant.
     tl.debug_barrier()
