@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdens.io.state_file import SavedState, StateFile, fingerprint, read_state
+from fastdens.io.state_file import SavedState, StateFile, read_state
 from fastdens.training.datasets import Images
 from fastdens.training.networks import build_network
 from fastdens.training.recipe import Recipe
@@ -155,18 +155,23 @@ def run_path(folder: str | os.PathLike[str], name: str) -> Path:
 
 
 def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, data: str) -> StateFile:
-    """The file of a run, which belongs to a recipe, the fingerprint of the data, the examples and the seed."""
+    """The file of a run, which belongs to a recipe, a seed and the fingerprint of the data; see :func:`check_run`."""
     identity = {
         "recipe": {_NAMES_IN_FILES.get(name, name): value for name, value in asdict(recipe).items()},
         "data": data,
-        "included": fingerprint([run.included]),
         "seed": run.seed,
         "shape": shape._asdict(),
     }
-    differences = {"data": "other images or labels", "included": "another choice of training examples"}
+    differences = {"data": "other images or labels"}
     for name, in_file in _NAMES_IN_FILES.items():
         differences[in_file] = f"another {name} than {getattr(recipe, name)!r}"
     return StateFile(run_path(folder, run.name), _KIND, identity, differences, "delete it or use another folder")
+
+
+def check_run(file: StateFile, run: TrainingRun) -> None:
+    """Raise a ValueError if the file holds anything but the network of this run."""
+    if not torch.equal(file.read().tensors["included"], run.included):
+        raise ValueError(f"{file.path} is a {file.kind} of another choice of training examples: {file.remedy}.")
 
 
 def new_network(recipe: Recipe, shape: InputShape) -> nn.Module:

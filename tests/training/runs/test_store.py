@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from fastdens.training import Recipe, predict
-from fastdens.training.runs import TrainingRun, load_predictions, load_run, subset_runs, train_runs
+from fastdens.training.runs import load_predictions, load_run, subset_runs, train_runs
 from tests.training.runs.folders import NAMES, RECIPE, contents, names_in
+
+
+OTHER_EXAMPLES = subset_runs(3, 200, seed=4)[0]._replace(included=torch.arange(200) < 100)
 
 
 def test_a_run_holds_the_network_that_made_its_predictions(whole, images):
@@ -50,7 +53,7 @@ def test_missing_runs_and_other_images_are_named(whole, images):
         ({"recipe": Recipe(width=4, epochs=1, noise=0.5)}, "noise = 0.0, not 0.5"),
         ({"recipe": Recipe(width=4, epochs=1, augment=False)}, "is a training run of another augment than False"),
         ({"labels": True}, "is a training run of other images or labels"),
-        ({"runs": [TrainingRun(NAMES[0], torch.arange(200) < 100, 4)]}, "another choice of training examples"),
+        ({"runs": [OTHER_EXAMPLES]}, "another choice of training examples"),
         ({"seed": 5}, "is a training run of seed"),
         ({"damage": True}, "memorization-0000.safetensors is damaged"),
     ],
