@@ -11,7 +11,6 @@ from fastdens.training import Recipe, predict
 from fastdens.training.runs import load_predictions, load_run, subset_runs, train_runs
 from tests.training.runs.folders import NAMES, RECIPE, contents, names_in
 
-
 OTHER_EXAMPLES = subset_runs(3, 200, seed=4)[0]._replace(included=torch.arange(200) < 100)
 
 
