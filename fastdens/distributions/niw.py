@@ -52,6 +52,9 @@ class NIWPosterior(NamedTuple):
 def posterior(prior: NormalInverseWishart, counts: Tensor, means: Tensor, scatter: Tensor) -> NIWPosterior:
     """Posteriors of clusters from their sufficient statistics (Murphy 2007, eqs. 250 to 254).
 
+    ``kappa = kappa0 + n``, ``nu = nu0 + n``, ``m = (kappa0 m0 + n xbar) / kappa`` and
+    ``S = S0 + A + kappa0 n / kappa (xbar - m0)(xbar - m0)'``.
+
     Parameters
     ----------
     prior : NormalInverseWishart
@@ -66,8 +69,6 @@ def posterior(prior: NormalInverseWishart, counts: Tensor, means: Tensor, scatte
     Returns
     -------
     NIWPosterior
-        ``kappa = kappa0 + n``, ``nu = nu0 + n``, ``m = (kappa0 m0 + n xbar) / kappa`` and
-        ``S = S0 + A + kappa0 n / kappa (xbar - m0)(xbar - m0)'``.
     """
     n = counts.double()
     kappa, nu = prior.kappa + n, prior.nu + n

@@ -82,6 +82,8 @@ class VariationalSums(NamedTuple):
 class VariationalProblem:
     """Points, prior and options of A models.
 
+    :meth:`select` narrows it to the models that still iterate.
+
     Attributes
     ----------
     points : Tensor

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions.niw import NormalInverseWishart, data_prior
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
-from fastdens.errors import check_positive
+from fastdens.errors import check_non_negative, check_positive
 from fastdens.inference.chain_predictive import WEIGHTINGS
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.kernels.options import check_choice
@@ -41,7 +41,11 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         "kappa0": check_positive,
         "alpha": optional(check_positive),
         "alpha_prior": _shape_and_rate,
+        "truncation": integer(1),
+        "max_iter": integer(1),
+        "tol": check_non_negative,
     }
+    _array_parameters = ("labels_init", "resp_init")
 
     method: str
     init_components: int

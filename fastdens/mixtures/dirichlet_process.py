@@ -15,7 +15,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.convergence import effective_sample_size, rhat_threshold, split_rhat, to_arviz
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import check_batch, check_integer, check_non_negative
+from fastdens.errors import check_batch, check_integer
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, Draws, init, random_labels, stream_keys
@@ -133,12 +133,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         "burn_in": integer(0),
         "thin": integer(1),
         "n_chains": integer(1),
-        "truncation": integer(1),
-        "max_iter": integer(1),
-        "tol": check_non_negative,
         **BaseDirichletProcessMixtures._parameter_constraints,
     }
-    _array_parameters = ("labels_init", "resp_init")
 
     n_sweeps: int
     burn_in: int

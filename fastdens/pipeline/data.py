@@ -18,7 +18,7 @@ from fastdens.activations import Activations, extract, load
 from fastdens.analysis import read_memorization_scores
 from fastdens.kernels.options import suggest
 from fastdens.pipeline.options import MachineOptions
-from fastdens.pipeline.results import Examples, IntArray, Provenance, Scores
+from fastdens.pipeline.results import Examples, Provenance, Scores
 
 if TYPE_CHECKING:
     from fastdens.pipeline.experiment import Experiment
@@ -63,7 +63,7 @@ class AnalysisData:
     experiment: Experiment | None = None
 
     @property
-    def class_sizes(self) -> IntArray:
+    def class_sizes(self) -> NDArray[np.int64]:
         """Training examples of each class, int64 [M]."""
         return np.bincount(self.examples.labels, minlength=len(self.examples.class_names))
 
@@ -284,7 +284,7 @@ def extract_features(model: nn.Module, images: Tensor, layers: Sequence[str], *,
 
 def _read(
     source: ActivationSource, labels: ArrayLike | Tensor | None, layers: Sequence[str] | None, part: str
-) -> tuple[Features, IntArray, str]:
+) -> tuple[Features, NDArray[np.int64], str]:
     """Features by layer, labels, and what to call the source in messages."""
     where = str(source) if isinstance(source, str | os.PathLike) else part
     features, own_labels = _features(source)
@@ -323,7 +323,7 @@ def _features(source: ActivationSource) -> tuple[Features, Tensor | None]:
 
 
 def _check_test(
-    train: Features, where: str, test: Features, test_labels: IntArray, test_where: str, n_classes: int
+    train: Features, where: str, test: Features, test_labels: NDArray[np.int64], test_where: str, n_classes: int
 ) -> None:
     for layer, features in train.items():
         if test[layer].shape[1] != features.shape[1]:
@@ -359,7 +359,7 @@ def _default_names(folder: Path | None, n_classes: int) -> tuple[str, ...]:
     return names
 
 
-def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: IntArray) -> Scores | None:
+def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: NDArray[np.int64]) -> Scores | None:
     if scores is None or isinstance(scores, Scores):
         return scores
     if isinstance(scores, str | os.PathLike):

@@ -175,7 +175,6 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
     if data.test is not None and examples.test_labels is not None:
         test = layer.projection.transform(data.test[layer.name]).to(options.device)
         held_out = generative_classification(fit.models.log_prob(test), examples.test_labels)
-    intervals = mode_intervals(fit.log_density, examples.labels, random_state=options.seed)
     density = fit.models.density()
     generator = torch.Generator(layer.points.device).manual_seed(options.seed)
     return LayerAnalysis(
@@ -184,12 +183,12 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
         n_dimensions=layer.points.shape[1],
         explained=float(layer.projection.explained_energy_ratio_.sum()),
         log_density=fit.log_density,
-        neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
-        n_components=fit.n_components,
-        chains=fit.chains,
         classes=layer.classes,
         modes=layer.modes,
-        intervals=intervals,
+        intervals=mode_intervals(fit.log_density, examples.labels, random_state=options.seed),
+        n_components=fit.n_components,
+        chains=fit.chains,
+        neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
         distance=estimates_of(mean_pairwise_distance(layer.batch)),
         # Both draw from one generator, in this order.
         relative_entropy=estimates_of(relative_entropy(density, layer.batch, options.entropy_draws, generator)),

@@ -89,6 +89,8 @@ def compare_subsets(
 ) -> SubsetComparison:
     """Compare the most memorized, the least memorized and random examples of each class, layer by layer.
 
+    Densities fitted without any of these examples classify them, and densities fitted on each subset are compared.
+
     Parameters
     ----------
     data, points, options, progress

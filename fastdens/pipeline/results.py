@@ -22,22 +22,20 @@ from fastdens.analysis import (
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.saving import load_tree, save_tree
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Estimates:
     """Estimated values and their standard errors, float64, in arrays of one shape."""
 
-    value: FloatArray
-    standard_error: FloatArray
+    value: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where the activations come from.
+
+    Fields that do not apply are None: the report names what is known.
 
     Attributes
     ----------
@@ -87,13 +85,13 @@ class Examples:
     """
 
     class_names: tuple[str, ...]
-    labels: IntArray
-    test_labels: IntArray | None = None
-    true_labels: IntArray | None = None
-    flipped: BoolArray | None = None
-    long_tailed: BoolArray | None = None
-    train_predicted: IntArray | None = None
-    test_predicted: IntArray | None = None
+    labels: NDArray[np.int64]
+    test_labels: NDArray[np.int64] | None = None
+    true_labels: NDArray[np.int64] | None = None
+    flipped: NDArray[np.bool_] | None = None
+    long_tailed: NDArray[np.bool_] | None = None
+    train_predicted: NDArray[np.int64] | None = None
+    test_predicted: NDArray[np.int64] | None = None
 
     @property
     def test_accuracy(self) -> float | None:
@@ -122,10 +120,10 @@ class Chains:
     """
 
     n_components: NDArray[np.int32]
-    log_joint: FloatArray
-    sweeps: IntArray
-    rhat: FloatArray
-    effective_sample_size: FloatArray
+    log_joint: NDArray[np.float64]
+    sweeps: NDArray[np.int64]
+    rhat: NDArray[np.float64]
+    effective_sample_size: NDArray[np.float64]
     limit: float
 
     @property
@@ -136,7 +134,9 @@ class Chains:
 
 @dataclass(frozen=True)
 class LayerAnalysis:
-    """What was found at one layer, of M classes and N training examples.
+    """What was found at one layer.
+
+    It has M classes and N training examples.
 
     Attributes
     ----------
@@ -150,15 +150,15 @@ class LayerAnalysis:
         Share of the squares that the projection keeps.
     log_density : ndarray
         float64 [N], of each training example under the class of its given label, in nats.
-    neighbour_distance : ndarray
-        float64 [N], mean distance to the nearest neighbours in the class.
+    classes : ClassLogDensity
+    modes : Modes
+    intervals : ModeIntervals
     n_components : ndarray
         float64 [M], components of each class (a mean where there are draws).
     chains : Chains or None
         None where the density was not sampled.
-    classes : ClassLogDensity
-    modes : Modes
-    intervals : ModeIntervals
+    neighbour_distance : ndarray
+        float64 [N], mean distance to the nearest neighbours in the class.
     distance : Estimates
         [M], mean Euclidean distance between pairs of a class.
     relative_entropy : Estimates
@@ -176,13 +176,13 @@ class LayerAnalysis:
     n_features: int
     n_dimensions: int
     explained: float
-    log_density: FloatArray
-    neighbour_distance: FloatArray
-    n_components: FloatArray
-    chains: Chains | None
+    log_density: NDArray[np.float64]
     classes: ClassLogDensity
     modes: Modes
     intervals: ModeIntervals
+    n_components: NDArray[np.float64]
+    chains: Chains | None
+    neighbour_distance: NDArray[np.float64]
     distance: Estimates
     relative_entropy: Estimates
     divergence: Estimates
@@ -194,6 +194,9 @@ class LayerAnalysis:
 @dataclass(frozen=True)
 class Scores:
     """Memorization scores of the training examples.
+
+    The score of an example says by how much training on it raises the probability that a network gives it its label
+    (Feldman & Zhang 2020).
 
     Attributes
     ----------
@@ -207,8 +210,8 @@ class Scores:
         The file that they were read from.
     """
 
-    values: FloatArray
-    standard_error: FloatArray | None = None
+    values: NDArray[np.float64]
+    standard_error: NDArray[np.float64] | None = None
     n_networks: int = 0
     source: str | None = None
 
@@ -239,6 +242,8 @@ class SubsetComparison:
 class MemorizationAnalysis:
     """How memorization goes with density.
 
+    Examples without a score take no part.
+
     Attributes
     ----------
     scores : Scores
@@ -262,11 +267,12 @@ class MemorizationAnalysis:
 class RobustnessAnalysis:
     """Certificates and attacks of some examples of each density bin, by a network trained without that bin.
 
+    Certificates are by randomized smoothing, attacks by projected gradient descent.
+
     Attributes
     ----------
     layer : str
         The layer whose log-density the bins are of.
-    n_bins : int
     bins : ndarray
         int64 [N], the bin of every training example, 0 the least dense.
     examples : ndarray
@@ -282,20 +288,26 @@ class RobustnessAnalysis:
     """
 
     layer: str
-    n_bins: int
-    bins: IntArray
-    examples: IntArray
-    bin: IntArray
-    group: IntArray
-    radius: FloatArray
-    robust: BoolArray
-    clean: BoolArray
-    accuracy: FloatArray
+    bins: NDArray[np.int64]
+    examples: NDArray[np.int64]
+    bin: NDArray[np.int64]
+    group: NDArray[np.int64]
+    radius: NDArray[np.float64]
+    robust: NDArray[np.bool_]
+    clean: NDArray[np.bool_]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins."""
+        return len(self.accuracy)
 
 
 @dataclass(frozen=True)
 class Analysis:
     """Everything that an analysis found.
+
+    It is plain data: :meth:`save` and :meth:`load` it, or pass it to :func:`fastdens.report.write_report`.
 
     Attributes
     ----------
@@ -319,8 +331,8 @@ class Analysis:
     provenance: Provenance
     examples: Examples
     layers: tuple[LayerAnalysis, ...]
-    layer_agreement: FloatArray
-    seed_agreement: FloatArray | None = None
+    layer_agreement: NDArray[np.float64]
+    seed_agreement: NDArray[np.float64] | None = None
     memorization: MemorizationAnalysis | None = None
     robustness: RobustnessAnalysis | None = None
 

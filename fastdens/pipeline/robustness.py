@@ -93,7 +93,6 @@ def analyze_robustness(
     examples = np.concatenate(chosen)
     return RobustnessAnalysis(
         layer=layer.name,
-        n_bins=options.bins,
         bins=bins,
         examples=examples,
         bin=bins[examples],

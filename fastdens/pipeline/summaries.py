@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis import MemorizationScores, roc_auc
 from fastdens.pipeline.data import AnalysisData
-from fastdens.pipeline.results import BoolArray, LayerAnalysis
+from fastdens.pipeline.results import LayerAnalysis
 
 # Feldman & Zhang call an example memorized from here on.
 _MEMORIZED = 0.25
@@ -45,7 +46,7 @@ def describe_layer(layer: LayerAnalysis) -> str:
     return text
 
 
-def describe_scores(scores: MemorizationScores, flipped: BoolArray, n_networks: int, share: float) -> str:
+def describe_scores(scores: MemorizationScores, flipped: NDArray[np.bool_], n_networks: int, share: float) -> str:
     """How many examples have a memorization score, how large the scores are, and how well they find flipped labels.
 
     Parameters

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.pipeline.results import Analysis
 from fastdens.report.figures import save_picture
 from fastdens.report.metrics import Metric, Metrics
@@ -74,7 +74,7 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
         "report.html": render_page(analysis, sections, metrics, pictures),
     }
     for name, content in files.items():
-        with written_whole(folder / name, overwrite=True) as partial:
+        with atomic_write(folder / name, overwrite=True) as partial:
             partial.write_bytes(content.encode())
     return folder / "report.html"
 

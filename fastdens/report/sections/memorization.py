@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis import density_bins
 from fastdens.analysis.figures import plot_by_bin, plot_correlations, plot_divergence_by_layer, plot_subset_scores
-from fastdens.pipeline.results import Analysis, FloatArray, MemorizationAnalysis, Scores
+from fastdens.pipeline.results import Analysis, MemorizationAnalysis, Scores
 from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -91,7 +92,7 @@ def _subset_metrics(analysis: Analysis, memorization: MemorizationAnalysis) -> I
             yield from kl_quartiles(of_subset, subsets.divergence[subset][at].value, "subset ")
 
 
-def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[FloatArray, FloatArray]:
+def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean score and its standard error in each bin of the last layer's log-density, from the least dense."""
     known = np.isfinite(scores.values)
     density = analysis.layers[-1].log_density[known]

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
-from fastdens.pipeline.results import Analysis, BoolArray, RobustnessAnalysis
+from fastdens.pipeline.results import Analysis, RobustnessAnalysis
 from fastdens.report.figures import new_figure
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -24,7 +25,7 @@ class Part(NamedTuple):
     title: str
     kind: str
     name: str
-    chosen: BoolArray
+    chosen: NDArray[np.bool_]
 
 
 class Estimate(NamedTuple):
@@ -49,7 +50,7 @@ def _parts(analysis: Analysis) -> list[Part]:
     return parts
 
 
-def _mean_radius(robustness: RobustnessAnalysis, chosen: BoolArray) -> Estimate:
+def _mean_radius(robustness: RobustnessAnalysis, chosen: NDArray[np.bool_]) -> Estimate:
     """Mean certified radius of some examples."""
     radius = robustness.radius[chosen]
     n = len(radius)
@@ -57,7 +58,7 @@ def _mean_radius(robustness: RobustnessAnalysis, chosen: BoolArray) -> Estimate:
     return Estimate(mean, float(radius.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan)
 
 
-def _share(values: BoolArray) -> Estimate:
+def _share(values: NDArray[np.bool_]) -> Estimate:
     """A share and its binomial standard error."""
     n = len(values)
     share = float(values.mean()) if n else math.nan
