@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from fastdens.cli import main
 from fastdens.pipeline.experiment import estimate_scores
+from fastdens.training import flip_labels
 from fastdens.training.datasets import load_images
-from fastdens.training.recipe import flip_labels
 from fastdens.training.runs import Recipe, load_run
 
 QUICK = ["memorization", "--epochs", "1", "--width", "4", "--image-size", "8", "--batch-size", "256", "--device", "cpu"]
