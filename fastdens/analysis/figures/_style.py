@@ -75,8 +75,8 @@ def name_ticks(axes: Axes, names: Sequence[str], which: str = "x") -> None:
         return
     longest = max(map(text_width, shown))
     upright = longest * LETTER * size > room
-    # Upright names may take two fifths of the height of the figure.
-    height = 0.4 * 72 * axes.figure.figure.get_figheight()
+    # Upright names may take as much as half the height of the axes.
+    height = spacing(axes, 1, "y") / 2
     if upright and longest * LETTER * size > height:
         size = SMALL
         shown = [shortened(name, min(LONGEST_NAME, int(height / (LETTER * size)))) for name in names]
