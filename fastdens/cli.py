@@ -309,7 +309,10 @@ def make_app() -> App:
         help_format="markdown",
         version_flags=[],
         config=_settle,
-        default_parameter=Parameter(consume_multiple=True, negative_iterable=(), negative_none=()),
+        # An option that is given twice counts as given the last time, so that a script's options can be overruled.
+        default_parameter=Parameter(
+            consume_multiple=True, negative_iterable=(), negative_none=(), allow_repeating=True
+        ),
     )
     for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None)):
         app.command(command, help_epilogue=epilogue)
