@@ -271,7 +271,7 @@ def compare_predictors(
     resample : {"examples", "classes"}
         The sampling unit of the bootstrap. "examples" are resampled within their class, for an answer about these
         classes; "classes" are resampled whole, for an answer about classes like these. The latter gives wider
-        intervals, above all for a predictor with one value a class, and needs a few dozen classes.
+        intervals, above all for a predictor with one value per class, and needs a few dozen classes.
     confidence : float
         Level of the intervals.
     n_resamples : int

@@ -114,7 +114,7 @@ def predictive_student_t(
 
 
 def prior_predictive(prior: NormalInverseWishart, log_weights: Tensor, *, dtype: torch.dtype) -> StudentTComponents:
-    """The same of the prior of each model: components [M] of weights [M]."""
+    """Predictive density of the prior of each model: components [M] of weights [M]."""
     kappa, nu = (torch.full_like(log_weights, value, dtype=torch.float64) for value in (prior.kappa, prior.nu))
     factors = torch.diag_embed(prior.scale_diagonal.rsqrt())
     return predictive_student_t(log_weights, kappa, nu, prior.mean, factors, dtype=dtype)

@@ -70,7 +70,7 @@ class VariationalInfo(NamedTuple):
 
 
 class VariationalSums(NamedTuple):
-    """What an M step reads: sufficient statistics under q(z) and its entropy, float64 [A]; alpha and bad of before."""
+    """Input of an M step: sufficient statistics under q(z) and its entropy, float64 [A]; alpha and bad of before."""
 
     statistics: kernels.SufficientStatistics
     entropy: Tensor

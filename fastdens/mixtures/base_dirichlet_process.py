@@ -1,4 +1,4 @@
-"""What the estimators of Dirichlet-process mixtures share: prior, predictive densities, saved fits."""
+"""Base class of the estimators of Dirichlet-process mixtures: prior, predictive densities, saved fits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _shape_and_rate(name: str, value: Any) -> None:
 class BaseDirichletProcessMixtures(BaseMixtures):
     """Base of the samplers' and the variational estimator.
 
-    A subclass keeps in ``_fitted`` what it makes predictive densities of.
+    A subclass keeps in ``_fitted`` the models from which predictive densities are made.
     """
 
     _parameter_constraints: ClassVar = {

@@ -144,7 +144,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         ----------
         batch : RaggedBatch
         checkpoint, checkpoint_every, resume
-            Of samplers alone.
+            For samplers only.
 
         Returns
         -------

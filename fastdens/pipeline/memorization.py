@@ -1,4 +1,4 @@
-"""How memorization goes with density, and what memorized examples do to the class densities."""
+"""Memorization and density: their correlation, and the effect of memorized examples on class densities."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def analyze_memorization(
     *,
     progress: bool = True,
 ) -> MemorizationAnalysis:
-    """Compare memorization scores with what the layers tell of the same examples.
+    """Relate memorization scores to the densities of the same examples at each layer.
 
     Parameters
     ----------

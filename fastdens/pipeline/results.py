@@ -1,4 +1,4 @@
-"""What an analysis finds: frozen dataclasses of plain arrays, all the way down."""
+"""Results of an analysis: frozen dataclasses of plain arrays, nested."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Provenance:
     Attributes
     ----------
     name : str
-        What the report is about: a data set, a folder, or what the caller said.
+        Title of the report: the data set, the folder, or the name that the caller chose.
     activations : str or None
         The folder that they were read from; None for arrays in memory and for a network.
     network : str or None
@@ -50,7 +50,7 @@ class Provenance:
     width, epochs : int or None
         Channels of its first stage and passes over the images, if it was trained here.
     settings : mapping of str to object
-        What else was asked for when the data were made, by option: text, numbers, None, or tuples of them.
+        The other options that the data were made with: text, numbers, None, or tuples of them.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Examples:
-    """What is known of the examples, None where it is not.
+    """Labels, predictions and other facts about the examples; unknown ones are None.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Examples:
     long_tailed : ndarray or None
         bool [M], which classes come from a long tail.
     train_predicted, test_predicted : ndarray or None
-        int64 [N] and [T], the labels that the network gives.
+        int64 [N] and [T], the labels that the network predicts.
     """
 
     class_names: tuple[str, ...]
@@ -95,7 +95,7 @@ class Examples:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Share of the test examples to which the network gives their label, None if it is not known."""
+        """Share of the test examples whose label the network predicts, None if unknown."""
         if self.test_predicted is None or self.test_labels is None:
             return None
         return float((self.test_predicted == self.test_labels).mean())
@@ -103,7 +103,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Chains:
-    """What the chains of a layer's classes kept, and whether they agree.
+    """Kept draws of the chains of each class, and whether the chains agree.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Chains:
 
 @dataclass(frozen=True)
 class LayerAnalysis:
-    """What was found at one layer.
+    """Results at one layer.
 
     It has M classes and N training examples.
 
@@ -145,7 +145,7 @@ class LayerAnalysis:
     n_features : int
         Features of its (pooled) activations.
     n_dimensions : int
-        Dimensions D that they were projected to.
+        Dimensions D after the projection.
     explained : float
         Share of the squares that the projection keeps.
     log_density : ndarray
@@ -168,8 +168,8 @@ class LayerAnalysis:
     held_out : GenerativeClassification or None
         Test examples classified by density; None without test examples.
     flipped_auc, long_tailed_auc : float
-        Area under the ROC curve of finding flipped examples, and classes of a long tail, by low density; NaN where
-        there are none.
+        Area under the ROC curve for finding flipped examples, and long-tailed classes, by low density; NaN where there
+        are none.
     """
 
     name: str
@@ -195,8 +195,8 @@ class LayerAnalysis:
 class Scores:
     """Memorization scores of the training examples.
 
-    The score of an example says by how much training on it raises the probability that a network gives it its label
-    (Feldman & Zhang 2020).
+    The score of an example is the amount by which training on it raises the probability that a network predicts its
+    label (Feldman & Zhang 2020).
 
     Attributes
     ----------
@@ -240,7 +240,7 @@ class SubsetComparison:
 
 @dataclass(frozen=True)
 class MemorizationAnalysis:
-    """How memorization goes with density.
+    """Relation between memorization and density.
 
     Examples without a score take no part.
 
@@ -253,7 +253,7 @@ class MemorizationAnalysis:
         By layer: log-density, relative entropy and neighbour distance.
     subsets : SubsetComparison
     flipped_auc : float
-        Area under the ROC curve of finding flipped labels by a high score; NaN where none are known.
+        Area under the ROC curve for finding flipped labels by a high score; NaN where none are known.
     """
 
     scores: Scores
@@ -272,7 +272,7 @@ class RobustnessAnalysis:
     Attributes
     ----------
     layer : str
-        The layer whose log-density the bins are of.
+        The layer whose log-density defines the bins.
     bins : ndarray
         int64 [N], the bin of every training example, 0 the least dense.
     examples : ndarray
@@ -305,14 +305,14 @@ class RobustnessAnalysis:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that an analysis found.
+    """Results of an analysis.
 
     It is plain data: :meth:`save` and :meth:`load` it, or pass it to :func:`fastdens.report.write_report`.
 
     Attributes
     ----------
     options : AnalysisOptions
-        What was asked for, nothing left open.
+        The options, every default filled in.
     provenance : Provenance
     examples : Examples
     layers : tuple of LayerAnalysis
@@ -342,7 +342,7 @@ class Analysis:
         return tuple(layer.name for layer in self.layers)
 
     def layer(self, name: str) -> LayerAnalysis:
-        """What was found at the layer of that name."""
+        """Results at the layer of that name."""
         return next(layer for layer in self.layers if layer.name == name)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The report on the disk: one page, its figures as PNG and PDF beside it, and its numbers and examples as tables."""
+"""Write a report: one page, its figures as PNG and PDF beside it, and its numbers and examples as tables."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
 
     Its files are
 
-    - ``report.html``, a page complete in itself;
+    - ``report.html``, a self-contained page;
     - a PNG and a PDF of each figure;
     - ``numbers.csv``, every number of the page and the divergences of all pairs of classes, a row each;
     - ``examples.csv``, a row for each training example;
     - ``report.json``, the options and every number of the page.
 
-    A report in the folder is replaced; files of other names stay. The page comes last: where it is, the rest is too.
+    A report in the folder is replaced; files of other names stay. The page is written last: where it exists, the other
+    files are complete.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
 
 
 def _json(analysis: Analysis, metrics: Metrics) -> str:
-    """The options and the metrics but for those of pairs of classes; null for a number that is not finite."""
+    """The options, and all metrics except those of pairs of classes; a number that is not finite is null."""
     rows = [
         {
             field: None if isinstance(value, float) and not math.isfinite(value) else value

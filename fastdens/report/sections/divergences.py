@@ -35,7 +35,7 @@ def kl_quartiles(scope: Scope, divergence: NDArray[np.float64], prefix: str = ""
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
-    """Distances and relative entropies of classes, how they go with density, and divergences of all pairs."""
+    """Distances and relative entropies of classes, their correlation with density, and divergences of all pairs."""
     names = analysis.examples.class_names
     for layer in analysis.layers:
         of_layer = section_scope("divergences", layer.name)

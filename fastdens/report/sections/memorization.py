@@ -1,4 +1,4 @@
-"""Memorization: how scores go with density, and how densities and classes fare with the most memorized examples."""
+"""Memorization: scores, their correlation with density, and the effect of memorized examples on the densities."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[NDArray[np.float
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
-    """Scores by density, correlations, and how the subsets are classified and how far apart they are."""
+    """Scores by density, correlations, and the classification and divergence of the subsets."""
     memorization = known(analysis.memorization)
     layer_names = [literal(name) for name in analysis.layer_names]
     figure, axes = single(7, 4)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """Some of the examples tried: their name on the page, and the kind and name in identifiers of metrics."""
+    """A subset of the tried examples: its name on the page, and its kind and name in identifiers of metrics."""
 
     title: str
     kind: str
@@ -66,7 +66,7 @@ def _share(values: NDArray[np.bool_]) -> Estimate:
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
-    """What certificates and attacks tell of each part, and how accurate the networks are."""
+    """Certified radius and accuracy under attack of each part, and test accuracy of the networks."""
     robustness = known(analysis.robustness)
     of_layer = section_scope("robustness", robustness.layer)
     for part in _parts(analysis):
@@ -103,7 +103,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
-    """The parts, and the layer whose density the bins are of."""
+    """The parts, and the layer whose density defines the bins."""
     robustness = known(analysis.robustness)
     return {"layer": robustness.layer, "n_bins": robustness.n_bins, "parts": _parts(analysis)}
 

@@ -106,7 +106,7 @@ class Job:
         return run_path(self.folder, run.name)
 
     def file(self, run: TrainingRun) -> StateFile:
-        """The file of a run, which knows what it has to be of."""
+        """The file of a run, with the identity that its content must have."""
         return run_file(self.folder, run, self.recipe, self.shape, self.data)
 
     def missing(self) -> list[TrainingRun]:
