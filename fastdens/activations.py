@@ -1,4 +1,4 @@
-"""Activations of any network at named layers, pooled to one vector an example, in memory or streamed to disk."""
+"""Activations of any network at named layers, pooled to one vector per example, in memory or streamed to disk."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def extract(
         for channels that come last. Of an output that is a tuple the first element counts.
     path : path-like, optional
         Stream to disk, so that memory stays bounded by a batch: to one safetensors file if it ends in
-        ``.safetensors``, else to a folder with one ``.npy`` a layer, ``labels.npy`` and ``layers.json``. The name
+        ``.safetensors``, else to a folder with one ``.npy`` per layer, ``labels.npy`` and ``layers.json``. The name
         appears when everything is written.
     overwrite : bool
         Replace whatever has the name ``path``.
@@ -137,7 +137,7 @@ def load(path: str | os.PathLike[str]) -> Activations:
     FileNotFoundError
         If there is nothing of the kind.
     ValueError
-        If a file is damaged, or the arrays do not have one row an example.
+        If a file is damaged, or the arrays do not have one row per example.
     """
     path = Path(path)
     if path.is_file():
@@ -146,7 +146,7 @@ def load(path: str | os.PathLike[str]) -> Activations:
         arrays = {unquote(file.stem): map_npy(file) for file in sorted(path.glob("*.npy"), key=_natural)}
     else:
         raise FileNotFoundError(
-            f"{path} holds no activations: pass a .safetensors file, or a folder with one .npy file a layer."
+            f"{path} holds no activations: pass a .safetensors file, or a folder with one .npy file per layer."
         )
     labels = arrays.pop(_LABELS, None)
     if (path / "layers.json").is_file():
@@ -282,7 +282,7 @@ def _split(batch: Any) -> tuple[Tensor, np.ndarray | None]:
     if labels.shape != inputs.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"the loader yielded labels of shape {tuple(labels.shape)} and dtype {labels.dtype} for "
-            f"{len(inputs)} inputs: labels are one integer an input."
+            f"{len(inputs)} inputs: labels are one integer per input."
         )
     return inputs, labels.cpu().long().numpy()
 
@@ -318,7 +318,7 @@ def _collect(batches: Pooled, advance: Callable[..., None]) -> Activations:
 
 
 def _stream(batches: Pooled, folder: Path, advance: Callable[..., None]) -> dict[str, Path]:
-    """Append every batch to one ``.npy`` file an array; the files."""
+    """Append every batch to one ``.npy`` file per array; the files."""
     streams: dict[str, NpyStream] = {}
     files: dict[str, Path] = {}
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
 """The command ``fastdens``: options become data, an analysis and a report.
 
 Each option is a field of a dataclass, here or in :mod:`fastdens.pipeline.options`, with its default and, below it, its
-help; cyclopts makes the arguments of them. What the user leaves out is that of the preset of the data set, if it has
-one, else the default of the field.
+help; cyclopts makes the arguments from them. An option that the user leaves out has the value of the preset of the data
+set, or else the default of the field.
 """
 # ruff: noqa: B008 (the defaults of the arguments are frozen)
 
@@ -59,7 +59,7 @@ class ActivationFiles(Options):
     """Folder with one .npy [N, D] for each layer and labels.npy, of the training examples."""
 
     test_activations: Path | None = None
-    """The same of test examples."""
+    """The same for test examples."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class AnalyzedNetwork(NetworkOptions):
 
 @dataclass(frozen=True)
 class ScoreFile(Options):
-    """Memorization scores that are there already."""
+    """Existing memorization scores."""
 
     memorization: Path | None = None
     """File of memorization scores: .npz with tr_mem, or .npy, one for each training example."""
@@ -92,7 +92,7 @@ class ReportFiles(Options):
     """Folder of trained networks, which are not trained again; by default runs in that of the report."""
 
     output: Path = Path("report")
-    """Folder for report.html and what belongs to it."""
+    """Folder for report.html and the files beside it."""
 
     overwrite: _Flag = False
     """Replace an earlier report in that folder."""
@@ -103,7 +103,7 @@ class SubsetNetworks(Options):
     """Networks that each see a share of the images."""
 
     networks: int = option(40, at_least=1)
-    """Networks to train; more can be asked for later."""
+    """Networks to train; more can be added later."""
 
     share: float = option(0.7, at_least=0, less_than=1)
     """Share of the training images that each network sees."""
@@ -148,7 +148,7 @@ def analyze(
 ) -> None:
     """Fit a density to every class at every layer of a network, and write a report.
 
-    Networks that the folder of runs has already are not trained again, so that an analysis that was stopped goes on.
+    Networks already in the folder of runs are not trained again, so that an interrupted analysis continues.
     """
     from fastdens.report import check_output, write_report
 
@@ -221,7 +221,7 @@ def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = Fa
 
 
 def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
-    """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and how sure they are."""
+    """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and their standard errors."""
     with atomic_write(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
@@ -286,7 +286,7 @@ def _check_exclusions(given: dict[str, str]) -> None:
 
 
 def _presets_in_words() -> str:
-    """What the presets ask for, as options of the command."""
+    """The presets, as options of the command."""
 
     def in_words(values: Preset) -> str:
         return " ".join(
@@ -309,7 +309,10 @@ def make_app() -> App:
         help_format="markdown",
         version_flags=[],
         config=_settle,
-        default_parameter=Parameter(consume_multiple=True, negative_iterable=(), negative_none=()),
+        # The last value of a repeated option counts, so that the options of a script can be overridden.
+        default_parameter=Parameter(
+            consume_multiple=True, negative_iterable=(), negative_none=(), allow_repeating=True
+        ),
     )
     for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None)):
         app.command(command, help_epilogue=epilogue)

@@ -181,7 +181,7 @@ def _by_blocks(statistic: Callable[[Tensor], Tensor], draws: ArrayLike | Tensor)
 def _half_chains(draws: Tensor) -> Tensor:
     """[B, 2C, S // 2] of [B, C, S], moved and scaled to [-1, 1], to which both statistics are indifferent.
 
-    Moved by one of its draws and not by a mean, a chain that stays where it is becomes exactly zero.
+    Centred on one of its draws rather than on its mean, a constant chain becomes exactly zero.
     """
     half = draws.shape[-1] // 2
     halves = torch.cat([draws[..., :half], draws[..., -half:]], -2)

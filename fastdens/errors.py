@@ -22,7 +22,7 @@ class ModelError(ValueError):
 
 
 class NotFittedError(ValueError, AttributeError):
-    """An estimator is asked for something that it knows only after ``fit``."""
+    """An estimator is used before ``fit``."""
 
     def __init__(self, estimator: object, call: str) -> None:
         super().__init__(f"this {type(estimator).__name__} is not fitted: call {call} first.")

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from fastdens.cli import main
 from fastdens.pipeline.experiment import estimate_scores
+from fastdens.training import flip_labels
 from fastdens.training.datasets import load_images
-from fastdens.training.recipe import flip_labels
 from fastdens.training.runs import Recipe, load_run
 
 QUICK = ["memorization", "--epochs", "1", "--width", "4", "--image-size", "8", "--batch-size", "256", "--device", "cpu"]
@@ -120,17 +120,17 @@ def test_examples_that_all_networks_saw_have_no_score(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "2"], "memorization-0000.safetensors is a network of epochs = 1, not 2: delete it"),
-        (["--share", "0.6"], "another choice of training examples"),
-        (["--flip", "0.2"], "other images or labels"),
-        (["--dataset", "digit"], "there is no data set 'digit' and no folder of that name"),
-        (["--network", "resnet19"], "there is no network 'resnet19'"),
-        (["--share", "0"], "a share of 0.0 of 1437 examples leaves none in or none out"),
-        (["--batch-size", "1"], "batch_size is 1"),
+        ("--epochs 2", "memorization-0000.safetensors is a network of epochs = 1, not 2: delete it"),
+        ("--share 0.6", "another choice of training examples"),
+        ("--flip 0.2", "other images or labels"),
+        ("--dataset digit", "there is no data set 'digit' and no folder of that name"),
+        ("--network resnet19", "there is no network 'resnet19'"),
+        ("--share 0", "a share of 0.0 of 1437 examples leaves none in or none out"),
+        ("--batch-size 1", "batch_size is 1"),
     ],
 )
 def test_errors_are_one_sentence(folder, printed, capsys, options, message):
-    assert command(folder, "--networks", "3", "--overwrite", *options) == 1
+    assert command(folder, "--networks", "3", "--overwrite", *options.split()) == 1
     error = capsys.readouterr().err
     assert message in error and error.startswith("fastdens: ") and error.count("\n") == 1
 

@@ -29,8 +29,7 @@ from fastdens.kernels.options import suggest
 # Two examples always correlate at 1 or -1.
 _FEWEST_EXAMPLES = 3
 
-FloatArray = NDArray[np.float64]
-T = TypeVar("T", float, FloatArray)
+T = TypeVar("T", float, NDArray[np.float64])
 
 
 class Coefficient(NamedTuple):
@@ -48,11 +47,11 @@ class Coefficient(NamedTuple):
         float64 [L], corrected for the L layers by Holm's method.
     """
 
-    value: FloatArray
-    low: FloatArray
-    high: FloatArray
-    pvalue: FloatArray
-    pvalue_corrected: FloatArray
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    pvalue: NDArray[np.float64]
+    pvalue_corrected: NDArray[np.float64]
 
 
 class Interval(NamedTuple, Generic[T]):
@@ -87,8 +86,8 @@ class Correlations:
     kendall: Coefficient
     spearman_within: Coefficient
     kendall_within: Coefficient
-    spearman_by_class: FloatArray
-    kendall_by_class: FloatArray
+    spearman_by_class: NDArray[np.float64]
+    kendall_by_class: NDArray[np.float64]
     n_examples: NDArray[np.int64]
     n_left_out: NDArray[np.int64]
 
@@ -118,8 +117,8 @@ class PredictorComparison:
     """
 
     names: tuple[str, ...]
-    rho: Interval[FloatArray]
-    win_share: FloatArray
+    rho: Interval[NDArray[np.float64]]
+    win_share: NDArray[np.float64]
     best: str
     runner_up: str
     lead: Interval[float]
@@ -135,7 +134,7 @@ class _Estimate(NamedTuple):
     low: float
     high: float
     pvalue: float
-    by_stratum: FloatArray
+    by_stratum: NDArray[np.float64]
 
 
 def correlate(
@@ -272,7 +271,7 @@ def compare_predictors(
     resample : {"examples", "classes"}
         The sampling unit of the bootstrap. "examples" are resampled within their class, for an answer about these
         classes; "classes" are resampled whole, for an answer about classes like these. The latter gives wider
-        intervals, above all for a predictor with one value a class, and needs a few dozen classes.
+        intervals, above all for a predictor with one value per class, and needs a few dozen classes.
     confidence : float
         Level of the intervals.
     n_resamples : int
@@ -342,12 +341,14 @@ def compare_predictors(
     )
 
 
-def _spearman_of_predictors(values: Iterable[FloatArray]) -> Callable[[NDArray[np.int64]], FloatArray]:
+def _spearman_of_predictors(
+    values: Iterable[NDArray[np.float64]],
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
     """Function from a resample, counts [N], to Spearman's rho [P] of the first values with each of the others."""
     one_stratum = np.zeros(1, np.int64)
     rankings = [Ranking.sort(dense_ranks(value), np.zeros(len(value), np.int64)) for value in values]
 
-    def spearman(counts: NDArray[np.int64]) -> FloatArray:
+    def spearman(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         score_ranks, *predictor_ranks = (ranking.centred_ranks(counts, one_stratum) for ranking in rankings)
         return np.concatenate(
             [weighted_correlation(score_ranks, ranks, counts, one_stratum) for ranks in predictor_ranks]
@@ -356,13 +357,13 @@ def _spearman_of_predictors(values: Iterable[FloatArray]) -> Callable[[NDArray[n
     return spearman
 
 
-def _leads(strength: FloatArray) -> FloatArray:
+def _leads(strength: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each column less the largest of the others in its row."""
-    others: FloatArray = np.stack([np.delete(strength, k, 1).max(1) for k in range(strength.shape[1])], 1)
+    others: NDArray[np.float64] = np.stack([np.delete(strength, k, 1).max(1) for k in range(strength.shape[1])], 1)
     return strength - others
 
 
-def _as_coefficient(parts: FloatArray) -> Coefficient:
+def _as_coefficient(parts: NDArray[np.float64]) -> Coefficient:
     """The coefficient of value, ends of the interval and p-value, [4, L]."""
     value, low, high, pvalue = parts
     return Coefficient(value, low, high, pvalue, holm(pvalue))
@@ -390,13 +391,13 @@ def _estimate_kendall(pairs: RankedPairs, confidence: float) -> _Estimate:
     return _Estimate(value, low, high, _normal_pvalue(tau, null_variance), tau)
 
 
-def _mean(by_stratum: FloatArray) -> float:
+def _mean(by_stratum: NDArray[np.float64]) -> float:
     """Mean over the strata that have a coefficient."""
     defined = by_stratum[~np.isnan(by_stratum)]
     return float(defined.mean()) if len(defined) else math.nan
 
 
-def _normal_pvalue(by_stratum: FloatArray, null_variance: FloatArray) -> float:
+def _normal_pvalue(by_stratum: NDArray[np.float64], null_variance: NDArray[np.float64]) -> float:
     """Two-sided p-value of the mean of independent coefficients with these variances under no association."""
     defined = ~np.isnan(by_stratum)
     if not defined.any():
@@ -404,7 +405,7 @@ def _normal_pvalue(by_stratum: FloatArray, null_variance: FloatArray) -> float:
     return math.erfc(abs(by_stratum[defined].sum()) / math.sqrt(2 * null_variance[defined].sum()))
 
 
-def _percentile_interval(resampled: FloatArray, confidence: float) -> FloatArray:
+def _percentile_interval(resampled: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
     """Lower and upper ends [2, P] for resampled coefficients [B, P]; undefined resamples (NaN) are left out."""
     ends = np.full((2, resampled.shape[1]), np.nan)
     some = ~np.isnan(resampled).all(0)
@@ -412,7 +413,7 @@ def _percentile_interval(resampled: FloatArray, confidence: float) -> FloatArray
     return ends
 
 
-def _as_scores(scores: ArrayLike | Tensor) -> FloatArray:
+def _as_scores(scores: ArrayLike | Tensor) -> NDArray[np.float64]:
     values = as_numpy(scores).astype(np.float64)
     if values.ndim != 1:
         raise ValueError(f"scores has shape {values.shape}, but it must be [N]: pass one score for each example.")
@@ -425,7 +426,9 @@ def _as_scores(scores: ArrayLike | Tensor) -> FloatArray:
     return values
 
 
-def _as_predictors(predictors: Mapping[str, ArrayLike | Tensor], scores: FloatArray) -> list[FloatArray]:
+def _as_predictors(
+    predictors: Mapping[str, ArrayLike | Tensor], scores: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
     if len(predictors) < 2:
         raise ValueError(f"predictors has {len(predictors)} entry: pass at least two to compare.")
     values = [as_numpy(given).astype(np.float64) for given in predictors.values()]
@@ -438,7 +441,7 @@ def _as_predictors(predictors: Mapping[str, ArrayLike | Tensor], scores: FloatAr
     return values
 
 
-def _as_classes(labels: ArrayLike | Tensor, owner: str, scores: FloatArray) -> NDArray[np.int64]:
+def _as_classes(labels: ArrayLike | Tensor, owner: str, scores: NDArray[np.float64]) -> NDArray[np.int64]:
     given = as_numpy(labels)
     if given.shape != scores.shape:
         raise ValueError(
@@ -448,8 +451,8 @@ def _as_classes(labels: ArrayLike | Tensor, owner: str, scores: FloatArray) -> N
 
 
 def _own_class_density(
-    layer: str, log_prob: NDArray[Any], scores: FloatArray, labels: ArrayLike | Tensor
-) -> FloatArray:
+    layer: str, log_prob: NDArray[Any], scores: NDArray[np.float64], labels: ArrayLike | Tensor
+) -> NDArray[np.float64]:
     """Log-density [N] of each example under its own class at a layer."""
     name = f"log_prob of layer {layer!r}"
     check_log_prob(name, log_prob)

@@ -111,12 +111,12 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     if _SCORES not in arrays:
         nearest = suggest(_SCORES, names) or "nothing"
         raise ValueError(f"{path} has no array {_SCORES!r}, it holds {nearest}: save the scores under that name.")
-    scores = _checked(path, _SCORES, arrays[_SCORES], np.floating, "one floating-point number an example")
+    scores = _checked(path, _SCORES, arrays[_SCORES], np.floating, "one floating-point number per example")
     if _LABELS not in arrays:
         return scores.astype(np.float64), None
-    labels = _checked(path, _LABELS, arrays[_LABELS], np.integer, "one integer an example")
+    labels = _checked(path, _LABELS, arrays[_LABELS], np.integer, "one integer per example")
     if len(labels) != len(scores):
-        raise ValueError(f"{path} holds {len(scores)} scores and {len(labels)} labels: save one of each an example.")
+        raise ValueError(f"{path} holds {len(scores)} scores and {len(labels)} labels: save one of each per example.")
     return scores.astype(np.float64), labels.astype(np.int64)
 
 

@@ -1,1 +1,1 @@
-"""Densities of a batch of models, and what is computed from them."""
+"""Densities of a batch of models, their entropies and their divergences."""

@@ -82,9 +82,9 @@ def entropy(density: Density, n_samples: int = 10_000, generator: torch.Generato
 def relative_entropy(
     density: Density, batch: RaggedBatch, n_samples: int = 100_000, generator: torch.Generator | None = None
 ) -> MonteCarloEstimate:
-    """``KL(p || q)`` of every model, q being the Gaussian with the mean and the variances of its points, independent.
+    """``KL(p || q)`` of every model, q the Gaussian of independent features with the means and variances of its points.
 
-    It says how much more a density knows of its class than the first two moments of each feature do (Jamroz &
+    It measures how much more a density says about its class than the means and variances of the features do (Jamroz &
     Kurdziel, AAAI 2023).
 
     Parameters

@@ -52,6 +52,9 @@ class NIWPosterior(NamedTuple):
 def posterior(prior: NormalInverseWishart, counts: Tensor, means: Tensor, scatter: Tensor) -> NIWPosterior:
     """Posteriors of clusters from their sufficient statistics (Murphy 2007, eqs. 250 to 254).
 
+    ``kappa = kappa0 + n``, ``nu = nu0 + n``, ``m = (kappa0 m0 + n xbar) / kappa`` and
+    ``S = S0 + A + kappa0 n / kappa (xbar - m0)(xbar - m0)'``.
+
     Parameters
     ----------
     prior : NormalInverseWishart
@@ -66,8 +69,6 @@ def posterior(prior: NormalInverseWishart, counts: Tensor, means: Tensor, scatte
     Returns
     -------
     NIWPosterior
-        ``kappa = kappa0 + n``, ``nu = nu0 + n``, ``m = (kappa0 m0 + n xbar) / kappa`` and
-        ``S = S0 + A + kappa0 n / kappa (xbar - m0)(xbar - m0)'``.
     """
     n = counts.double()
     kappa, nu = prior.kappa + n, prior.nu + n
@@ -113,7 +114,7 @@ def predictive_student_t(
 
 
 def prior_predictive(prior: NormalInverseWishart, log_weights: Tensor, *, dtype: torch.dtype) -> StudentTComponents:
-    """The same of the prior of each model: components [M] of weights [M]."""
+    """Predictive density of the prior of each model: components [M] of weights [M]."""
     kappa, nu = (torch.full_like(log_weights, value, dtype=torch.float64) for value in (prior.kappa, prior.nu))
     factors = torch.diag_embed(prior.scale_diagonal.rsqrt())
     return predictive_student_t(log_weights, kappa, nu, prior.mean, factors, dtype=dtype)

@@ -59,11 +59,7 @@ class FittedChains(FittedModels):
 
 
 def posterior_predictive(
-    points: Tensor,
-    layout: Layout,
-    draws: Draws,
-    prior: NormalInverseWishart,
-    options: PredictiveOptions,
+    points: Tensor, layout: Layout, draws: Draws, prior: NormalInverseWishart, options: PredictiveOptions
 ) -> StudentTMixtureDensity:
     """The predictive density of a new point, averaged over all kept draws.
 

@@ -22,26 +22,16 @@ class Problem(Protocol):
         """The problem of some of the models, by mask."""
 
 
-class Info(Protocol):
-    """What the loop asks of a step: a NamedTuple with these among its fields, each of A models."""
-
-    @property
-    def lower_bound(self) -> Tensor:
-        """The bound before the step, float64 [A]; minus infinity at the start."""
-
-    @property
-    def bad(self) -> Tensor:
-        """True for a model that has lost a positive definite covariance, bool [A]; it stops."""
-
-
 ProblemT = TypeVar("ProblemT", bound=Problem)
 StateT = TypeVar("StateT", bound=tuple[Tensor, ...])
+# A NamedTuple of tensors of A models. Among them are ``lower_bound``, float64 [A], the bound before the step or, at the
+# start, minus infinity; and ``bad``, bool [A], True for a model that has lost a positive definite covariance.
 InfoT = TypeVar("InfoT", bound=Any)
 Sums = TypeVar("Sums")
 
 
 class Ascent(NamedTuple, Generic[StateT, InfoT]):
-    """Where the ascent of M models has ended: the state and info of each model's last step.
+    """Result of the ascent of M models: the state and info of each model's last step.
 
     Attributes
     ----------

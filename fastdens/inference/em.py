@@ -76,12 +76,12 @@ class Start:
 
     @property
     def is_given(self) -> bool:
-        """Whether nothing is left to chance."""
+        """Whether weights, means and precisions are all given."""
         return self.weights is not None and self.means is not None and self.precisions is not None
 
 
 def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
-    """The initial state: an M step from initial responsibilities, then whatever is given in its place."""
+    """The initial state: an M step from initial responsibilities, with the given parameters in place of its own."""
     points = problem.points
     n_models = problem.layout.n_models
     empty = torch.empty(0, device=points.device)

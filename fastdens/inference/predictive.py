@@ -1,4 +1,4 @@
-"""Predictive densities of fitted Dirichlet-process mixtures, made when they are asked for, some models at a time."""
+"""Predictive densities of fitted Dirichlet-process mixtures, made on demand, some models at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PredictiveOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedModels(ABC):
-    """A of M models, fitted: their points and what inference kept, from which densities are made.
+    """The A fitted models among M: their points, and the state from which densities are made.
 
     The densities themselves are not kept, unless they are small: the Student-t components of all draws of all models
     take 20 GB at the paper's shape.

@@ -70,7 +70,7 @@ class VariationalInfo(NamedTuple):
 
 
 class VariationalSums(NamedTuple):
-    """What an M step reads: sufficient statistics under q(z) and its entropy, float64 [A]; alpha and bad of before."""
+    """Input of an M step: sufficient statistics under q(z) and its entropy, float64 [A]; alpha and bad of before."""
 
     statistics: kernels.SufficientStatistics
     entropy: Tensor
@@ -81,6 +81,8 @@ class VariationalSums(NamedTuple):
 @dataclass(frozen=True)
 class VariationalProblem:
     """Points, prior and options of A models.
+
+    :meth:`select` narrows it to the models that still iterate.
 
     Attributes
     ----------

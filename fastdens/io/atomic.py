@@ -108,6 +108,3 @@ def _flush(path: Path) -> None:
         if file.is_file():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
-
-
-written_whole = atomic_write

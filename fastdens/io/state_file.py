@@ -49,7 +49,7 @@ def write_state(
     path : path-like
         Missing parent folders are created.
     kind : str
-        What the file is to its reader, a noun for messages: "fit", "checkpoint".
+        A noun for the file in messages: "fit", "checkpoint".
     tensors : mapping of str to Tensor
         Of any shape, also empty or not contiguous, on any device; bool, integers of 8 to 64 bits (of unsigned ones
         uint8 only), or floats of 16 to 64 bits.
@@ -154,7 +154,7 @@ class StateFile:
     ----------
     path : Path
     kind : str
-        What the file is, a noun for messages: "checkpoint".
+        A noun for the file in messages: "checkpoint".
     identity : mapping of str to object
         Parameters, seeds and fingerprints of the data that must agree, of the types of :func:`write_state`; mappings
         may nest.

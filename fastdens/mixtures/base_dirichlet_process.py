@@ -1,4 +1,4 @@
-"""What the estimators of Dirichlet-process mixtures share: prior, predictive densities, saved fits."""
+"""Base class of the estimators of Dirichlet-process mixtures: prior, predictive densities, saved fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions.niw import NormalInverseWishart, data_prior
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
-from fastdens.errors import check_positive
+from fastdens.errors import check_non_negative, check_positive
 from fastdens.inference.chain_predictive import WEIGHTINGS
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.kernels.options import check_choice
@@ -32,7 +32,7 @@ def _shape_and_rate(name: str, value: Any) -> None:
 class BaseDirichletProcessMixtures(BaseMixtures):
     """Base of the samplers' and the variational estimator.
 
-    A subclass keeps in ``_fitted`` what it makes predictive densities of.
+    A subclass keeps in ``_fitted`` the models from which predictive densities are made.
     """
 
     _parameter_constraints: ClassVar = {
@@ -41,7 +41,11 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         "kappa0": check_positive,
         "alpha": optional(check_positive),
         "alpha_prior": _shape_and_rate,
+        "truncation": integer(1),
+        "max_iter": integer(1),
+        "tol": check_non_negative,
     }
+    _array_parameters = ("labels_init", "resp_init")
 
     method: str
     init_components: int

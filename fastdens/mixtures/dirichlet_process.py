@@ -1,4 +1,4 @@
-"""Dirichlet-process Gaussian mixtures for a batch of models: collapsed Gibbs sampling, and the door to all methods."""
+"""Dirichlet-process Gaussian mixtures for a batch of models: collapsed Gibbs sampling, and the choice of the method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.convergence import effective_sample_size, rhat_threshold, split_rhat, to_arviz
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import check_batch, check_integer, check_non_negative
+from fastdens.errors import check_batch, check_integer
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, Draws, init, random_labels, stream_keys
@@ -90,7 +90,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     matmul_precision : {"ieee", "tf32x3", "tf32"}
         Of the matrix products of the Triton kernels in float32.
     resp_init, truncation, max_iter, tol
-        Of the variational estimator alone.
+        For the variational estimator only.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     labels_ : Tensor
         int64 [C, N], the cluster of each point in the last kept draw, in the caller's row order.
     sampled_labels_ : Tensor
-        int32 [S, C, N], the same of every kept draw.
+        int32 [S, C, N], the clusters in every kept draw.
     rhat_, effective_sample_size_ : Tensor
         float64 [M], split R-hat and effective sample size of the log-joint.
     prior_ : NormalInverseWishart
@@ -133,12 +133,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         "burn_in": integer(0),
         "thin": integer(1),
         "n_chains": integer(1),
-        "truncation": integer(1),
-        "max_iter": integer(1),
-        "tol": check_non_negative,
         **BaseDirichletProcessMixtures._parameter_constraints,
     }
-    _array_parameters = ("labels_init", "resp_init")
 
     n_sweeps: int
     burn_in: int
@@ -231,7 +227,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         ModelError
             If a model has no points, NaN, infinity, or a feature that is constant, and ``on_error`` is "raise".
         TypeError, ValueError
-            If a parameter is not what it may be, or the checkpoint is damaged or of another fit.
+            If a parameter is invalid, or the checkpoint is damaged or of another fit.
 
         Warns
         -----
@@ -263,7 +259,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     def _fit_models(
         self, valid: Partition, checkpoint: Path | None, checkpoint_every: int, resume: bool
     ) -> FittedChains:
-        """Sample, from the start or from where an interrupted fit has come to."""
+        """Sample from the start, or from where an interrupted fit stopped."""
         batch, prior = valid.batch, self._prior_of(valid.batch)
         problem = self._chain_problem(batch, prior)
         run = ChainRun(init(problem, self._start_labels(valid, problem), self._start_alpha()))

@@ -173,7 +173,7 @@ class GaussianMixtures(BaseMixtures):
             If a model has NaN or infinity, fewer points than components, or loses a positive definite covariance,
             and ``on_error`` is "raise".
         TypeError, ValueError
-            If a parameter is not what it may be.
+            If a parameter is invalid.
 
         Warns
         -----

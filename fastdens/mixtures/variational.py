@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Never
+from typing import Any, Never
 
 import torch
 from numpy.typing import ArrayLike
@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdens import kernels
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import check_batch, check_non_negative
+from fastdens.errors import check_batch
 from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.inference.variational import (
@@ -23,7 +23,6 @@ from fastdens.inference.variational import (
     variational_inference,
 )
 from fastdens.inference.variational_predictive import FittedVariational
-from fastdens.mixtures.base import integer
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
 from fastdens.mixtures.partition import Partition
 
@@ -98,13 +97,6 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
     """
 
     method: str = "vb"
-    _parameter_constraints: ClassVar = {
-        "truncation": integer(1),
-        "max_iter": integer(1),
-        "tol": check_non_negative,
-        **BaseDirichletProcessMixtures._parameter_constraints,
-    }
-    _array_parameters = ("labels_init", "resp_init")
 
     truncation: int
     max_iter: int
@@ -144,12 +136,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         self._keep(locals())
 
     def fit(
-        self,
-        batch: RaggedBatch,
-        *,
-        checkpoint: None = None,
-        checkpoint_every: int = 50,
-        resume: bool = False,
+        self, batch: RaggedBatch, *, checkpoint: None = None, checkpoint_every: int = 50, resume: bool = False
     ) -> VariationalDirichletProcessMixtures:
         """Fit every model of the batch.
 
@@ -157,7 +144,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         ----------
         batch : RaggedBatch
         checkpoint, checkpoint_every, resume
-            Of samplers alone.
+            For samplers only.
 
         Returns
         -------
@@ -166,10 +153,8 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
 
         Raises
         ------
-        ModelError
-            If a model has no points, NaN, infinity, or a feature that is constant, and ``on_error`` is "raise".
-        TypeError, ValueError
-            If a parameter is not what it may be, or a checkpoint is asked for.
+        ModelError, TypeError, ValueError
+            As for :meth:`DirichletProcessMixtures.fit`, and if a checkpoint is asked for.
 
         Warns
         -----

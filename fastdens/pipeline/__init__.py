@@ -15,7 +15,7 @@ Activations of a network at two layers, the labels of the examples, and memoriza
 >>> from fastdens.report import write_report
 >>> write_report(analysis, "my_report")
 
-``data`` may as well come from a folder of ``.npy`` files (``AnalysisData.from_activations("folder")``), from what
+``data`` can also come from a folder of ``.npy`` files (``AnalysisData.from_activations("folder")``), from what
 ``fd.activations.extract`` returned, or from a network and images (``AnalysisData.from_network(model, images, y)``).
 """
 

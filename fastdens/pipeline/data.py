@@ -1,4 +1,4 @@
-"""What an analysis is about: activations of the same examples at several layers, and what is known of the examples."""
+"""The data of an analysis: activations of the same examples at several layers, and their labels and scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastdens.activations import Activations, extract, load
 from fastdens.analysis import read_memorization_scores
 from fastdens.kernels.options import suggest
 from fastdens.pipeline.options import MachineOptions
-from fastdens.pipeline.results import Examples, IntArray, Provenance, Scores
+from fastdens.pipeline.results import Examples, Provenance, Scores
 
 if TYPE_CHECKING:
     from fastdens.pipeline.experiment import Experiment
@@ -32,7 +32,7 @@ _BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class AnalysisData:
-    """Activations of N training examples of M classes, and what else is known, None where it is not.
+    """Activations of N training examples of M classes, and what else is known; the rest is None.
 
     Make one with :meth:`from_activations`, :meth:`from_network` or :meth:`from_experiment`.
 
@@ -63,7 +63,7 @@ class AnalysisData:
     experiment: Experiment | None = None
 
     @property
-    def class_sizes(self) -> IntArray:
+    def class_sizes(self) -> NDArray[np.int64]:
         """Training examples of each class, int64 [M]."""
         return np.bincount(self.examples.labels, minlength=len(self.examples.class_names))
 
@@ -81,7 +81,7 @@ class AnalysisData:
         flipped: ArrayLike | Tensor | None = None,
         name: str | None = None,
     ) -> AnalysisData:
-        """Activations that are there already.
+        """Take existing activations.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class AnalysisData:
         name: str | None = None,
         progress: bool = True,
     ) -> AnalysisData:
-        """Activations of a trained network, extracted here.
+        """Extract the activations of a trained network.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class AnalysisData:
         train_images, test_images : Tensor
             [N, channels, height, width], as the network takes them.
         train_labels, test_labels : array or Tensor
-            Integers from 0; test images need theirs.
+            Integers from 0; test images need labels too.
         layers : sequence of str, optional
             Names of modules; by default those of :func:`fastdens.training.default_layers`.
         scores, class_names, flipped, name
@@ -211,9 +211,9 @@ class AnalysisData:
         machine: MachineOptions | None = None,
         progress: bool = True,
     ) -> AnalysisData:
-        """Activations of networks that are trained here, or whose weights are in a file, for the images of a data set.
+        """Train networks on a data set, or load one from a file, and extract their activations.
 
-        Networks that the folder of runs has already are not trained again.
+        Networks already in the folder of runs are not trained again.
 
         Parameters
         ----------
@@ -284,8 +284,8 @@ def extract_features(model: nn.Module, images: Tensor, layers: Sequence[str], *,
 
 def _read(
     source: ActivationSource, labels: ArrayLike | Tensor | None, layers: Sequence[str] | None, part: str
-) -> tuple[Features, IntArray, str]:
-    """Features by layer, labels, and what to call the source in messages."""
+) -> tuple[Features, NDArray[np.int64], str]:
+    """Features by layer, labels, and the name of the source for messages."""
     where = str(source) if isinstance(source, str | os.PathLike) else part
     features, own_labels = _features(source)
     if layers is not None:
@@ -300,7 +300,7 @@ def _read(
         if array.ndim != 2 or len(array) != n_examples:
             raise ValueError(
                 f"layer {layer!r} of {where} has shape {tuple(array.shape)}, but activations are [{n_examples}, D], "
-                "one row an example as in the first layer."
+                "one row per example as in the first layer."
             )
     labels = own_labels if labels is None else labels
     if labels is None:
@@ -323,7 +323,7 @@ def _features(source: ActivationSource) -> tuple[Features, Tensor | None]:
 
 
 def _check_test(
-    train: Features, where: str, test: Features, test_labels: IntArray, test_where: str, n_classes: int
+    train: Features, where: str, test: Features, test_labels: NDArray[np.int64], test_where: str, n_classes: int
 ) -> None:
     for layer, features in train.items():
         if test[layer].shape[1] != features.shape[1]:
@@ -339,7 +339,7 @@ def _check_test(
 
 
 def _one_each(what: str, values: ArrayLike | Tensor, n_examples: int) -> NDArray[Any]:
-    """The values as an array, one an example."""
+    """The values as an array, one per example."""
     array = np.asarray(values)
     if array.shape != (n_examples,):
         raise ValueError(f"{what} has shape {array.shape}, but there are {n_examples} examples: pass one for each.")
@@ -354,12 +354,12 @@ def _default_names(folder: Path | None, n_classes: int) -> tuple[str, ...]:
     if len(names) != n_classes or len(set(names)) < len(names):
         raise ValueError(
             f"{file} has {len(names)} lines, {len(set(names))} of them different, but there are {n_classes} classes: "
-            "write one name a line, each once."
+            "write one name per line, each once."
         )
     return names
 
 
-def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: IntArray) -> Scores | None:
+def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: NDArray[np.int64]) -> Scores | None:
     if scores is None or isinstance(scores, Scores):
         return scores
     if isinstance(scores, str | os.PathLike):

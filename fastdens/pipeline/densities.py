@@ -1,4 +1,4 @@
-"""The densities that an analysis can fit to the classes of a layer, and what the fits tell."""
+"""The densities that an analysis can fit to the classes of a layer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FitDensity(Protocol):
 
 
 def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:
-    """Dirichlet-process mixtures by collapsed Gibbs sampling, kept and started as in the paper.
+    """Dirichlet-process mixtures by collapsed Gibbs sampling, with the paper's starts and burn-in.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, pr
     options : AnalysisOptions
         ``components`` and ``seed`` count; without ``components`` the number with the least BIC, summed over classes.
     progress : bool
-        Taken and not used: EM is quick.
+        Ignored: EM is quick.
     """
     # Components may not become narrower than a thousandth of the layer's mean variance.
     reg_covar = _RELATIVE_REG_COVAR * float(batch.points.double().var(0).mean())

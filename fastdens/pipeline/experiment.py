@@ -1,6 +1,6 @@
-"""Images and a recipe, to train networks: for their activations, and for memorization scores.
+"""Images and a training recipe: the networks for activations and for memorization scores.
 
-Only this part of the pipeline, and the robustness that builds on it, need torchvision.
+Only this module and the analysis of robustness, which builds on it, need torchvision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastdens.training.runs import RunResult, TrainingRun, load_predictions, loa
 
 @dataclass(frozen=True)
 class Experiment:
-    """Images, the labels that networks are trained with, and how they are trained.
+    """Images, the labels that networks are trained with, and the recipe of their training.
 
     Attributes
     ----------
@@ -35,12 +35,12 @@ class Experiment:
     labels : Tensor
         int64 [N], the training labels, some of which may have been flipped.
     flipped : Tensor
-        bool [N], which have been.
+        bool [N], True where the label was flipped.
     recipe : Recipe
     runs : Path
-        Folder of the trained networks; those that it has are not trained again.
+        Folder of the trained networks; those already there are not trained again.
     settings : mapping of str to object
-        The options that it was made from, for the record.
+        The options that it was made from.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Experiment:
         network : NetworkOptions
         runs : Path
         seed : int
-            Of the images that are drawn or divided, and of the labels to flip.
+            Seed of synthetic images, of random splits, and of the labels to flip.
 
         Raises
         ------
@@ -146,7 +146,7 @@ def estimate_scores(
     device: str | None = None,
     progress: bool = True,
 ) -> MemorizationScores:
-    """Memorization score of every training example, by networks in ``folder``, trained where they are not there yet.
+    """Memorization score of every training example, by the networks in ``folder``; missing ones are trained.
 
     Parameters
     ----------

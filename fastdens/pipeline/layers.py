@@ -60,7 +60,7 @@ class FittedLayer:
 
 
 def check_class_sizes(data: AnalysisData, options: AnalysisOptions) -> None:
-    """Refuse data with a class too small for a density.
+    """Refuse data with a class that is too small for a density.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def check_class_sizes(data: AnalysisData, options: AnalysisOptions) -> None:
 
 
 def projected_dimensions(data: AnalysisData, options: AnalysisOptions) -> dict[str, int]:
-    """Dimensions to project each layer to: those asked for, else the paper's, less where classes are too small.
+    """Dimensions to project each layer to: the requested ones, or the paper's, fewer where classes are small.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def fit_classes(
     *,
     progress: bool = True,
 ) -> tuple[Fit, fd.RaggedBatch]:
-    """Fit the density asked for to the classes of some points of a layer.
+    """Fit the chosen density to each class of some points of a layer.
 
     Parameters
     ----------
@@ -169,13 +169,12 @@ def fit_layer(
 
 
 def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptions) -> LayerAnalysis:
-    """Compare the fitted classes of a layer with each other and with what is known of the examples."""
+    """Compute the results at a layer from its fitted classes."""
     examples, fit = data.examples, layer.fit
     held_out = None
     if data.test is not None and examples.test_labels is not None:
         test = layer.projection.transform(data.test[layer.name]).to(options.device)
         held_out = generative_classification(fit.models.log_prob(test), examples.test_labels)
-    intervals = mode_intervals(fit.log_density, examples.labels, random_state=options.seed)
     density = fit.models.density()
     generator = torch.Generator(layer.points.device).manual_seed(options.seed)
     return LayerAnalysis(
@@ -184,12 +183,12 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
         n_dimensions=layer.points.shape[1],
         explained=float(layer.projection.explained_energy_ratio_.sum()),
         log_density=fit.log_density,
-        neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
-        n_components=fit.n_components,
-        chains=fit.chains,
         classes=layer.classes,
         modes=layer.modes,
-        intervals=intervals,
+        intervals=mode_intervals(fit.log_density, examples.labels, random_state=options.seed),
+        n_components=fit.n_components,
+        chains=fit.chains,
+        neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
         distance=estimates_of(mean_pairwise_distance(layer.batch)),
         # Both draw from one generator, in this order.
         relative_entropy=estimates_of(relative_entropy(density, layer.batch, options.entropy_draws, generator)),

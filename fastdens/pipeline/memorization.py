@@ -1,4 +1,4 @@
-"""How memorization goes with density, and what memorized examples do to the class densities."""
+"""Memorization and density: their correlation, and the effect of memorized examples on class densities."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def analyze_memorization(
     *,
     progress: bool = True,
 ) -> MemorizationAnalysis:
-    """Compare memorization scores with what the layers tell of the same examples.
+    """Relate memorization scores to the densities of the same examples at each layer.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ def compare_subsets(
     progress: bool = True,
 ) -> SubsetComparison:
     """Compare the most memorized, the least memorized and random examples of each class, layer by layer.
+
+    Densities fitted without any of these examples classify them, and densities fitted on each subset are compared.
 
     Parameters
     ----------

@@ -59,12 +59,12 @@ def burn_in(sweeps: int) -> int:
 
 @dataclass(frozen=True)
 class Options:
-    """Options that are in range.
+    """Base class of options, which checks their ranges.
 
     Raises
     ------
     RangeError
-        If one is not.
+        If an option is out of range.
     """
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class MemorizationOptions(Options):
     """Networks to train on random subsets of the images, to estimate memorization scores."""
 
     memorization_epochs: int | None = option(None, at_least=1)
-    """Their passes over the images; by default those of the network."""
+    """Epochs of these networks; by default as many as for the analyzed one."""
 
     memorization_share: float = option(0.7, at_least=0, less_than=1)
     """Share of the images that each of them sees."""
@@ -137,10 +137,10 @@ class RobustnessOptions(Options):
     """Certificates and attacks by density, where the data come with images."""
 
     bins: int = option(0, at_least=0)
-    """Density bins, for each of which a network is trained without it."""
+    """Density bins; for each, a network is trained without its examples."""
 
     bin_epochs: int | None = option(None, at_least=1)
-    """Their passes over the images; by default those of the network."""
+    """Epochs of these networks; by default as many as for the analyzed one."""
 
     sigma: float = option(0.5, more_than=0, less_than=math.inf)
     """Standard deviation of the noise of randomized smoothing, pixels being from 0 to 1."""
@@ -157,10 +157,10 @@ class RobustnessOptions(Options):
 
 @dataclass(frozen=True)
 class MachineOptions(Options):
-    """Where it runs, and from which random numbers."""
+    """Device, processes and seed."""
 
     seed: int = option(0, at_least=0)
-    """Seed of everything that is drawn at random."""
+    """Seed of all random numbers."""
 
     device: str = "auto"
     """Device of torch, such as cuda; auto is cuda where there is a GPU, else cpu."""
@@ -171,7 +171,7 @@ class MachineOptions(Options):
 
 @dataclass(frozen=True)
 class AnalysisOptions(DensityOptions, MemorizationOptions, RobustnessOptions, MachineOptions):
-    """What :func:`fastdens.pipeline.analyze` does; the defaults are the paper's settings.
+    """All options of :func:`fastdens.pipeline.analyze`; the defaults are the paper's settings.
 
     The options are the attributes of :class:`DensityOptions` (``dimensions``, ``density``, ``chains``, ...),
     :class:`MemorizationOptions` (``memorization_networks``, ...), :class:`RobustnessOptions` (``bins``, ``sigma``, ...)
@@ -240,7 +240,7 @@ class ImageOptions(Options):
 
     dataset: str = "digits"
     """digits, glyphs100, a data set of torchvision (CIFAR100, ...), or a folder of images: train/ and test/ or val/
-    with one folder a class, one folder a class, or that of Mini-ImageNet."""
+    with one folder per class, one folder per class, or that of Mini-ImageNet."""
 
     data_root: Path = Path("data")
     """Folder with the files of a torchvision data set."""
@@ -274,14 +274,14 @@ class NetworkOptions(Options):
     networks could not memorize in so few epochs.)"""
 
     batch_size: int = option(64, at_least=1)
-    """Images of a training step."""
+    """Images in a training step."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the training; bfloat16 is mixed precision, which is faster."""
 
 
 def resolve_device(device: str) -> str:
-    """The device that ``"auto"`` stands for, any other as it is."""
+    """The device that ``"auto"`` stands for; any other is returned unchanged."""
     import torch
 
     if device != "auto":

@@ -1,6 +1,7 @@
 """Options of the demonstrations, in place of the paper's: data sets that come with fastdens, on a small machine.
 
-A preset maps names of options (see :mod:`fastdens.pipeline.options`) to values. What a user asks for wins over it.
+A preset maps names of options (see :mod:`fastdens.pipeline.options`) to values. Options that a user sets take
+precedence.
 """
 
 from __future__ import annotations
@@ -56,6 +57,6 @@ GPU_PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def preset(dataset: str, device: str) -> Preset:
-    """The options of a data set on a device of torch; none where the paper's settings stand."""
+    """The preset of a data set on a torch device; empty where the paper's settings apply."""
     gpu = GPU_PRESETS.get(dataset, {}) if device.startswith("cuda") else {}
     return {**PRESETS.get(dataset, {}), **gpu}

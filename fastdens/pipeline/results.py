@@ -1,4 +1,4 @@
-"""What an analysis finds: frozen dataclasses of plain arrays, all the way down."""
+"""Results of an analysis: frozen dataclasses of plain arrays, nested."""
 
 from __future__ import annotations
 
@@ -22,27 +22,25 @@ from fastdens.analysis import (
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.saving import load_tree, save_tree
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Estimates:
     """Estimated values and their standard errors, float64, in arrays of one shape."""
 
-    value: FloatArray
-    standard_error: FloatArray
+    value: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where the activations come from.
 
+    Fields that do not apply are None: the report names what is known.
+
     Attributes
     ----------
     name : str
-        What the report is about: a data set, a folder, or what the caller said.
+        Title of the report: the data set, the folder, or the name that the caller chose.
     activations : str or None
         The folder that they were read from; None for arrays in memory and for a network.
     network : str or None
@@ -52,7 +50,7 @@ class Provenance:
     width, epochs : int or None
         Channels of its first stage and passes over the images, if it was trained here.
     settings : mapping of str to object
-        What else was asked for when the data were made, by option: text, numbers, None, or tuples of them.
+        The other options that the data were made with: text, numbers, None, or tuples of them.
     """
 
     name: str
@@ -66,7 +64,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Examples:
-    """What is known of the examples, None where it is not.
+    """Labels, predictions and other facts about the examples; unknown ones are None.
 
     Attributes
     ----------
@@ -83,21 +81,21 @@ class Examples:
     long_tailed : ndarray or None
         bool [M], which classes come from a long tail.
     train_predicted, test_predicted : ndarray or None
-        int64 [N] and [T], the labels that the network gives.
+        int64 [N] and [T], the labels that the network predicts.
     """
 
     class_names: tuple[str, ...]
-    labels: IntArray
-    test_labels: IntArray | None = None
-    true_labels: IntArray | None = None
-    flipped: BoolArray | None = None
-    long_tailed: BoolArray | None = None
-    train_predicted: IntArray | None = None
-    test_predicted: IntArray | None = None
+    labels: NDArray[np.int64]
+    test_labels: NDArray[np.int64] | None = None
+    true_labels: NDArray[np.int64] | None = None
+    flipped: NDArray[np.bool_] | None = None
+    long_tailed: NDArray[np.bool_] | None = None
+    train_predicted: NDArray[np.int64] | None = None
+    test_predicted: NDArray[np.int64] | None = None
 
     @property
     def test_accuracy(self) -> float | None:
-        """Share of the test examples to which the network gives their label, None if it is not known."""
+        """Share of the test examples whose label the network predicts, None if unknown."""
         if self.test_predicted is None or self.test_labels is None:
             return None
         return float((self.test_predicted == self.test_labels).mean())
@@ -105,7 +103,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Chains:
-    """What the chains of a layer's classes kept, and whether they agree.
+    """Kept draws of the chains of each class, and whether the chains agree.
 
     Attributes
     ----------
@@ -122,10 +120,10 @@ class Chains:
     """
 
     n_components: NDArray[np.int32]
-    log_joint: FloatArray
-    sweeps: IntArray
-    rhat: FloatArray
-    effective_sample_size: FloatArray
+    log_joint: NDArray[np.float64]
+    sweeps: NDArray[np.int64]
+    rhat: NDArray[np.float64]
+    effective_sample_size: NDArray[np.float64]
     limit: float
 
     @property
@@ -136,7 +134,9 @@ class Chains:
 
 @dataclass(frozen=True)
 class LayerAnalysis:
-    """What was found at one layer, of M classes and N training examples.
+    """Results at one layer.
+
+    It has M classes and N training examples.
 
     Attributes
     ----------
@@ -145,20 +145,20 @@ class LayerAnalysis:
     n_features : int
         Features of its (pooled) activations.
     n_dimensions : int
-        Dimensions D that they were projected to.
+        Dimensions D after the projection.
     explained : float
         Share of the squares that the projection keeps.
     log_density : ndarray
         float64 [N], of each training example under the class of its given label, in nats.
-    neighbour_distance : ndarray
-        float64 [N], mean distance to the nearest neighbours in the class.
+    classes : ClassLogDensity
+    modes : Modes
+    intervals : ModeIntervals
     n_components : ndarray
         float64 [M], components of each class (a mean where there are draws).
     chains : Chains or None
         None where the density was not sampled.
-    classes : ClassLogDensity
-    modes : Modes
-    intervals : ModeIntervals
+    neighbour_distance : ndarray
+        float64 [N], mean distance to the nearest neighbours in the class.
     distance : Estimates
         [M], mean Euclidean distance between pairs of a class.
     relative_entropy : Estimates
@@ -168,21 +168,21 @@ class LayerAnalysis:
     held_out : GenerativeClassification or None
         Test examples classified by density; None without test examples.
     flipped_auc, long_tailed_auc : float
-        Area under the ROC curve of finding flipped examples, and classes of a long tail, by low density; NaN where
-        there are none.
+        Area under the ROC curve for finding flipped examples, and long-tailed classes, by low density; NaN where there
+        are none.
     """
 
     name: str
     n_features: int
     n_dimensions: int
     explained: float
-    log_density: FloatArray
-    neighbour_distance: FloatArray
-    n_components: FloatArray
-    chains: Chains | None
+    log_density: NDArray[np.float64]
     classes: ClassLogDensity
     modes: Modes
     intervals: ModeIntervals
+    n_components: NDArray[np.float64]
+    chains: Chains | None
+    neighbour_distance: NDArray[np.float64]
     distance: Estimates
     relative_entropy: Estimates
     divergence: Estimates
@@ -194,6 +194,9 @@ class LayerAnalysis:
 @dataclass(frozen=True)
 class Scores:
     """Memorization scores of the training examples.
+
+    The score of an example is the amount by which training on it raises the probability that a network predicts its
+    label (Feldman & Zhang 2020).
 
     Attributes
     ----------
@@ -207,8 +210,8 @@ class Scores:
         The file that they were read from.
     """
 
-    values: FloatArray
-    standard_error: FloatArray | None = None
+    values: NDArray[np.float64]
+    standard_error: NDArray[np.float64] | None = None
     n_networks: int = 0
     source: str | None = None
 
@@ -237,7 +240,9 @@ class SubsetComparison:
 
 @dataclass(frozen=True)
 class MemorizationAnalysis:
-    """How memorization goes with density.
+    """Relation between memorization and density.
+
+    Examples without a score take no part.
 
     Attributes
     ----------
@@ -248,7 +253,7 @@ class MemorizationAnalysis:
         By layer: log-density, relative entropy and neighbour distance.
     subsets : SubsetComparison
     flipped_auc : float
-        Area under the ROC curve of finding flipped labels by a high score; NaN where none are known.
+        Area under the ROC curve for finding flipped labels by a high score; NaN where none are known.
     """
 
     scores: Scores
@@ -262,11 +267,12 @@ class MemorizationAnalysis:
 class RobustnessAnalysis:
     """Certificates and attacks of some examples of each density bin, by a network trained without that bin.
 
+    Certificates are by randomized smoothing, attacks by projected gradient descent.
+
     Attributes
     ----------
     layer : str
-        The layer whose log-density the bins are of.
-    n_bins : int
+        The layer whose log-density defines the bins.
     bins : ndarray
         int64 [N], the bin of every training example, 0 the least dense.
     examples : ndarray
@@ -282,25 +288,31 @@ class RobustnessAnalysis:
     """
 
     layer: str
-    n_bins: int
-    bins: IntArray
-    examples: IntArray
-    bin: IntArray
-    group: IntArray
-    radius: FloatArray
-    robust: BoolArray
-    clean: BoolArray
-    accuracy: FloatArray
+    bins: NDArray[np.int64]
+    examples: NDArray[np.int64]
+    bin: NDArray[np.int64]
+    group: NDArray[np.int64]
+    radius: NDArray[np.float64]
+    robust: NDArray[np.bool_]
+    clean: NDArray[np.bool_]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins."""
+        return len(self.accuracy)
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that an analysis found.
+    """Results of an analysis.
+
+    It is plain data: :meth:`save` and :meth:`load` it, or pass it to :func:`fastdens.report.write_report`.
 
     Attributes
     ----------
     options : AnalysisOptions
-        What was asked for, nothing left open.
+        The options, every default filled in.
     provenance : Provenance
     examples : Examples
     layers : tuple of LayerAnalysis
@@ -319,8 +331,8 @@ class Analysis:
     provenance: Provenance
     examples: Examples
     layers: tuple[LayerAnalysis, ...]
-    layer_agreement: FloatArray
-    seed_agreement: FloatArray | None = None
+    layer_agreement: NDArray[np.float64]
+    seed_agreement: NDArray[np.float64] | None = None
     memorization: MemorizationAnalysis | None = None
     robustness: RobustnessAnalysis | None = None
 
@@ -330,7 +342,7 @@ class Analysis:
         return tuple(layer.name for layer in self.layers)
 
     def layer(self, name: str) -> LayerAnalysis:
-        """What was found at the layer of that name."""
+        """Results at the layer of that name."""
         return next(layer for layer in self.layers if layer.name == name)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Robustness of a network by the density of the examples: bin by bin, with a network trained without the bin."""
+"""Robustness by density: a network trained without a density bin is certified and attacked on that bin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastdens.training.runs import left_out_runs, load_run, train_runs
 
 
 class NormalizedClassifier(nn.Module):
-    """A classifier of images with values from 0 to 1, which it standardizes for the network behind it.
+    """A classifier of images with values from 0 to 1, which it standardizes for the network that it wraps.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def analyze_robustness(
     ----------
     experiment : Experiment
     layer : LayerAnalysis
-        Whose log-density the bins are of.
+        The layer whose log-density defines the bins.
     options : AnalysisOptions
     progress : bool
 
@@ -93,7 +93,6 @@ def analyze_robustness(
     examples = np.concatenate(chosen)
     return RobustnessAnalysis(
         layer=layer.name,
-        n_bins=options.bins,
         bins=bins,
         examples=examples,
         bin=bins[examples],
@@ -108,7 +107,7 @@ def analyze_robustness(
 def _examples_of_bins(
     bins: NDArray[np.int64], labels: NDArray[np.int64], flipped: NDArray[np.bool_], options: AnalysisOptions
 ) -> list[NDArray[np.int64]]:
-    """Training examples of each bin to try, as evenly from the classes as the bin allows."""
+    """Training examples of each bin to certify, spread over the classes as evenly as the bin allows."""
     generator = np.random.default_rng(options.seed)
     chosen = []
     for b in range(options.bins):

@@ -48,7 +48,7 @@ def analyze(
     Raises
     ------
     OptionError
-        If options ask for images that the data have not, or do not fit the layers.
+        If options need images that the data lack, or do not fit the layers.
     ValueError
         If a class has too few examples, or an estimator cannot fit one.
     ImportError

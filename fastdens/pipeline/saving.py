@@ -47,7 +47,7 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     TypeError
-        If there is something else in the tree.
+        If the tree holds a value of another type.
     FileExistsError
         If the folder exists and ``overwrite`` is False.
     """
@@ -102,7 +102,7 @@ def _digest(text: str) -> str:
 
 
 def _encode(value: Any, path: str, arrays: dict[str, Tensor]) -> Any:
-    """What JSON can hold of a value; its arrays go to ``arrays`` under their path."""
+    """A value in types of JSON; its arrays go to ``arrays`` under their paths."""
     if isinstance(value, np.ndarray):
         arrays[path] = torch.from_numpy(np.array(value))
         return {_ARRAY: path}

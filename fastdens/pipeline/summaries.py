@@ -1,21 +1,22 @@
-"""One-line summaries, which the command prints while it goes on."""
+"""One-line summaries that the command prints as the analysis proceeds."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis import MemorizationScores, roc_auc
 from fastdens.pipeline.data import AnalysisData
-from fastdens.pipeline.results import BoolArray, LayerAnalysis
+from fastdens.pipeline.results import LayerAnalysis
 
 # Feldman & Zhang call an example memorized from here on.
 _MEMORIZED = 0.25
 
 
 def describe_data(data: AnalysisData) -> str:
-    """What an analysis is about: numbers of examples and classes, and the accuracy of the network."""
+    """Summarize the data: numbers of examples and classes, and the accuracy of the network."""
     examples = data.examples
     text = f"{data.provenance.name}: {len(examples.labels)} training examples"
     if examples.flipped is not None:
@@ -29,7 +30,7 @@ def describe_data(data: AnalysisData) -> str:
 
 
 def describe_layer(layer: LayerAnalysis) -> str:
-    """One line of what was found at a layer."""
+    """Summarize the results at a layer."""
     counts, chains = layer.n_components, layer.chains
     text = f"{layer.name}: D = {layer.n_dimensions}, K = {counts.mean():.3g}"
     if chains is not None:
@@ -45,8 +46,8 @@ def describe_layer(layer: LayerAnalysis) -> str:
     return text
 
 
-def describe_scores(scores: MemorizationScores, flipped: BoolArray, n_networks: int, share: float) -> str:
-    """How many examples have a memorization score, how large the scores are, and how well they find flipped labels.
+def describe_scores(scores: MemorizationScores, flipped: NDArray[np.bool_], n_networks: int, share: float) -> str:
+    """Summarize memorization scores: how many there are, how large they are, and how well they find flipped labels.
 
     Parameters
     ----------

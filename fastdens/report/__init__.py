@@ -1,4 +1,4 @@
-"""An analysis as a page: metrics, figures and words of each section, and the files that hold them."""
+"""Reports: the metrics, figures and text of each section of an analysis, and the files that hold them."""
 
 from fastdens.report.metrics import Metric, Metrics
 from fastdens.report.sections import metrics_of

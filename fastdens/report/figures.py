@@ -64,9 +64,9 @@ def panels(items: Iterable[_Panel], draw: Callable[[Axes, _Panel], object], heig
 
 
 def literal(name: str, longest: int = 40) -> str:
-    """A name for one line of a figure, without its middle where it is long.
+    """A name on one line of a figure, without its middle if it is long.
 
-    Dollars are escaped: matplotlib would set what stands between two of them as a formula.
+    Dollar signs are escaped, since matplotlib typesets the text between two of them as a formula.
     """
     name = " ".join(name.split())
     if len(name) > longest:

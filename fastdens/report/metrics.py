@@ -1,7 +1,7 @@
 """Metrics: the numbers of a report, each with an identifier that stays the same from report to report.
 
 An identifier is a path of parts joined by dots: the layer, if the metric belongs to one; the section of the report;
-what the metric is of, as a kind and a name; and the name of the metric itself.
+the class, pair or group that it describes, as a kind and a name; and the name of the metric itself.
 
 =====================================  ==========================================================
 ``setting.n_classes``                  of the whole analysis
@@ -47,13 +47,13 @@ class Metric(NamedTuple):
     Attributes
     ----------
     id : str
-        Its identifier.
+        The identifier.
     quantity : str
-        The same in English, for a reader of the table.
+        A description in English, for a reader of the table.
     value : float
     layer, class_name, other_class, group : str
-        What it belongs to, empty where it belongs to none: a layer, a class, the second class of a pair, and a subset,
-        a bin, a predictor or another layer.
+        The layer, the class, the second class of a pair, and the subset, bin, predictor or other layer that the metric
+        describes; empty where there is none.
     standard_error : float
         NaN where it has none.
     low, high : float
@@ -88,7 +88,7 @@ def encode(name: str) -> str:
 
 @dataclass(frozen=True)
 class Scope:
-    """What some metrics belong to; calling it makes one of them.
+    """A layer, class or group that metrics describe; call it to make a metric.
 
     Their identifiers begin with ``parts``; ``columns`` are their layer, classes and group, as attributes of a `Metric`.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def render_page(
     analysis: Analysis, sections: Sequence[Section], metrics: Metrics, pictures: Mapping[str, Picture]
 ) -> str:
-    """The page of these sections as HTML, complete in itself.
+    """The sections as one self-contained page of HTML.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _environment() -> Environment:
 
 
 def format_digits(value: float, digits: str) -> str:
-    """A number as it is read on the page: ``digits`` is a format specification, ``"d"`` for a whole number."""
+    """A number as the page shows it: ``digits`` is a format specification, ``"d"`` for a whole number."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):

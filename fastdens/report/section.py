@@ -1,4 +1,4 @@
-"""A section of the report: its metrics, its figures, and the template of its words."""
+"""A section of the report: its metrics, its figures, and the template of its text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Section:
 
 
 def known(part: T | None) -> T:
-    """A part of an analysis that has it, as the sections that apply do."""
+    """A part that the analysis must have, or the section would not apply."""
     if part is None:
         raise ValueError("the analysis does not have the part that this section is about.")
     return part

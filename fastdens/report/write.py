@@ -1,4 +1,4 @@
-"""The report on the disk: one page, its figures as PNG and PDF beside it, and its numbers and examples as tables."""
+"""Write a report: one page, its figures as PNG and PDF beside it, and its numbers and examples as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fastdens.io.atomic import written_whole
+from fastdens.io.atomic import atomic_write
 from fastdens.pipeline.results import Analysis
 from fastdens.report.figures import save_picture
 from fastdens.report.metrics import Metric, Metrics
@@ -32,13 +32,14 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
 
     Its files are
 
-    - ``report.html``, a page complete in itself;
+    - ``report.html``, a self-contained page;
     - a PNG and a PDF of each figure;
     - ``numbers.csv``, every number of the page and the divergences of all pairs of classes, a row each;
     - ``examples.csv``, a row for each training example;
     - ``report.json``, the options and every number of the page.
 
-    A report in the folder is replaced; files of other names stay. The page comes last: where it is, the rest is too.
+    A report in the folder is replaced; files of other names stay. The page is written last: where it exists, the other
+    files are complete.
 
     Parameters
     ----------
@@ -74,13 +75,13 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
         "report.html": render_page(analysis, sections, metrics, pictures),
     }
     for name, content in files.items():
-        with written_whole(folder / name, overwrite=True) as partial:
+        with atomic_write(folder / name, overwrite=True) as partial:
             partial.write_bytes(content.encode())
     return folder / "report.html"
 
 
 def _json(analysis: Analysis, metrics: Metrics) -> str:
-    """The options and the metrics but for those of pairs of classes; null for a number that is not finite."""
+    """The options, and all metrics except those of pairs of classes; a number that is not finite is null."""
     rows = [
         {
             field: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -202,7 +202,7 @@ def test_equal_predictors_are_rarely_decided(rng):
 
 
 def test_a_lead_that_comes_of_few_classes_is_decided_by_drawing_classes(rng):
-    """Of one value a class, a predictor is known by as many values as there are classes, not examples."""
+    """Of one value per class, a predictor is known by as many values as there are classes, not examples."""
     labels = np.repeat(np.arange(12), 100)
     of_class = rng.normal(size=12)
     scores = of_class[labels] + 0.3 * rng.normal(size=12)[labels] + rng.normal(size=1200)

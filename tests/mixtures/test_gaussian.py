@@ -130,7 +130,7 @@ def test_kmeans_plusplus_spreads_over_separated_clusters(rng):
 
     label = np.arange(60) % 4
     x = torch.from_numpy(100.0 * label[:, None] + rng.normal(size=(60, 2)))
-    rows = kmeans_plusplus(x, torch.tensor([[0, 60]]), 4, seed=int(rng.integers(1000)))
+    rows = kmeans_plusplus(x, torch.tensor([0, 60]), 4, seed=int(rng.integers(1000)))
     assert sorted(label[rows[0].numpy()]) == [0, 1, 2, 3]
 
 

@@ -45,10 +45,10 @@ def test_variational_inference_is_that_of_scikit_learn(rng):
 
 
 def test_variational_and_sampled_densities_are_alike(rng):
-    batch = ragged(rng, (300,), 2)
+    batch = ragged(rng, (2000,), 2)
     vb = fd.DirichletProcessMixtures("vb", init_components=3).fit(batch)
     gibbs = quiet_fit(fd.DirichletProcessMixtures(init_components=3, progress=False), batch)
-    assert vb.n_components_.shape == (1, 1, 1) and vb.labels_.shape == (1, 300)
+    assert vb.n_components_.shape == (1, 1, 1) and vb.labels_.shape == (1, 2000)
     assert float((vb.score_samples(batch) - gibbs.score_samples(batch)).abs().mean()) < 0.1
     with pytest.raises(ValueError, match="'vb'"):
         vb.to_arviz()

@@ -35,6 +35,7 @@ class Leaf:
     name: str
     number: float
     count: int
+    known: bool = True
     optional: float | None = None
     array: NDArray[Any] | None = None
 
@@ -78,10 +79,10 @@ def assert_same(found, expected):
 
 def tree_of(rng):
     odd = np.array([math.nan, -0.0, math.inf, -math.inf, 5e-324, *rng.normal(size=3)])
-    leaf = Leaf("ä/ b", math.nan, 3, 0.1 + 0.2, odd)
+    leaf = Leaf("ä/ b", math.nan, 3, False, 0.1 + 0.2, odd)
     # A name with a slash and parts of that name, arrays without elements or axes, and views.
     return Tree(
-        leaves=(leaf, Leaf("", -math.inf, -1), Leaf("f", 1e-300, 2**60, None, rng.integers(9, size=(0, 3)))),
+        leaves=(leaf, Leaf("", -math.inf, -1), Leaf("f", 1e-300, 2**60, True, None, rng.integers(9, size=(0, 3)))),
         by_name={"a/b": leaf, "a": Leaf("a", 0.0, 0, array=rng.random((3, 4)).T), "array": leaf, "type": leaf},
         lists={"one": (Pair(odd[::2], True), Pair(rng.random(()), False)), "none": ()},
         pair=Pair(rng.normal(size=(2, 2)).astype(np.float32), False),

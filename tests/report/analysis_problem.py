@@ -127,12 +127,12 @@ def layer_problem(
         4,
         rng.uniform(0.5, 1),
         log_density,
-        rng.gamma(4, size=len(labels)),
-        n_components,
-        chains,
         classes,
         Modes(1 + at % 2, line, group, *rng.uniform(size=3)),
         ModeIntervals(line - 0.1, line + 0.1, *interval(classes.mean)[1:], rng.uniform(size=n_classes), 0.5),
+        n_components,
+        chains,
+        rng.gamma(4, size=len(labels)),
         estimates(rng, n_classes),
         estimates(rng, n_classes),
         estimates(rng, n_classes, n_classes),
@@ -185,7 +185,6 @@ def robustness_problem(
     tried = np.concatenate([rng.permutation(np.flatnonzero(bins == b))[:12] for b in range(N_BINS)])
     return results.RobustnessAnalysis(
         layer.name,
-        N_BINS,
         bins,
         tried,
         bins[tried],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
 PURPLE, YELLOW, SKY_BLUE = "#CC79A7", "#E69F00", "#56B4E9"
 
 SMALL = 8  # points: the smallest text of a figure
+LETTER = 0.65  # width of a letter, as a share of the size of the text
+LONGEST_NAME = 20  # letters of a name that are drawn
 MANY_CLASSES = 30  # beyond, class names are left out
 MANY_POINTS = 5_000  # beyond, points are rasterized in a PDF
 
@@ -64,16 +67,38 @@ def draw_intervals(axes: Axes, x: NDArray[Any], ends: NDArray[np.float64], **sty
 
 def name_ticks(axes: Axes, names: Sequence[str], which: str = "x") -> None:
     """Label the ticks 0, 1, ... by names, upright where they would overlap; long names lose their middle."""
-    shown = [name if len(name) <= 24 else f"{name[:9]}…{name[-14:]}" for name in names]
-    room = spacing(axes, len(shown), which)
+    room = spacing(axes, len(names), which)
     size = 10 if room >= 13 else SMALL
+    shown = [shortened(name, LONGEST_NAME) for name in names]
     if which == "y":
         axes.set_yticks(range(len(shown)), shown, fontsize=size)
-    else:
-        # A letter is about 0.65 of its size wide.
-        rotation = 90 if max(map(len, shown)) * 0.65 * size > room else 0
-        axes.set_xticks(range(len(shown)), shown, fontsize=size, rotation=rotation)
-        axes.set_xlim(-0.5 - 0.03 * len(shown), len(shown) - 0.5 + 0.03 * len(shown))
+        return
+    longest = max(map(text_width, shown))
+    upright = longest * LETTER * size > room
+    # Upright names may take as much as half the height of the axes.
+    height = spacing(axes, 1, "y") / 2
+    if upright and longest * LETTER * size > height:
+        size = SMALL
+        shown = [shortened(name, min(LONGEST_NAME, int(height / (LETTER * size)))) for name in names]
+    axes.set_xticks(range(len(shown)), shown, fontsize=size, rotation=90 if upright else 0)
+    axes.set_xlim(-0.5 - 0.03 * len(shown), len(shown) - 0.5 + 0.03 * len(shown))
+
+
+def text_width(text: str) -> int:
+    """Width in letters, of which an East Asian character takes two."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most ``most`` letters: a longer one loses its middle, as names of layers differ at the end."""
+    if text_width(name) <= most:
+        return name
+    head, tail = name[: most // 2], name[-(most // 2) :]
+    while text_width(head) > (most - 1) * 2 // 5:
+        head = head[:-1]
+    while text_width(head) + 1 + text_width(tail) > most:
+        tail = tail[1:]
+    return f"{head}…{tail}"
 
 
 def lay_out(axes: Axes) -> None:

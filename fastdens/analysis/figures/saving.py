@@ -1,4 +1,4 @@
-"""Figures as files."""
+"""Save figures as PNG and PDF."""
 
 from __future__ import annotations
 

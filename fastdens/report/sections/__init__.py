@@ -1,6 +1,6 @@
 """Sections of the report, in the order of the page; each file has one section's metrics and figures.
 
-Its words are in the template of the same name, in the folder beside this one.
+The text of a section is in the template of the same name, in ``fastdens/report/templates``.
 """
 
 from fastdens.pipeline.results import Analysis

@@ -1,4 +1,4 @@
-"""How many components a class needs, and whether the chains that say so agree."""
+"""How many components a class needs, and whether its chains agree."""
 
 from __future__ import annotations
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_distance_and_divergence, plot_kl_matrix
 from fastdens.kernels.optional import require
-from fastdens.pipeline.results import Analysis, FloatArray, LayerAnalysis
+from fastdens.pipeline.results import Analysis, LayerAnalysis
 from fastdens.report.figures import literal, panels
 from fastdens.report.metrics import Metric, Scope, section_scope
 from fastdens.report.section import Section
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def of_pairs(divergence: FloatArray) -> FloatArray:
+def of_pairs(divergence: NDArray[np.float64]) -> NDArray[np.float64]:
     """The divergences [M, M] of different classes, in one row."""
     return divergence[~np.eye(len(divergence), dtype=bool)]
 
 
-def kl_quartiles(scope: Scope, divergence: FloatArray, prefix: str = "") -> Iterator[Metric]:
+def kl_quartiles(scope: Scope, divergence: NDArray[np.float64], prefix: str = "") -> Iterator[Metric]:
     """Median and quartiles of the divergences [M, M] of different classes, none for a single class."""
     if len(divergence) > 1:
         low, median, high = np.quantile(of_pairs(divergence), [0.25, 0.5, 0.75])
@@ -34,7 +35,7 @@ def kl_quartiles(scope: Scope, divergence: FloatArray, prefix: str = "") -> Iter
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
-    """Distances and relative entropies of classes, how they go with density, and divergences of all pairs."""
+    """Distances and relative entropies of classes, their correlation with density, and divergences of all pairs."""
     names = analysis.examples.class_names
     for layer in analysis.layers:
         of_layer = section_scope("divergences", layer.name)
@@ -56,7 +57,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield from kl_quartiles(of_layer, divergence.value)
 
 
-def _rank_correlation(layer: LayerAnalysis, values: FloatArray) -> float:
+def _rank_correlation(layer: LayerAnalysis, values: NDArray[np.float64]) -> float:
     """Spearman's, of the mean log-density of the classes with their finite values; NaN for fewer than three."""
     finite = np.isfinite(values)
     if finite.sum() < 3:

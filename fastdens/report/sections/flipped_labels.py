@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_flipped
-from fastdens.pipeline.results import Analysis, BoolArray, LayerAnalysis
+from fastdens.pipeline.results import Analysis, LayerAnalysis
 from fastdens.report.figures import literal, panels
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section
@@ -24,7 +25,7 @@ def applies(analysis: Analysis) -> bool:
     return bool(flipped_examples(analysis).any())
 
 
-def flipped_examples(analysis: Analysis) -> BoolArray:
+def flipped_examples(analysis: Analysis) -> NDArray[np.bool_]:
     """Which labels are known to be flipped."""
     examples = analysis.examples
     return np.zeros(len(examples.labels), bool) if examples.flipped is None else examples.flipped

@@ -1,4 +1,4 @@
-"""Memorization: how scores go with density, and how densities and classes fare with the most memorized examples."""
+"""Memorization: scores, their correlation with density, and the effect of memorized examples on the densities."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis import density_bins
 from fastdens.analysis.figures import plot_by_bin, plot_correlations, plot_divergence_by_layer, plot_subset_scores
-from fastdens.pipeline.results import Analysis, FloatArray, MemorizationAnalysis, Scores
+from fastdens.pipeline.results import Analysis, MemorizationAnalysis, Scores
 from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -91,7 +92,7 @@ def _subset_metrics(analysis: Analysis, memorization: MemorizationAnalysis) -> I
             yield from kl_quartiles(of_subset, subsets.divergence[subset][at].value, "subset ")
 
 
-def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[FloatArray, FloatArray]:
+def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean score and its standard error in each bin of the last layer's log-density, from the least dense."""
     known = np.isfinite(scores.values)
     density = analysis.layers[-1].log_density[known]
@@ -103,7 +104,7 @@ def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[FloatArray, Floa
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
-    """Scores by density, correlations, and how the subsets are classified and how far apart they are."""
+    """Scores by density, correlations, and the classification and divergence of the subsets."""
     memorization = known(analysis.memorization)
     layer_names = [literal(name) for name in analysis.layer_names]
     figure, axes = single(7, 4)

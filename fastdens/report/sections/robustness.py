@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
-from fastdens.pipeline.results import Analysis, BoolArray, RobustnessAnalysis
+from fastdens.pipeline.results import Analysis, RobustnessAnalysis
 from fastdens.report.figures import new_figure
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """Some of the examples tried: their name on the page, and the kind and name in identifiers of metrics."""
+    """A subset of the tried examples: its name on the page, and its kind and name in identifiers of metrics."""
 
     title: str
     kind: str
     name: str
-    chosen: BoolArray
+    chosen: NDArray[np.bool_]
 
 
 class Estimate(NamedTuple):
@@ -49,7 +50,7 @@ def _parts(analysis: Analysis) -> list[Part]:
     return parts
 
 
-def _mean_radius(robustness: RobustnessAnalysis, chosen: BoolArray) -> Estimate:
+def _mean_radius(robustness: RobustnessAnalysis, chosen: NDArray[np.bool_]) -> Estimate:
     """Mean certified radius of some examples."""
     radius = robustness.radius[chosen]
     n = len(radius)
@@ -57,7 +58,7 @@ def _mean_radius(robustness: RobustnessAnalysis, chosen: BoolArray) -> Estimate:
     return Estimate(mean, float(radius.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan)
 
 
-def _share(values: BoolArray) -> Estimate:
+def _share(values: NDArray[np.bool_]) -> Estimate:
     """A share and its binomial standard error."""
     n = len(values)
     share = float(values.mean()) if n else math.nan
@@ -65,7 +66,7 @@ def _share(values: BoolArray) -> Estimate:
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
-    """What certificates and attacks tell of each part, and how accurate the networks are."""
+    """Certified radius and accuracy under attack of each part, and test accuracy of the networks."""
     robustness = known(analysis.robustness)
     of_layer = section_scope("robustness", robustness.layer)
     for part in _parts(analysis):
@@ -102,7 +103,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
-    """The parts, and the layer whose density the bins are of."""
+    """The parts, and the layer whose density defines the bins."""
     robustness = known(analysis.robustness)
     return {"layer": robustness.layer, "n_bins": robustness.n_bins, "parts": _parts(analysis)}
 

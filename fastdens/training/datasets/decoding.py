@@ -35,7 +35,7 @@ def decode(name: str, datasets: Sequence[Any], image_size: int | None) -> list[P
     Returns
     -------
     list of Part
-        uint8 images, one part a data set.
+        uint8 images, one part per data set.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def load_folder(folder: Path, image_size: int | None, seed: int) -> ImageSet:
     unsorted = next((part for part in ("val", "test") if part in listings and not listings[part]), None)
     if test is None and unsorted:
         raise FileNotFoundError(
-            f"{folder / unsorted} has no folders of images: put its images in one folder a class as in train."
+            f"{folder / unsorted} has no folders of images: put its images in one folder per class as in train."
         )
     if test is None or not classes["train"] & classes[test]:
         pooled = [file for listing in listings.values() for file in listing]

@@ -1,4 +1,4 @@
-"""The training and test parts of a data set, and how one is made where a data set does not divide itself."""
+"""The training and test parts of a data set, and a random split for data sets without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that a function of the user's makes: "FILE.py:FUNCTION" or "package.module:function"."""
+"""Networks made by a function of the user: "FILE.py:FUNCTION" or "package.module:function"."""
 
 from __future__ import annotations
 

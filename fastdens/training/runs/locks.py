@@ -1,4 +1,4 @@
-"""Claims: of the processes that share a folder, one at a time may write a file.
+"""Claims: only one of the processes that share a folder may write a file at a time.
 
 A claim is a lock on a file beside the one to write. The operating system frees it however the process ends.
 """

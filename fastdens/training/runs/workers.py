@@ -49,7 +49,7 @@ def train_runs(
     Parameters
     ----------
     folder : path-like
-        Receives one file a run, ``NAME.safetensors``, with the weights, the predictions, and the identity of the run.
+        Receives one file per run, ``NAME.safetensors``, with the weights, the predictions, and the identity of the run.
     images : Images
     labels : Tensor
         int64 [N], the labels to train with, in place of ``images.train_labels``.
@@ -107,7 +107,7 @@ def train_runs(
 
 
 def _train_missing(job: Job, device: torch.device, advance: Advance) -> None:
-    """Train what nobody else trains, until every run has its file."""
+    """Train the runs that no other process is training, until every run has its file."""
     for missing in _until_complete(job, advance):
         if not any(_train_if_free(job, run, device, advance) for run in missing):
             advance(0, f"{len(missing)} are being trained by other processes")
@@ -126,7 +126,7 @@ def _until_complete(job: Job, advance: Advance) -> Iterator[list[TrainingRun]]:
 
 
 def _train_if_free(job: Job, run: TrainingRun, device: torch.device, advance: Advance) -> bool:
-    """Train a run unless another process does; whether its file is there now."""
+    """Train a run unless another process is training it; return whether its file exists now."""
     with claimed(job.path(run)) as is_mine:
         if is_mine and not job.path(run).exists():
             advance(0, run.name)
@@ -139,7 +139,7 @@ def _train_if_free(job: Job, run: TrainingRun, device: torch.device, advance: Ad
 
 
 def _train_in_processes(job: Job, n_processes: int, devices: list[torch.device], advance: Advance) -> None:
-    """Start processes that train what is missing, and watch over them until every run has its file.
+    """Start processes that train the missing runs, and watch over them until every run has its file.
 
     Each has a context of its own: in a common one, torch stops all when one of them is killed, whereas here the others
     take over its network.
@@ -192,7 +192,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _work(_index: int, job: Job, device: torch.device, n_threads: int) -> None:
-    """Train what is missing, in a process of its own."""
+    """Train the missing runs, as the work of a child process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(n_threads)
     try:

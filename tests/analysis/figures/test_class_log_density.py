@@ -78,3 +78,16 @@ def test_an_interval_of_the_line_that_is_not_known_is_not_drawn(axes, rng):
     density, modes = two_groups(rng, 4)
     plot_class_log_density(axes, density, modes, names_of(4), line_interval=(np.nan, np.nan))
     assert not axes.patches and "interval of the line" not in axes.get_legend_handles_labels()[1]
+
+
+@pytest.mark.parametrize("name", ["a class with a name of forty letters {}", "W" * 40 + "{}", "漢" * 40 + "{}"])
+@pytest.mark.parametrize("n", [3, 30])
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_long_names_of_classes_leave_room_for_the_data(axes, rng, n, name):
+    density, modes = two_groups(rng, n)
+    plot_class_log_density(axes, density, modes, [name.format(c) for c in range(n)])
+    axes.figure.draw_without_rendering()
+    assert axes.get_position().height > 0.35
+    shown = {tick.get_text() for tick in axes.get_xticklabels()}
+    assert len(shown) == n and all("…" in text and len(text) <= 20 for text in shown)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from fastdens.pipeline.experiment import Experiment
+from fastdens.pipeline.options import ImageOptions, NetworkOptions
+from fastdens.training import build_network
+
+
+def experiment(tmp_path, **images):
+    return Experiment.load(
+        ImageOptions(dataset="digits", image_size=8, **images), NetworkOptions(width=4), tmp_path / "runs", seed=3
+    )
+
+
+def test_labels_differ_exactly_where_they_were_flipped(tmp_path):
+    found = experiment(tmp_path, flip=0.2)
+    assert torch.equal(found.labels != found.images.train_labels, found.flipped)
+    assert float(found.flipped.double().mean()) == pytest.approx(0.2, abs=0.01)
+    assert json.loads(json.dumps(found.settings))["flip"] == 0.2
+
+
+def test_a_network_of_a_file_predicts_what_the_network_does(tmp_path):
+    found = experiment(tmp_path)
+    model = build_network(found.recipe.network, 10, found.images.train.shape[1], width=4, image_size=8).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    loaded = found.network_of_file(tmp_path / "weights.pt", "cpu")
+    with torch.no_grad():
+        expected = model(found.images.test).argmax(1)
+    assert torch.equal(loaded.test_predicted.long(), expected)

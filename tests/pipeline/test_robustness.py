@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastdens.pipeline import AnalysisOptions
+from fastdens.pipeline.experiment import Experiment
+from fastdens.pipeline.options import ImageOptions, NetworkOptions
+from fastdens.pipeline.robustness import NormalizedClassifier, analyze_robustness
+from fastdens.training.runs import load_run
+
+
+def test_a_normalized_classifier_takes_pixels(rng):
+    images = torch.from_numpy(rng.random((5, 3, 4, 4)))
+    mean, std = torch.rand(1, 3, 1, 1).double(), torch.rand(1, 3, 1, 1).double() + 0.5
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2, dtype=torch.float64))
+    found = NormalizedClassifier(network, mean, std)(images)
+    standardized = (images.numpy() - mean.numpy()) / std.numpy()
+    np.testing.assert_allclose(found.detach(), network(torch.from_numpy(standardized)).detach(), rtol=1e-12)
+
+
+def test_networks_are_tried_on_the_bin_that_they_have_not_seen(rng, tmp_path):
+    experiment = Experiment.load(
+        ImageOptions(dataset="digits", image_size=8, flip=0.1), NetworkOptions(width=4, epochs=1), tmp_path, seed=1
+    )
+    labels = experiment.labels.numpy()
+    layer = SimpleNamespace(
+        name="layer4", log_density=rng.normal(size=len(labels)), modes=SimpleNamespace(group=np.arange(10) % 2)
+    )
+    options = AnalysisOptions(bins=2, certified_examples=20, certificate_draws=100, device="cpu")
+    found = analyze_robustness(experiment, layer, options, progress=False)
+    assert (found.layer, found.n_bins, len(found.examples)) == ("layer4", 2, 40)
+    assert not experiment.flipped[found.examples].any()
+    for b in range(2):
+        # Twenty examples of ten classes: two of each.
+        assert np.bincount(labels[found.examples[found.bin == b]], minlength=10).tolist() == [2] * 10
+        (folder,) = tmp_path.glob("bins-*")
+        run = load_run(folder, f"without-bin-{b}", experiment.images, device="cpu")
+        np.testing.assert_array_equal(run.included, found.bins != b)
+        right = run.model(experiment.images.test).argmax(1) == experiment.images.test_labels
+        assert found.accuracy[b] == pytest.approx(float(right.double().mean()))
+    sparse = layer.log_density[found.bins == 0]
+    assert len(sparse) == pytest.approx(len(labels) / 2, abs=10)
+    assert sparse.mean() < layer.log_density[found.bins == 1].mean()
+    np.testing.assert_array_equal(found.group, labels[found.examples] % 2)
+    assert (found.radius[~found.robust & ~found.clean] >= 0).all() and not (found.robust & ~found.clean).any()
