@@ -82,30 +82,35 @@ def _mixture_tiles(
         total = np.empty(size, points.dtype)
         lowest = np.finfo(points.dtype).min
     for item in range(begin, end):
-        width = stop[item] - start[item]
-        load_tile(points, start[item], width, tile)
+        row = start[item]
+        width = stop[item] - row
+        load_tile(points, row, width, tile)
         for m in range(first_model[item], last_model[item]):
-            if degrees_of_freedom is not None:
+            first, last, column = offsets[m], offsets[m + 1], m % n_columns
+            if degrees_of_freedom is None:
+                for k in range(n_components):
+                    g = first + k
+                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
+                    norm = log_joint_norm[g]
+                    for b in range(width):
+                        joint[k, b] = norm - 0.5 * form[b]
+                for b in range(width):
+                    value = log_sum_exp(joint, n_components, b)
+                    log_prob[row + b, column] = value
+                    if resp is not None:
+                        for k in range(n_components):
+                            resp[row + b, k] = np.exp(joint[k, b] - value)
+            else:
                 # Below every log-density, yet finite: the first component needs no case of its own.
                 top[:] = lowest
                 total[:] = 0
-            for g in range(offsets[m], offsets[m + 1]):
-                if degrees_of_freedom is None:
-                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
-                    for b in range(width):
-                        joint[g - offsets[m], b] = log_joint_norm[g] - 0.5 * form[b]
-                elif log_joint_norm[g] != -np.inf:
-                    quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
-                    _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
-            for b in range(width):
-                if degrees_of_freedom is None:
-                    value = log_sum_exp(joint, n_components, b)
-                    if resp is not None:
-                        for k in range(n_components):
-                            resp[start[item] + b, k] = np.exp(joint[k, b] - value)
-                else:
-                    value = np.nan if offsets[m] == offsets[m + 1] else top[b] + np.log(total[b])
-                log_prob[start[item] + b, m % n_columns] = value
+                for g in range(first, last):
+                    if log_joint_norm[g] != -np.inf:
+                        quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
+                        _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
+                for b in range(width):
+                    value = np.nan if first == last else top[b] + np.log(total[b])
+                    log_prob[row + b, column] = value
 
 
 def run(points: Tensor, components: Components, layout: Layout | None, n_resp: int) -> Tensor | tuple[Tensor, Tensor]:
