@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from fastdens.kernels.cpu._elementary import exp_minus, log1p
 from fastdens.kernels.cpu._numba import kernel
-from fastdens.kernels.cpu._parallel import parallel_for
+from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._tiles import (
     load_tile,
     log_sum_exp,
@@ -19,7 +19,7 @@ from fastdens.kernels.cpu._tiles import (
     whole_vectors,
 )
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.mixture import Components
+from fastdens.kernels.mixture import Components, empty_log_prob, empty_responsibilities
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -113,20 +113,18 @@ def _mixture_tiles(
                     log_prob[row + b, column] = value
 
 
-def run(points: Tensor, components: Components, layout: Layout | None, n_resp: int) -> Tensor | tuple[Tensor, Tensor]:
-    """As :func:`fastdens.kernels.mixture.launch`."""
+def _run(
+    points: Tensor, components: Components, layout: Layout | None, log_prob: Tensor, resp: Tensor | None
+) -> None:
     n_points, n_features = points.shape
-    n_models = len(components.offsets) - 1
     if layout is None:
         first, last, start, stop = _tiles_and_models(
-            n_points, n_features, n_models, len(components.means), torch.get_num_threads()
+            n_points, n_features, components.n_models, components.log_joint_norm.numel(), torch.get_num_threads()
         )
-        log_prob = points.new_empty(n_points, n_models)
     else:
         first, start, stop, _ = (t.numpy() for t in layout.tiles(tile_width(n_features)))
         last = first + 1
-        log_prob = points.new_zeros(n_points, 1)
-    resp = points.new_zeros(n_points, n_resp) if n_resp else None
+        log_prob = log_prob[:, None]
     dof = components.degrees_of_freedom
     parallel_for(
         _mixture_tiles,
@@ -135,19 +133,30 @@ def run(points: Tensor, components: Components, layout: Layout | None, n_resp: i
         last,
         start,
         stop,
-        points.detach().contiguous().numpy(),
-        components.offsets.numpy(),
-        components.log_joint_norm.detach().numpy(),
-        components.means.detach().contiguous().numpy(),
-        components.factors.detach().contiguous().numpy(),
+        as_array(points),
+        as_array(components.offsets),
+        as_array(components.log_joint_norm).reshape(-1),
+        as_array(components.means).reshape(-1, n_features),
+        as_array(components.factors).reshape(-1, *[n_features] * (2 if components.triangular else 1)),
         components.tied,
-        None if dof is None else dof.detach().double().numpy(),
+        None if dof is None else as_array(dof.double()),
         log_prob.numpy(),
         None if resp is None else resp.numpy(),
     )
-    if layout is not None:
-        log_prob = log_prob[:, 0]
-    return log_prob if resp is None else (resp, log_prob)
+
+
+def log_prob(points: Tensor, components: Components, layout: Layout | None = None) -> Tensor:
+    """As :func:`fastdens.kernels.mixture.log_prob`."""
+    out = empty_log_prob(points, components, layout)
+    _run(points, components, layout, out, None)
+    return out
+
+
+def responsibilities(points: Tensor, components: Components, layout: Layout) -> tuple[Tensor, Tensor]:
+    """As :func:`fastdens.kernels.mixture.responsibilities`."""
+    resp, out = empty_responsibilities(points, components), empty_log_prob(points, components, layout)
+    _run(points, components, layout, out, resp)
+    return resp, out
 
 
 @lru_cache(maxsize=64)
