@@ -57,6 +57,7 @@ class _Variant(NamedTuple):
     dtype: torch.dtype  # in which it computes
     num_warps: int
     num_stages: int
+    max_registers: int | None
 
 
 def _variant(
@@ -67,7 +68,8 @@ def _variant(
     names = [name for name in kernel.arg_names if name not in constants]
     usual = {name: _POINTERS[dtype] if name.endswith("_ptr") else "i32" for name in names}
     signature = {name: _TYPES.get(name, usual[name]) for name in names}
-    return _Variant(kernel, label, signature, constants, dtype, blocks.num_warps, getattr(blocks, "num_stages", 1))
+    num_stages, max_registers = getattr(blocks, "num_stages", 1), getattr(blocks, "max_registers", None)
+    return _Variant(kernel, label, signature, constants, dtype, blocks.num_warps, num_stages, max_registers)
 
 
 def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Iterator[_Variant]:
@@ -101,8 +103,8 @@ def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     variant = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
     # One chain a model is the rule.
     for kernel, blocks, constants in (
-        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),
-        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features), {"SLOTS": 16, "REFIT": True, "n_chains": 1}),
+        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, False), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),
+        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, True), {"SLOTS": 16, "REFIT": True, "n_chains": 1}),
         (statistics.mahalanobis_kernel, config(n_features, torch.float64), {"n_chains": 1}),
     ):
         constants |= {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "NUM_D_BLOCKS": blocks.num_d_blocks}
@@ -178,12 +180,13 @@ def compile_report(
                 if ordered[name].startswith("*") or name == "n_features"
             }
             source = ASTSource(variant.kernel, ordered, constexprs=constants, attrs=aligned)
+            options = {
+                "num_warps": variant.num_warps,
+                "num_stages": variant.num_stages,
+                "maxnreg": variant.max_registers,
+            }
             for target in targets:
-                compiled = triton.compile(
-                    source,
-                    target=GPUTarget("cuda", target, 32),
-                    options={"num_warps": variant.num_warps, "num_stages": variant.num_stages},
-                )
+                compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
                 registers, spills = _resources(compiled.asm["ptx"], target)
                 reports.append(
                     KernelReport(
