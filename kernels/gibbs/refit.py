@@ -7,7 +7,7 @@ rare, so these functions are written for few registers, not for speed. Pointers 
 from __future__ import annotations
 
 from fastdens.kernels.gibbs.moves import distance_to_mean
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit
