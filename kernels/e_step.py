@@ -82,5 +82,15 @@ def responsibilities(
     check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
     check_alike(points, weights=weights)
     layout = as_layout(layout, len(means), len(points))
-    options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision, "log_weights": log_weights}
-    return Responsibilities(*_BACKENDS.run(backend, points, layout, weights, means, precisions_cholesky, **options))
+    results = _BACKENDS.run(
+        backend,
+        points,
+        layout,
+        weights,
+        means,
+        precisions_cholesky,
+        covariance_type=covariance_type,
+        log_weights=log_weights,
+        matmul_precision=matmul_precision,
+    )
+    return Responsibilities(*results)

@@ -68,7 +68,9 @@ def _gaussians(means: Tensor, precisions_cholesky: Tensor, *, covariance_type: s
     return (Components(_equal_offsets(g, 1, means.device), log_norm, means, factors, triangular, False, None),)
 
 
-def _mixtures(weights: Tensor, means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str) -> tuple[Components]:
+def _mixtures(
+    weights: Tensor, means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str
+) -> tuple[Components]:
     return (mixture_components(weights.double().log(), means, precisions_cholesky, covariance_type),)
 
 
@@ -178,13 +180,11 @@ def mixture_log_prob(
     ----------
     points, covariance_type, backend, matmul_precision
         As for :func:`gaussian_log_prob`.
-    weights : Tensor
-        [M, K].
-    means : Tensor
-        [M, K, D].
+    weights, means : Tensor
+        [M, K] and [M, K, D].
     precisions_cholesky : Tensor
-        Upper-triangular U with ``precision = U U'``: full [M, K, D, D], tied [M, D, D]; or ``1 / std``: diag
-        [M, K, D], spherical [M, K].
+        Those of :func:`gaussian_log_prob` for each model: full [M, K, D, D], tied [M, D, D], diag [M, K, D],
+        spherical [M, K].
 
     Returns
     -------

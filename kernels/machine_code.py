@@ -12,7 +12,7 @@ import importlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +77,7 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
     # Kernels are defined when their module is first imported, which this module does not do on its own account.
     mixture, m_step = (importlib.import_module(f"fastdens.kernels.{name}") for name in ("mixture", "m_step"))
     blocks = config(n_features, dtype)
-    variant = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
+    variant: Callable[..., _Variant] = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
     tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
     loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision, "TIED": False}
     loop["LOWEST"] = torch.finfo(dtype).min
@@ -85,7 +85,10 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
     gaussian, no_resp = {"degrees_of_freedom_ptr": None}, {"resp_ptr": None, "n_components": 0}
     for triangular in (True, False):
         kind = "triangular" if triangular else "diagonal"
-        uses = {"log_prob": {**gaussian, **everywhere, **no_resp}, "responsibilities": gaussian}
+        uses: dict[str, dict[str, Any]] = {
+            "log_prob": {**gaussian, **everywhere, **no_resp},
+            "responsibilities": gaussian,
+        }
         uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
         for use, absent in uses.items():
             yield variant(mixture._mixture_kernel, label=f"{use} {kind}", TRIANGULAR=triangular, **loop, **absent)
@@ -100,7 +103,7 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
 def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     """The kernels of the sampler, which compute in float64 whatever the points are."""
     sweep, statistics = (importlib.import_module(f"fastdens.kernels.gibbs.{name}") for name in ("kernel", "statistics"))
-    variant = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
+    variant: Callable[..., _Variant] = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
     # One chain a model is the rule.
     for kernel, blocks, constants in (
         (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, False), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.mahalanobis import config, quadratic_form
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
 

@@ -168,7 +168,7 @@ def log_density(
             n = len(values)
             if n > n_positional or not needed[n] <= named.keys() <= possible[n]:
                 signature.bind(*values, **named)  # Raises Python's own TypeError.
-            arguments = [*values, *map(named.get, names[n:], defaults[n:])]
+            arguments: list[Any] = [*values, *map(named.get, names[n:], defaults[n:])]
             if layout_at is not None and arguments[layout_at] is not None:
                 arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
             _refuse_parameter_gradients(names, arguments)

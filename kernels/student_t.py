@@ -158,9 +158,8 @@ def student_t_log_prob(
         [G, D, D], upper-triangular U with ``scale^-1 = U U'``.
     layout : Layout or Tensor, optional
         The rows of each model, a layout or offsets int64 [M + 1]: each point under its own model.
-    backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
-        Of the float32 matrix products of the Triton kernel.
+    backend, matmul_precision
+        As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns
     -------

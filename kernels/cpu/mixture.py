@@ -113,9 +113,7 @@ def _mixture_tiles(
                     log_prob[row + b, column] = value
 
 
-def _run(
-    points: Tensor, components: Components, layout: Layout | None, log_prob: Tensor, resp: Tensor | None
-) -> None:
+def _run(points: Tensor, components: Components, layout: Layout | None, log_prob: Tensor, resp: Tensor | None) -> None:
     n_points, n_features = points.shape
     if layout is None:
         first, last, start, stop = _tiles_and_models(

@@ -13,7 +13,7 @@ from fastdens.kernels.gibbs.concentration import resample_concentration
 from fastdens.kernels.gibbs.moves import move_point, open_cluster
 from fastdens.kernels.gibbs.refit import refit_without, weigh_without
 from fastdens.kernels.gibbs.single_site import draw, weigh, weigh_own
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 # Status of a chain. One that is not done stands before the single-site update that it cannot make: no slot is free, the
 # variant of the kernel that refits clusters has to make it, or a scale matrix has lost its definiteness in rounding.

@@ -9,7 +9,7 @@ the old value (WAR), or a read before others have written the new one (RAW).
 
 from __future__ import annotations
 
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit

@@ -8,7 +8,7 @@ Pointers are those of :mod:`.moves`.
 from __future__ import annotations
 
 from fastdens.kernels.gibbs.moves import distance_to_mean, load_block, load_tile, store_tile
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit

@@ -8,7 +8,7 @@ import torch
 from fastdens.kernels.gibbs.problem import SweepProblem
 from fastdens.kernels.mahalanobis import config, quadratic_form
 from fastdens.kernels.niw import niw_posterior
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
 # The fewest slots of a chain, and the slots beside those in use at the start.
