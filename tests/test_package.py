@@ -43,6 +43,7 @@ def test_missing_extras_are_named():
     assert "fastdens[gpu]" in run(code)
 
 
+@pytest.mark.slow
 def test_the_wheel_installs_kernels_inside_fastdens_only(tmp_path):
     build = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True)
