@@ -79,8 +79,8 @@ def student_t_log_prob(
 ) -> Tensor:
     """Log-density under mixtures of Student-t distributions, float64 [N, M]; with a layout [N].
 
-    The components of model m are ``offsets[m]:offsets[m + 1]``, each with a log weight, a location, a factor and degrees
-    of freedom.
+    The components of model m are ``offsets[m]:offsets[m + 1]``, each with a log weight, a location, a factor and
+    degrees of freedom.
 
     ``log t(x | mu, (U U')^-1, nu) = log Gamma((nu + D)/2) - log Gamma(nu/2) - D/2 log(nu pi) + log det U
     - (nu + D)/2 log(1 + |(x - mu) U|^2 / nu)`` (Kotz & Nadarajah 2004, eq. 1.1). Rows that no model owns are zero, a
