@@ -13,7 +13,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._numba import inlined, kernel
 from fastdens.kernels.cpu._random import stream_of
 from fastdens.kernels.cpu.gibbs.concentration import resample_concentration
 from fastdens.kernels.cpu.gibbs.distances import fit_block_distances, fit_distances, load_block
@@ -164,7 +164,7 @@ def sweep(stream, order, log_alpha, high, label, points, prior, clusters, scratc
     return clusters, high, RUNNING
 
 
-@kernel
+@inlined
 def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
     """All sweeps of chain c of model m; its status at the end."""
     start, end = problem.ranges[m, 0], problem.ranges[m, 1]
