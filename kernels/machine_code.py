@@ -91,7 +91,8 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
         }
         uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
         for use, absent in uses.items():
-            yield variant(mixture._mixture_kernel, label=f"{use} {kind}", TRIANGULAR=triangular, **loop, **absent)
+            made = variant(mixture._mixture_kernel, label=f"{use} {kind}", TRIANGULAR=triangular, **loop, **absent)
+            yield made._replace(max_registers=mixture.MAX_REGISTERS)
     yield variant(m_step._first_moments_kernel, **tile)
     yield variant(m_step._scatter_kernel, TIED=False, PRECISION=matmul_precision, **tile)
     yield variant(m_step._diagonal_scatter_kernel, **tile)

@@ -17,6 +17,10 @@ from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
 
+# All that a thread can have: the assembler otherwise settles for fewer and spills.
+MAX_REGISTERS = 255
+
+
 class Components(NamedTuple):
     """The G components of M mixtures, one mixture after the other, as the loops over them read them.
 
@@ -186,6 +190,7 @@ def _launch(
             PRECISION=matmul_precision,
             num_warps=blocks.num_warps,
             num_stages=blocks.num_stages,
+            maxnreg=MAX_REGISTERS,
         )
 
 
