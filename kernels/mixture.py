@@ -16,7 +16,6 @@ from fastdens.kernels.mahalanobis import config, quadratic_form
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
-
 # All that a thread can have: the assembler otherwise settles for fewer and spills.
 MAX_REGISTERS = 255
 
