@@ -55,6 +55,7 @@ def rows(file):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_the_analysis_is_saved_beside_its_report(report, analysis):
     assert (report / "report.html").is_file() and (report / "kl_matrix.pdf").is_file()
     assert analysis.layer_names == LAYERS
@@ -77,6 +78,7 @@ def test_options_of_the_report_are_those_of_its_density(reports):
     assert options["gmm"]["density"] == "gmm" and options["gmm"]["sweeps"] is None
 
 
+@pytest.mark.slow
 def test_a_report_is_drawn_again_without_fitting(reports, tmp_path, monkeypatch, capsys):
     folder = shutil.copytree(reports["gmm"], tmp_path / "report")
     before = {name: (folder / name).read_bytes() for name in ("report.html", "numbers.csv", "examples.csv")}
@@ -141,6 +143,7 @@ def test_robustness_is_of_each_bin(analysis):
         assert layer.log_density[sparse].max() <= layer.log_density[dense].min()
 
 
+@pytest.mark.slow
 def test_an_earlier_report_and_files_of_others_stay(reports, tmp_path, capsys):
     report = shutil.copytree(reports["gmm"], tmp_path / "report")
     (report / "mine.txt").write_text("mine")
@@ -165,6 +168,7 @@ def handed_in(tmp_path_factory):
     return folder, planted
 
 
+@pytest.mark.slow
 def test_activations_alone_give_every_figure_that_needs_no_network(handed_in, tmp_path, capsys):
     folder, planted = handed_in
     output = tmp_path / "report"

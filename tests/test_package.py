@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,6 +45,7 @@ def test_missing_extras_are_named():
     assert "fastdens[gpu]" in run(code)
 
 
+@pytest.mark.slow
 def test_the_wheel_installs_kernels_inside_fastdens_only(tmp_path):
     build = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True)

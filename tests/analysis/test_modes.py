@@ -159,6 +159,7 @@ def test_few_equal_and_bad_means():
         find_modes(np.ones((2, 2)))
 
 
+@pytest.mark.slow
 def test_intervals_of_class_means_cover_the_truth(rng):
     truth = rng.normal(size=100)
     labels = np.repeat(np.arange(100), 60)

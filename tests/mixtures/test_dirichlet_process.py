@@ -24,6 +24,7 @@ INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
 GPU = pytest.param("triton", "cuda", id="triton-gpu", marks=pytest.mark.gpu)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1.3, None])
 def test_partitions_of_the_fit_are_those_of_the_posterior(rng, alpha):
     """From the points alone, with the prior as DESIGN has it, worked out here by other means."""
@@ -311,6 +312,7 @@ dp.save(sys.argv[2], overwrite=True)
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_uninterrupted(rng, tmp_path):
     """kill -9 at random moments, most of them within a write of the checkpoint, as it is written at every launch."""
     command = [sys.executable, "-c", KILLED]

@@ -53,6 +53,7 @@ def fit(batch, k, **options):
     return fd.GaussianMixtures(k, **options).fit(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize("data", ["random", "iris", "digits"])
 @pytest.mark.parametrize("backend", ["cpu", "reference", "triton"])

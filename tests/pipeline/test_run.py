@@ -38,6 +38,7 @@ def analysis(data):
     return analyze(data, AnalysisOptions(**QUICK), progress=False)
 
 
+@pytest.mark.slow
 def test_arrays_become_an_analysis_a_figure_of_ones_own_and_a_folder(planted, tmp_path):
     train, test = planted.train, planted.test
     data = AnalysisData.from_activations(
@@ -55,6 +56,7 @@ def test_arrays_become_an_analysis_a_figure_of_ones_own_and_a_folder(planted, tm
     assert axes.has_data()
 
 
+@pytest.mark.slow
 def test_the_planted_groups_are_found_at_the_layer_that_was_made_of_them(analysis):
     assert analysis.layer_names == ("first", "deep")
     assert analysis.layer("first").modes.n_groups == 1

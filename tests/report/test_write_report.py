@@ -64,6 +64,7 @@ def page_of(folder):
     return (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_every_number_of_the_page_is_in_the_csv_and_the_json(report):
     page = page_of(report)
     shown = re.findall(r'<data value="([^"]+)">([^<]*)</data>', page)
@@ -207,6 +208,7 @@ def test_examples_have_the_columns_that_are_known(reports):
     assert columns["gmm"] == ["example", "given label", *of_layers]
 
 
+@pytest.mark.slow
 def test_an_earlier_report_may_be_replaced_and_files_of_others_stay(reports, rng, tmp_path):
     folder = shutil.copytree(reports["gmm"], tmp_path / "report")
     (folder / "mine.txt").write_text("mine")
@@ -234,6 +236,7 @@ HOSTILE_CLASSES = (
 HOSTILE_LAYERS = ("modes", "layer1.0/conv, </style> $x$\n")
 
 
+@pytest.mark.slow
 def test_names_of_classes_and_layers_may_be_anything(rng, tmp_path):
     analysis = analysis_problem(rng, class_names=HOSTILE_CLASSES, layer_names=HOSTILE_LAYERS)
     write_report(analysis, tmp_path)

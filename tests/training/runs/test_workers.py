@@ -79,6 +79,7 @@ def wait_until(condition, seconds=60):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [die_in_training, die_in_writing])
 def test_a_killed_folder_resumes_as_if_it_had_not_been(tmp_path, whole, change):
     child = start(tmp_path, change)
@@ -92,6 +93,7 @@ def test_a_killed_folder_resumes_as_if_it_had_not_been(tmp_path, whole, change):
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_processes_started_by_hand_share_the_work(tmp_path, whole):
     children = [start(tmp_path, pause, 0.5) for _ in range(2)]
     for child in children:
@@ -103,6 +105,7 @@ def test_processes_started_by_hand_share_the_work(tmp_path, whole):
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_a_process_waits_for_another_and_takes_over_when_it_dies(tmp_path, whole, monkeypatch):
     child = start(tmp_path, pause, 100)
     wait_until((tmp_path / "log").exists)
