@@ -185,7 +185,7 @@ def test_errors_say_what_to_do(tmp_path):
 
 
 def test_load_names_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"one \.npy file a layer"):
+    with pytest.raises(FileNotFoundError, match=r"one \.npy file per layer"):
         load(tmp_path / "missing")
     extract(Small(), [torch.randn(4, 3, 8, 8)], ["head"], path=tmp_path / "a.safetensors", progress=False)
     whole = (tmp_path / "a.safetensors").read_bytes()
