@@ -17,6 +17,7 @@ test: lint typecheck
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 # mypy follows real directories only, so it reads a copy that is laid out as the package installs.
 typecheck: $(VENV)/.installed

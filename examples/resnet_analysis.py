@@ -2,10 +2,8 @@
 
     python examples/resnet_analysis.py [--width 16] [--epochs 20] [--flip 0.1] [--density dp] ...
 
-is the command ``fastdens analyze``; without arguments it asks for nothing that is not installed. The steps are those of
-``fastdens/cli/analyze.py``: train, ``fd.activations.extract``, ``fd.reduction.UncentredSVD``,
-``fd.RaggedBatch.from_labels``, ``fd.DirichletProcessMixtures`` (or, with ``--density gmm``, ``fd.GaussianMixtures``),
-and the functions of ``fastdens.analysis``.
+is the command ``fastdens analyze``; without arguments it needs nothing that is not installed. ``fastdens.pipeline`` has
+the same steps as a library: ``activations_of_your_own.py`` shows them.
 """
 
 import sys

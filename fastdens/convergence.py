@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastdens.errors import check_integer
 from fastdens.f_distribution import f_survival, f_upper_quantile
+from fastdens.kernels.optional import require
 
 # With four draws a half chain has two, the fewest that have a variance.
 _FEWEST_DRAWS = 4
@@ -137,9 +138,6 @@ def to_arviz(draws: Mapping[str, Tensor], model_names: Sequence[str]) -> Any:
     ValueError
         If ``draws`` is empty or its tensors are not [M, C, S] of one shape.
     """
-    # That module imports triton.
-    from fastdens.kernels.optional import require
-
     arviz = require("arviz", "to_arviz", "diagnostics")
     names = list(model_names)
     shapes = {name: tuple(values.shape) for name, values in draws.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fastdens.kernels.optional import require
+
 Advance = Callable[..., None]
 
 
@@ -28,9 +30,6 @@ def progress_bar(description: str, total: int | None, *, shown: bool = True) -> 
     if not shown:
         yield lambda steps=1, note=None: None
         return
-    # That module imports triton.
-    from fastdens.kernels.optional import require
-
     rich = require("rich.progress", "a progress bar (progress=True)", "cpu")
     console = require("rich.console", "a progress bar (progress=True)", "cpu").Console(stderr=True)
     columns = (

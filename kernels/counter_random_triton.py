@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastdens.kernels import counter_random
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 _MULTIPLIER_1 = tl.constexpr(counter_random.as_int64(counter_random.MULTIPLIER_1))
 _MULTIPLIER_2 = tl.constexpr(counter_random.as_int64(counter_random.MULTIPLIER_2))

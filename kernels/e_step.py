@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastdens.kernels import mixture, reference
-from fastdens.kernels.gaussian import gaussian_components
+from fastdens.kernels.gaussian import mixture_components
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.mixture import Components
 from fastdens.kernels.operation import Backends, check_alike, check_gaussians
@@ -30,12 +30,17 @@ def _prepare(
     *,
     covariance_type: str,
     log_weights: bool,
-) -> tuple[Components, Layout, int]:
+) -> tuple[Components, Layout]:
     log_pi = weights.double() if log_weights else weights.double().log()
-    return gaussian_components(log_pi, means, precisions_cholesky, covariance_type), layout, means.shape[1]
+    return mixture_components(log_pi, means, precisions_cholesky, covariance_type), layout
 
 
-_BACKENDS = Backends(triton=mixture.launch, cpu="mixture:run", reference=reference.responsibilities, prepare=_prepare)
+_BACKENDS = Backends(
+    triton=mixture.responsibilities,
+    cpu="mixture:responsibilities",
+    reference=reference.responsibilities,
+    prepare=_prepare,
+)
 
 
 def responsibilities(
@@ -77,5 +82,15 @@ def responsibilities(
     check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
     check_alike(points, weights=weights)
     layout = as_layout(layout, len(means), len(points))
-    options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision, "log_weights": log_weights}
-    return Responsibilities(*_BACKENDS.run(backend, points, layout, weights, means, precisions_cholesky, **options))
+    results = _BACKENDS.run(
+        backend,
+        points,
+        layout,
+        weights,
+        means,
+        precisions_cholesky,
+        covariance_type=covariance_type,
+        log_weights=log_weights,
+        matmul_precision=matmul_precision,
+    )
+    return Responsibilities(*results)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 from fastdens.kernels.e_step import responsibilities
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import sufficient_statistics
+from fastdens.kernels.options import GaussianOptions
 from torch import Tensor
 
 
@@ -26,17 +27,17 @@ def em_statistics(
     means: Tensor,
     precisions_cholesky: Tensor,
     *,
-    covariance_type: str = "full",
-    backend: str = "auto",
-    matmul_precision: str = "ieee",
     log_weights: bool = False,
+    **options: Unpack[GaussianOptions],
 ) -> EMStatistics:
     """The sums that one EM iteration of M mixtures needs.
 
     Parameters
     ----------
-    points, layout, weights, means, precisions_cholesky, covariance_type, backend, matmul_precision, log_weights
+    points, layout, weights, means, precisions_cholesky, log_weights
         As for :func:`fastdens.kernels.responsibilities`.
+    **options
+        ``covariance_type``, ``backend`` and ``matmul_precision``, as for :func:`fastdens.kernels.responsibilities`.
 
     Returns
     -------
@@ -48,11 +49,6 @@ def em_statistics(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    options: dict[str, Any] = {
-        "covariance_type": covariance_type,
-        "backend": backend,
-        "matmul_precision": matmul_precision,
-    }
     layout = as_layout(layout, len(means), len(points))
     e_step = responsibilities(points, layout, weights, means, precisions_cholesky, log_weights=log_weights, **options)
     sums = sufficient_statistics(points, layout, e_step.resp, means, **options)

@@ -22,26 +22,27 @@ def _equal_offsets(n_models: int, n_components: int, device: torch.device) -> Te
     return torch.arange(0, (n_models + 1) * n_components, n_components, device=device)
 
 
-def gaussian_components(
-    log_weights: Tensor | None, means: Tensor, precisions_cholesky: Tensor, covariance_type: str
-) -> Components:
-    """The components of mixtures with means [M, K, D] and log weights float64 [M, K], by default zero."""
-    n_models, k, d = means.shape
+def _log_norm(means: Tensor, precisions_cholesky: Tensor, covariance_type: str) -> Tensor:
+    """``log det U - D/2 log 2 pi`` of Gaussians with means [..., K, D], float64 [..., K]; tied [..., 1]."""
+    diagonal = precisions_cholesky
     if covariance_type in ("full", "tied"):
-        factors = precisions_cholesky.reshape(-1, d, d)
-        diagonal = factors.diagonal(dim1=-2, dim2=-1)
-    else:
-        wide = precisions_cholesky if covariance_type == "diag" else precisions_cholesky[..., None]
-        factors = diagonal = wide.expand(n_models, k, d).reshape(-1, d)
-    log_det = diagonal.double().log().sum(-1).reshape(n_models, -1).expand(n_models, k)
-    log_norm = log_det - 0.5 * d * math.log(2 * math.pi)
-    if log_weights is not None:
-        log_norm = log_norm + log_weights
+        diagonal = diagonal.diagonal(dim1=-2, dim2=-1)
+    elif covariance_type == "spherical":
+        diagonal = diagonal[..., None].expand_as(means)
+    log_det = diagonal.double().log().sum(-1, keepdim=covariance_type == "tied")
+    return log_det - 0.5 * means.shape[-1] * math.log(2 * math.pi)
+
+
+def mixture_components(
+    log_weights: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str
+) -> Components:
+    """The components of mixtures with means [M, K, D] and log weights float64 [M, K]."""
     return Components(
-        _equal_offsets(n_models, k, means.device),
-        log_norm.reshape(-1),
-        means.reshape(-1, d),
-        factors,
+        _equal_offsets(*means.shape[:2], means.device),
+        _log_norm(means, precisions_cholesky, covariance_type) + log_weights,
+        means,
+        precisions_cholesky if covariance_type != "spherical" else precisions_cholesky[..., None].expand_as(means),
+        covariance_type in ("full", "tied"),
         covariance_type == "tied",
         None,
     )
@@ -55,24 +56,30 @@ def precision_times_centred(points: Tensor, mean: Tensor, factor: Tensor, covari
     return centred * factor.square()
 
 
-def _gaussians(means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str) -> tuple[Components, None, int]:
-    # G Gaussians have the parameters of one mixture; to the loops, they are G mixtures of one component.
-    g = len(means)
-    own = gaussian_components(None, means[None], precisions_cholesky[None], covariance_type)
-    factors = own.factors.expand(g, *own.factors.shape[1:])
-    return own._replace(offsets=_equal_offsets(g, 1, means.device), factors=factors, tied=False), None, 0
+def _gaussians(means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str) -> tuple[Components]:
+    # G Gaussians are, to the loops, G mixtures of one component of weight one.
+    g, d = means.shape
+    log_norm, factors = _log_norm(means, precisions_cholesky, covariance_type), precisions_cholesky
+    if covariance_type == "tied":
+        log_norm, factors = log_norm.expand(g), factors.expand(g, d, d)
+    elif covariance_type == "spherical":
+        factors = factors[:, None].expand(g, d)
+    triangular = covariance_type in ("full", "tied")
+    return (Components(_equal_offsets(g, 1, means.device), log_norm, means, factors, triangular, False, None),)
 
 
 def _mixtures(
     weights: Tensor, means: Tensor, precisions_cholesky: Tensor, *, covariance_type: str
-) -> tuple[Components, None, int]:
-    return gaussian_components(weights.double().log(), means, precisions_cholesky, covariance_type), None, 0
+) -> tuple[Components]:
+    return (mixture_components(weights.double().log(), means, precisions_cholesky, covariance_type),)
 
 
 _GAUSSIAN = Backends(
-    triton=mixture.launch, cpu="mixture:run", reference=reference.gaussian_log_prob, prepare=_gaussians
+    triton=mixture.log_prob, cpu="mixture:log_prob", reference=reference.gaussian_log_prob, prepare=_gaussians
 )
-_MIXTURE = Backends(triton=mixture.launch, cpu="mixture:run", reference=reference.mixture_log_prob, prepare=_mixtures)
+_MIXTURE = Backends(
+    triton=mixture.log_prob, cpu="mixture:log_prob", reference=reference.mixture_log_prob, prepare=_mixtures
+)
 
 
 def _fake(points: Tensor, means: Tensor, **_: Any) -> Tensor:
@@ -173,13 +180,11 @@ def mixture_log_prob(
     ----------
     points, covariance_type, backend, matmul_precision
         As for :func:`gaussian_log_prob`.
-    weights : Tensor
-        [M, K].
-    means : Tensor
-        [M, K, D].
+    weights, means : Tensor
+        [M, K] and [M, K, D].
     precisions_cholesky : Tensor
-        Upper-triangular U with ``precision = U U'``: full [M, K, D, D], tied [M, D, D]; or ``1 / std``: diag
-        [M, K, D], spherical [M, K].
+        Those of :func:`gaussian_log_prob` for each model: full [M, K, D, D], tied [M, D, D], diag [M, K, D],
+        spherical [M, K].
 
     Returns
     -------

@@ -72,7 +72,8 @@ class Layout:
             raise TypeError(f"row ranges are {ranges.dtype}, but must be int64.")
         if ranges.ndim != 2 or ranges.shape[1] != 2:
             raise ValueError(f"row ranges have shape {tuple(ranges.shape)}, but must be [M, 2].")
-        inside = (ranges[:, 0] >= 0) & (ranges[:, 0] <= ranges[:, 1]) & (ranges[:, 1] <= n_points)
+        start, stop = ranges.unbind(1)
+        inside = (start >= 0) & (start <= stop) & (stop <= n_points)
         if not bool(inside.all()):
             m = int((~inside).nonzero()[0])
             raise ValueError(f"the rows of model {m} are {ranges[m].tolist()}, no range of {n_points} points.")
@@ -91,7 +92,9 @@ class Layout:
     @cached_property
     def rows(self) -> Rows:
         """Model and position of the rows of all models, one model after the other."""
-        return rows_of(self.ranges)
+        model = torch.repeat_interleave(self.sizes)
+        first = _running(self.sizes)
+        return Rows(model, torch.arange(len(model), device=model.device) - first[model])
 
     @cached_property
     def span(self) -> slice | None:
@@ -112,12 +115,11 @@ class Layout:
     def tiles(self, size: int) -> Tiles:
         """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""
         if size not in self._tiles:
-            counts = ((self.sizes + size - 1) // size).clamp_min(1)
-            first = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
-            first[1:] = counts.cumsum(0)
-            model = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-            start = self.ranges[model, 0] + (torch.arange(len(model), device=counts.device) - first[model]) * size
-            self._tiles[size] = Tiles(model, start, torch.minimum(start + size, self.ranges[model, 1]), first)
+            row, end = self.ranges.unbind(1)
+            counts = ((end - row + (size - 1)) // size).clamp_min_(1)
+            model, first = torch.repeat_interleave(counts), _running(counts)
+            start = torch.arange(0, len(model) * size, size, device=row.device).add_((row - first[:-1] * size)[model])
+            self._tiles[size] = Tiles(model, start, torch.minimum(start + size, end[model]), first)
         return self._tiles[size]
 
     def chunks(self, n_components: int, n_features: int) -> Tiles:
@@ -162,12 +164,9 @@ def ranges_of_offsets(offsets: Tensor) -> Tensor:
     return torch.stack([offsets[:-1], offsets[1:]], 1)
 
 
-def rows_of(ranges: Tensor) -> Rows:
-    """The rows that row ranges [M, 2] hold."""
-    sizes = ranges[:, 1] - ranges[:, 0]
-    model = torch.repeat_interleave(torch.arange(len(sizes), device=ranges.device), sizes)
-    first = sizes.cumsum(0) - sizes
-    return Rows(model, torch.arange(len(model), device=ranges.device) - first[model])
+def _running(sizes: Tensor) -> Tensor:
+    """Where each of consecutive pieces begins, and where the last ends: int64 [M + 1]."""
+    return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
 
 
 def bounded_runs(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
@@ -179,8 +178,3 @@ def bounded_runs(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
             begin, total = m, 0
         total += size
     return [*runs, (begin, len(sizes))]
-
-
-def sum_per_model(values: Tensor, ranges: Tensor) -> Tensor:
-    """:meth:`Layout.sum` of the rows that row ranges [M, 2] hold."""
-    return Layout(ranges, len(values)).sum(values)

@@ -15,7 +15,7 @@ from fastdens.kernels import reference
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.mahalanobis import config, load_centred
 from fastdens.kernels.operation import Backends, check_alike
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.options import COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
 from torch import Tensor
 
@@ -235,18 +235,15 @@ def sufficient_statistics(
 
     Parameters
     ----------
-    points : Tensor
-        [N, D], float32 or float64, sorted by model.
-    layout : Layout or Tensor
-        The rows of each model: a layout, or offsets int64 [M + 1].
+    points, layout
+        As for :func:`fastdens.kernels.responsibilities`.
     resp : Tensor
         Responsibilities [N, K].
     centres : Tensor
         [M, K, D], a point near each component, say its previous mean: sums are formed about it, and a component
         without points stays there.
-    covariance_type : {"full", "tied", "diag", "spherical"}
-    backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
+    covariance_type, backend, matmul_precision
+        As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns
     -------

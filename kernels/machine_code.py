@@ -12,7 +12,7 @@ import importlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,7 @@ class _Variant(NamedTuple):
     dtype: torch.dtype  # in which it computes
     num_warps: int
     num_stages: int
+    max_registers: int | None
 
 
 def _variant(
@@ -67,7 +68,8 @@ def _variant(
     names = [name for name in kernel.arg_names if name not in constants]
     usual = {name: _POINTERS[dtype] if name.endswith("_ptr") else "i32" for name in names}
     signature = {name: _TYPES.get(name, usual[name]) for name in names}
-    return _Variant(kernel, label, signature, constants, dtype, blocks.num_warps, getattr(blocks, "num_stages", 1))
+    num_stages, max_registers = getattr(blocks, "num_stages", 1), getattr(blocks, "max_registers", None)
+    return _Variant(kernel, label, signature, constants, dtype, blocks.num_warps, num_stages, max_registers)
 
 
 def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Iterator[_Variant]:
@@ -75,7 +77,7 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
     # Kernels are defined when their module is first imported, which this module does not do on its own account.
     mixture, m_step = (importlib.import_module(f"fastdens.kernels.{name}") for name in ("mixture", "m_step"))
     blocks = config(n_features, dtype)
-    variant = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
+    variant: Callable[..., _Variant] = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
     tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
     loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision, "TIED": False}
     loop["LOWEST"] = torch.finfo(dtype).min
@@ -83,7 +85,10 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
     gaussian, no_resp = {"degrees_of_freedom_ptr": None}, {"resp_ptr": None, "n_components": 0}
     for triangular in (True, False):
         kind = "triangular" if triangular else "diagonal"
-        uses = {"log_prob": {**gaussian, **everywhere, **no_resp}, "responsibilities": gaussian}
+        uses: dict[str, dict[str, Any]] = {
+            "log_prob": {**gaussian, **everywhere, **no_resp},
+            "responsibilities": gaussian,
+        }
         uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
         for use, absent in uses.items():
             yield variant(mixture._mixture_kernel, label=f"{use} {kind}", TRIANGULAR=triangular, **loop, **absent)
@@ -98,11 +103,11 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
 def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     """The kernels of the sampler, which compute in float64 whatever the points are."""
     sweep, statistics = (importlib.import_module(f"fastdens.kernels.gibbs.{name}") for name in ("kernel", "statistics"))
-    variant = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
+    variant: Callable[..., _Variant] = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
     # One chain a model is the rule.
     for kernel, blocks, constants in (
-        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),
-        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features), {"SLOTS": 16, "REFIT": True, "n_chains": 1}),
+        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, False), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),
+        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, True), {"SLOTS": 16, "REFIT": True, "n_chains": 1}),
         (statistics.mahalanobis_kernel, config(n_features, torch.float64), {"n_chains": 1}),
     ):
         constants |= {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "NUM_D_BLOCKS": blocks.num_d_blocks}
@@ -178,12 +183,13 @@ def compile_report(
                 if ordered[name].startswith("*") or name == "n_features"
             }
             source = ASTSource(variant.kernel, ordered, constexprs=constants, attrs=aligned)
+            options = {
+                "num_warps": variant.num_warps,
+                "num_stages": variant.num_stages,
+                "maxnreg": variant.max_registers,
+            }
             for target in targets:
-                compiled = triton.compile(
-                    source,
-                    target=GPUTarget("cuda", target, 32),
-                    options={"num_warps": variant.num_warps, "num_stages": variant.num_stages},
-                )
+                compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
                 registers, spills = _resources(compiled.asm["ptx"], target)
                 reports.append(
                     KernelReport(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit

@@ -13,19 +13,39 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.mahalanobis import config, quadratic_form
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
 
 class Components(NamedTuple):
-    """The G components of M mixtures, one mixture after the other, as the loops over them read them."""
+    """The G components of M mixtures, one mixture after the other, as the loops over them read them.
+
+    Mixtures of K components each may keep their two axes [M, K] in the place of [G].
+    """
 
     offsets: Tensor  # int64 [M + 1]: the components of model m are offsets[m]:offsets[m + 1]
     log_joint_norm: Tensor  # float64 [G], log weight plus log normaliser
     means: Tensor  # [G, D]
-    factors: Tensor  # U [G, D, D], or its diagonal [G, D]; tied [M, D, D]
+    factors: Tensor  # U [G, D, D], or with triangular False its diagonal [G, D]; tied [M, D, D]
+    triangular: bool
     tied: bool  # the components of a model share one factor
     degrees_of_freedom: Tensor | None  # [G] of Student-t distributions, None of Gaussians
+
+    @property
+    def n_models(self) -> int:
+        """Number of mixtures M."""
+        return self.offsets.shape[0] - 1
+
+
+def empty_log_prob(points: Tensor, components: Components, layout: Layout | None) -> Tensor:
+    """Room for log-densities: [N, M]; with a layout [N], zero where no model owns the row."""
+    n_points = points.shape[0]
+    return points.new_empty(n_points, components.n_models) if layout is None else points.new_zeros(n_points)
+
+
+def empty_responsibilities(points: Tensor, components: Components) -> Tensor:
+    """Room for responsibilities [N, K], zero where no model owns the row, of mixtures [M, K]."""
+    return points.new_zeros(points.shape[0], components.log_joint_norm.shape[1])
 
 
 @triton.jit
@@ -124,26 +144,24 @@ def _mixture_kernel(
             tl.store(resp_ptr + rows * n_components + k, tl.exp(joint - log_prob), mask=mask)
 
 
-def launch(
-    points: Tensor, components: Components, layout: Layout | None, n_resp: int, *, matmul_precision: str
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Log-densities of points [N, D] under all models [N, M]; with a layout, under the model that owns the row [N].
-
-    With ``n_resp`` = K > 0, the components of each model, responsibilities [N, K] come before them. Rows that no model
-    owns are zero.
-    """
+def _launch(
+    points: Tensor,
+    components: Components,
+    layout: Layout | None,
+    log_prob: Tensor,
+    resp: Tensor | None,
+    matmul_precision: str,
+) -> None:
+    """Fill ``log_prob`` [N, M], with a layout [N], and responsibilities [N, K]."""
     n_points, n_features = points.shape
-    n_models = len(components.offsets) - 1
+    n_models = components.n_models
     blocks = config(n_features, points.dtype)
-    tiles: tuple[Tensor | None, ...] = (None, None, None)
     if layout is None:
+        tiles: tuple[Tensor | None, ...] = (None, None, None)
         n_programs = -(-n_points // blocks.block_n) * n_models
-        log_prob = points.new_empty(n_points, n_models)
     else:
         tiles = layout.tiles(blocks.block_n)[:3]
         n_programs = len(layout.tiles(blocks.block_n).model)
-        log_prob = points.new_zeros(n_points)
-    resp = points.new_zeros(n_points, n_resp) if n_resp else None
     if n_programs:
         _mixture_kernel[(n_programs,)](
             points.contiguous(),
@@ -158,10 +176,10 @@ def launch(
             n_points,
             n_features,
             n_models,
-            n_resp,
+            0 if resp is None else resp.shape[1],
             LOWEST=torch.finfo(points.dtype).min,
             TIED=components.tied,
-            TRIANGULAR=components.factors.ndim == 3,
+            TRIANGULAR=components.triangular,
             BLOCK_N=blocks.block_n,
             BLOCK_D=blocks.block_d,
             NUM_D_BLOCKS=blocks.num_d_blocks,
@@ -169,4 +187,19 @@ def launch(
             num_warps=blocks.num_warps,
             num_stages=blocks.num_stages,
         )
-    return log_prob if resp is None else (resp, log_prob)
+
+
+def log_prob(points: Tensor, components: Components, layout: Layout | None = None, *, matmul_precision: str) -> Tensor:
+    """Log-densities under all models [N, M]; with a layout [N], under the model that owns the row, zero where none."""
+    out = empty_log_prob(points, components, layout)
+    _launch(points, components, layout, out, None, matmul_precision)
+    return out
+
+
+def responsibilities(
+    points: Tensor, components: Components, layout: Layout, *, matmul_precision: str
+) -> tuple[Tensor, Tensor]:
+    """Responsibilities [N, K] under the model that owns the row, and its log-density [N]; zero where none does."""
+    resp, out = empty_responsibilities(points, components), empty_log_prob(points, components, layout)
+    _launch(points, components, layout, out, resp, matmul_precision)
+    return resp, out

@@ -39,10 +39,8 @@ def niw_posterior(
 
     Parameters
     ----------
-    points : Tensor
-        [N, D], float32 or float64, sorted by model.
-    layout : Layout or Tensor
-        The rows of each model: a layout, or offsets int64 [M + 1]. Every point has a model.
+    points, layout
+        As for :func:`fastdens.kernels.responsibilities`; every point has a model.
     labels : Tensor
         Integers [N], 0 to K - 1, the cluster of each point within its model.
     n_clusters : int
@@ -50,7 +48,8 @@ def niw_posterior(
     prior_mean, prior_scale : Tensor
         float64 [M, D], m0 and the diagonal of S0.
     kappa0 : float
-    backend : {"auto", "triton", "cpu", "reference"}
+    backend
+        As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns
     -------

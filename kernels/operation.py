@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import torch
 from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
@@ -15,6 +15,7 @@ from fastdens.kernels.options import BACKENDS, COVARIANCE_TYPES, MATMUL_PRECISIO
 from torch import Tensor
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def resolve_backend(backend: str, points: Tensor) -> str:
@@ -40,7 +41,7 @@ def resolve_backend(backend: str, points: Tensor) -> str:
     return backend
 
 
-class Backends:
+class Backends(Generic[R]):
     """The implementations of one operation: functions of the same arguments, one for each backend.
 
     Parameters
@@ -56,19 +57,25 @@ class Backends:
     def __init__(
         self,
         *,
-        triton: Callable[..., Any],
+        triton: Callable[..., R],
         cpu: str,
-        reference: Callable[..., Any],
+        reference: Callable[..., R],
         prepare: Callable[..., tuple[Any, ...]] | None = None,
     ) -> None:
         self._triton = triton
-        self._cpu = cpu
+        self._cpu_name = cpu
         self._reference = reference
         self._prepare = prepare
 
+    @functools.cached_property
+    def _cpu(self) -> Callable[..., R]:
+        module, _, name = self._cpu_name.partition(":")
+        function: Callable[..., R] = getattr(importlib.import_module(f"fastdens.kernels.cpu.{module}"), name)
+        return function
+
     def run(
         self, backend: str, points: Tensor, *arguments: Any, matmul_precision: str | None = None, **options: Any
-    ) -> Any:
+    ) -> R:
         """Run the operation on the backend that ``backend`` means for these points.
 
         ``matmul_precision`` is handed to Triton, which alone has a choice. Floating-point results come in the dtype of
@@ -80,18 +87,19 @@ class Backends:
         if self._prepare is not None:
             arguments, options = self._prepare(*arguments, **options), {}
         if chosen == "cpu":
-            module, _, name = self._cpu.partition(":")
-            run = getattr(importlib.import_module(f"fastdens.kernels.cpu.{module}"), name)
-            return _in_dtype(run(points, *arguments, **options), points.dtype)
+            return _in_dtype(self._cpu(points, *arguments, **options), points.dtype)
         if matmul_precision is not None:
             options["matmul_precision"] = matmul_precision
         return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
 
 
-def _in_dtype(results: Any, dtype: torch.dtype) -> Any:
+def _in_dtype(results: R, dtype: torch.dtype) -> R:
+    converted: Any = results
     if isinstance(results, tuple):
-        return tuple(_in_dtype(result, dtype) for result in results)
-    return results.to(dtype) if results.dtype != dtype and results.is_floating_point() else results
+        converted = tuple(_in_dtype(result, dtype) for result in results)
+    elif isinstance(results, Tensor) and results.dtype != dtype and results.is_floating_point():
+        converted = results.to(dtype)
+    return cast("R", converted)
 
 
 def log_density(
@@ -101,7 +109,8 @@ def log_density(
 
     The operator has the name of the decorated function and its parameters, in the same order and with the same
     defaults. The function runs inside the operator, checks included: torch.compile and autograd see no more than the
-    operator. A layout crosses this border as row ranges, and is a :class:`~fastdens.kernels.Layout` again inside.
+    operator. A layout crosses this border as row ranges, and is a :class:`~fastdens.kernels.Layout` again inside. Of
+    the parameters, tensors come first, from the points to the layout, then strings.
 
     Parameters
     ----------
@@ -113,8 +122,14 @@ def log_density(
 
     def decorate(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
         signature = inspect.signature(function, eval_str=True)
-        names = list(signature.parameters)
-        n_positional = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values())
+        parameters = list(signature.parameters.values())
+        names, defaults = [p.name for p in parameters], [p.default for p in parameters]
+        n_positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        n_tensors = sum(p.annotation is not str for p in parameters)
+        # What may and what must be given by name after the first n arguments.
+        possible = [frozenset(names[n:]) for n in range(n_positional + 1)]
+        needed = [frozenset(p.name for p in parameters[n:] if p.default is p.empty) for n in range(n_positional + 1)]
+        layout_at = names.index("layout") if "layout" in names else None
 
         def by_name(values: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
             return dict(zip(names, values, strict=False)) | named
@@ -131,34 +146,34 @@ def log_density(
                 p.replace(
                     kind=p.POSITIONAL_OR_KEYWORD, annotation=Tensor | None if p.name == "layout" else p.annotation
                 )
-                for p in signature.parameters.values()
+                for p in parameters
             ]
         )
         operator = torch.library.custom_op(f"fastdens::{function.__name__}", run, mutates_args=())
         operator.register_fake(lambda *values, **named: fake(**by_name(values, named)))
 
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            arguments = by_name(inputs, {})
-            tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
-            ctx.save_for_backward(output, *tensors.values())
-            ctx.tensors, ctx.others = list(tensors), {n: v for n, v in arguments.items() if n not in tensors}
+            ctx.save_for_backward(output, *inputs[:n_tensors])
+            ctx.options = inputs[n_tensors:]
 
         def gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            result, *saved = ctx.saved_tensors
-            tensors = dict(zip(ctx.tensors, saved, strict=True))
-            return backward(grad=grad, result=result, **tensors, **ctx.others), *[None] * (len(names) - 1)
+            result, *tensors = ctx.saved_tensors
+            arguments = dict(zip(names, (*tensors, *ctx.options), strict=True))
+            return backward(grad=grad, result=result, **arguments), *[None] * (len(names) - 1)
 
         operator.register_autograd(gradients, setup_context=setup_context)
 
         @functools.wraps(function)
         def call(*values: P.args, **named: P.kwargs) -> Tensor:
-            if len(values) > n_positional or not named.keys() <= set(names):
+            n = len(values)
+            if n > n_positional or not needed[n] <= named.keys() <= possible[n]:
                 signature.bind(*values, **named)  # Raises Python's own TypeError.
-            arguments = by_name(values, named)
-            if arguments.get("layout") is not None:
-                arguments["layout"] = _as_ranges(arguments["layout"], len(arguments["points"]))
-            _refuse_parameter_gradients(arguments)
-            result: Tensor = operator(**arguments)
+            arguments: list[Any] = [*values, *map(named.get, names[n:], defaults[n:])]
+            if layout_at is not None and arguments[layout_at] is not None:
+                arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
+            _refuse_parameter_gradients(names, arguments)
+            # By position: torch.library is slower to take arguments by name.
+            result: Tensor = operator(*arguments)
             return result
 
         return call
@@ -173,10 +188,10 @@ def _as_ranges(layout: Layout | Tensor, n_points: int) -> Tensor:
     return ranges_of_offsets(layout)
 
 
-def _refuse_parameter_gradients(arguments: dict[str, Any]) -> None:
-    """Raise rather than return no gradient for a parameter that asks for one."""
-    for name, value in arguments.items():
-        if name != "points" and isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+def _refuse_parameter_gradients(names: list[str], values: list[Any]) -> None:
+    """Raise rather than return no gradient for a parameter, after the points, that asks for one."""
+    for name, value in zip(names[1:], values[1:], strict=True):
+        if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError(
                 f"{name} requires a gradient, but log-densities are differentiable in the points only: pass "
                 f"{name}.detach()."

@@ -1,8 +1,4 @@
-"""Packages that are imported where they are used: one error names what to install.
-
-Modules that define Triton kernels import ``triton`` and ``tl`` from here, so that their CPU and reference paths work
-without it. ``triton.jit`` reads TRITON_INTERPRET when a kernel is defined: set it before the first operation is used.
-"""
+"""Packages that are imported where they are used: one error names what to install."""
 
 from __future__ import annotations
 
@@ -40,27 +36,3 @@ def require(module: str, purpose: str, extra: str) -> Any:
         raise ImportError(
             f"{purpose} needs {package}, which is not installed: pip install 'fastdens[{extra}]'.", name=package
         ) from None
-
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-
-    class _MissingKernel:
-        def __getitem__(self, grid: Any) -> Any:
-            return require("triton", "the Triton backend", "gpu")
-
-    class _MissingModule:
-        @staticmethod
-        def constexpr(value: Any) -> Any:
-            return value
-
-        @staticmethod
-        def jit(function: Any) -> Any:
-            return _MissingKernel()
-
-    triton = _MissingModule()
-    tl = _MissingModule()
-
-__all__ = ["require", "tl", "triton"]

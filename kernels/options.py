@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 BACKENDS = ("auto", "triton", "cpu", "reference")
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 MATMUL_PRECISIONS = ("ieee", "tf32x3", "tf32")
+
+
+class GaussianOptions(TypedDict, total=False):
+    """The options of every operation on Gaussians; full, auto and ieee where they are not given."""
+
+    covariance_type: str
+    backend: str
+    matmul_precision: str
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:

@@ -38,12 +38,14 @@ def _prepare(
     dof: Tensor,
     *,
     layout: Layout | None,
-) -> tuple[Components, Layout | None, int]:
+) -> tuple[Components, Layout | None]:
     log_joint_norm = _log_joint_norm(log_weights, factors, dof)
-    return Components(component_offsets, log_joint_norm, locations, factors, False, dof), layout, 0
+    return Components(component_offsets, log_joint_norm, locations, factors, True, False, dof), layout
 
 
-_BACKENDS = Backends(triton=mixture.launch, cpu="mixture:run", reference=reference.student_t_log_prob, prepare=_prepare)
+_BACKENDS = Backends(
+    triton=mixture.log_prob, cpu="mixture:log_prob", reference=reference.student_t_log_prob, prepare=_prepare
+)
 
 
 def _fake(points: Tensor, component_offsets: Tensor, layout: Tensor | None = None, **_: Any) -> Tensor:
@@ -156,9 +158,8 @@ def student_t_log_prob(
         [G, D, D], upper-triangular U with ``scale^-1 = U U'``.
     layout : Layout or Tensor, optional
         The rows of each model, a layout or offsets int64 [M + 1]: each point under its own model.
-    backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
-        Of the float32 matrix products of the Triton kernel.
+    backend, matmul_precision
+        As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns
     -------

@@ -120,7 +120,7 @@ def test_examples_that_all_networks_saw_have_no_score(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--epochs 2", "memorization-0000.safetensors is a network of epochs = 1, not 2: delete it"),
+        ("--epochs 2", "memorization-0000.safetensors is a training run of epochs = 1, not 2: delete it"),
         ("--share 0.6", "another choice of training examples"),
         ("--flip 0.2", "other images or labels"),
         ("--dataset digit", "there is no data set 'digit' and no folder of that name"),

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastdens.kernels.optional import require
+
 _SAFETENSORS_NAMES = {
     np.dtype(dtype): name for dtype, name in (("f2", "F16"), ("f4", "F32"), ("f8", "F64"), ("i8", "I64"))
 }
@@ -130,9 +132,6 @@ def map_safetensors(path: Path) -> dict[str, Tensor]:
     ImportError
         If safetensors is missing.
     """
-    # That module imports triton.
-    from fastdens.kernels.optional import require
-
     safetensors = require("safetensors", "a safetensors file", "cpu")
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastdens.io.atomic import atomic_write
+from fastdens.kernels.optional import require
 
 FORMAT_VERSION = 1
 
@@ -231,9 +232,6 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 
 
 def _import_safetensors() -> Any:
-    # That module imports triton.
-    from fastdens.kernels.optional import require
-
     require("safetensors.torch", "a saved state", "cpu")
     return require("safetensors", "a saved state", "cpu")
 

@@ -19,6 +19,9 @@ from fastdens.kernels.options import BACKENDS, MATMUL_PRECISIONS, check_choice
 from fastdens.mixtures.failures import Failures, non_finite, raise_failures
 from fastdens.mixtures.partition import Partition
 
+# Parameters that saved fits may hold under an earlier name.
+_RENAMED = {"precision": "matmul_precision"}
+
 # Raises an error that names the parameter if its value is not allowed.
 Constraint = Callable[[str, Any], object]
 
@@ -162,7 +165,7 @@ class BaseMixtures(ABC):
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
         """The fitted estimator of a state that :meth:`get_state` returned."""
-        parameters = dict(metadata["parameters"])
+        parameters = {_RENAMED.get(name, name): value for name, value in metadata["parameters"].items()}
         for name, value in parameters.items():
             if isinstance(value, list):
                 parameters[name] = tuple(value)

@@ -24,8 +24,8 @@ from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysi
 def analyze(
     data: AnalysisData,
     options: AnalysisOptions | None = None,
-    *,
     progress: bool = True,
+    *,
     on_layer: Callable[[LayerAnalysis], object] | None = None,
 ) -> Analysis:
     """Fit a density to every class at every layer, and compare them.

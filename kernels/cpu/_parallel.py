@@ -1,4 +1,4 @@
-"""A thread pool for kernels that release the GIL."""
+"""How a kernel that releases the GIL is run: tensors as arrays, and a pool of threads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 _SLICES_PER_THREAD = 4
 
@@ -18,6 +20,14 @@ _SLICES_PER_THREAD = 4
 @lru_cache(maxsize=4)
 def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="fastdens")
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """The numbers of a tensor as a kernel reads them: contiguous, with no gradient; no copy where it is so already."""
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    array: NDArray[Any] = tensor.contiguous().numpy()
+    return array
 
 
 def parallel_for(kernel: Callable[..., Any], n_items: int, *arguments: Any) -> None:

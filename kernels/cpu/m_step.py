@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from fastdens.kernels.cpu._numba import kernel
-from fastdens.kernels.cpu._parallel import parallel_for
+from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._tiles import add_scatter, load_tile, new_tile, padded, tile_width
 from fastdens.kernels.layout import Layout
 from torch import Tensor
@@ -131,8 +131,8 @@ def sufficient_statistics(
     dtype = points.dtype
     model, start, stop, first = (t.numpy() for t in layout.chunks(n_components, n_features))
     n_chunks = len(model)
-    work = (model, start, stop, points.detach().contiguous().numpy(), resp.detach().numpy())
-    centre_array = centres.detach().contiguous().numpy()
+    work = (model, start, stop, as_array(points), as_array(resp))
+    centre_array = as_array(centres)
 
     nk_chunk = np.empty((n_chunks, n_components))
     moment = np.empty((n_chunks, n_components, n_features))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from fastdens.kernels.cpu._elementary import exp_minus, log1p
 from fastdens.kernels.cpu._numba import kernel
-from fastdens.kernels.cpu._parallel import parallel_for
+from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._tiles import (
     load_tile,
     log_sum_exp,
@@ -19,7 +19,7 @@ from fastdens.kernels.cpu._tiles import (
     whole_vectors,
 )
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.mixture import Components
+from fastdens.kernels.mixture import Components, empty_log_prob, empty_responsibilities
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,46 +82,47 @@ def _mixture_tiles(
         total = np.empty(size, points.dtype)
         lowest = np.finfo(points.dtype).min
     for item in range(begin, end):
-        width = stop[item] - start[item]
-        load_tile(points, start[item], width, tile)
+        row = start[item]
+        width = stop[item] - row
+        load_tile(points, row, width, tile)
         for m in range(first_model[item], last_model[item]):
-            if degrees_of_freedom is not None:
+            first, last, column = offsets[m], offsets[m + 1], m % n_columns
+            if degrees_of_freedom is None:
+                for k in range(n_components):
+                    g = first + k
+                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
+                    norm = log_joint_norm[g]
+                    for b in range(width):
+                        joint[k, b] = norm - 0.5 * form[b]
+                for b in range(width):
+                    value = log_sum_exp(joint, n_components, b)
+                    log_prob[row + b, column] = value
+                    if resp is not None:
+                        for k in range(n_components):
+                            resp[row + b, k] = np.exp(joint[k, b] - value)
+            else:
                 # Below every log-density, yet finite: the first component needs no case of its own.
                 top[:] = lowest
                 total[:] = 0
-            for g in range(offsets[m], offsets[m + 1]):
-                if degrees_of_freedom is None:
-                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
-                    for b in range(width):
-                        joint[g - offsets[m], b] = log_joint_norm[g] - 0.5 * form[b]
-                elif log_joint_norm[g] != -np.inf:
-                    quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
-                    _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
-            for b in range(width):
-                if degrees_of_freedom is None:
-                    value = log_sum_exp(joint, n_components, b)
-                    if resp is not None:
-                        for k in range(n_components):
-                            resp[start[item] + b, k] = np.exp(joint[k, b] - value)
-                else:
-                    value = np.nan if offsets[m] == offsets[m + 1] else top[b] + np.log(total[b])
-                log_prob[start[item] + b, m % n_columns] = value
+                for g in range(first, last):
+                    if log_joint_norm[g] != -np.inf:
+                        quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
+                        _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
+                for b in range(width):
+                    value = np.nan if first == last else top[b] + np.log(total[b])
+                    log_prob[row + b, column] = value
 
 
-def run(points: Tensor, components: Components, layout: Layout | None, n_resp: int) -> Tensor | tuple[Tensor, Tensor]:
-    """As :func:`fastdens.kernels.mixture.launch`."""
+def _run(points: Tensor, components: Components, layout: Layout | None, log_prob: Tensor, resp: Tensor | None) -> None:
     n_points, n_features = points.shape
-    n_models = len(components.offsets) - 1
     if layout is None:
         first, last, start, stop = _tiles_and_models(
-            n_points, n_features, n_models, len(components.means), torch.get_num_threads()
+            n_points, n_features, components.n_models, components.log_joint_norm.numel(), torch.get_num_threads()
         )
-        log_prob = points.new_empty(n_points, n_models)
     else:
         first, start, stop, _ = (t.numpy() for t in layout.tiles(tile_width(n_features)))
         last = first + 1
-        log_prob = points.new_zeros(n_points, 1)
-    resp = points.new_zeros(n_points, n_resp) if n_resp else None
+        log_prob = log_prob[:, None]
     dof = components.degrees_of_freedom
     parallel_for(
         _mixture_tiles,
@@ -130,19 +131,30 @@ def run(points: Tensor, components: Components, layout: Layout | None, n_resp: i
         last,
         start,
         stop,
-        points.detach().contiguous().numpy(),
-        components.offsets.numpy(),
-        components.log_joint_norm.detach().numpy(),
-        components.means.detach().contiguous().numpy(),
-        components.factors.detach().contiguous().numpy(),
+        as_array(points),
+        as_array(components.offsets),
+        as_array(components.log_joint_norm).reshape(-1),
+        as_array(components.means).reshape(-1, n_features),
+        as_array(components.factors).reshape(-1, *[n_features] * (2 if components.triangular else 1)),
         components.tied,
-        None if dof is None else dof.detach().double().numpy(),
+        None if dof is None else as_array(dof.double()),
         log_prob.numpy(),
         None if resp is None else resp.numpy(),
     )
-    if layout is not None:
-        log_prob = log_prob[:, 0]
-    return log_prob if resp is None else (resp, log_prob)
+
+
+def log_prob(points: Tensor, components: Components, layout: Layout | None = None) -> Tensor:
+    """As :func:`fastdens.kernels.mixture.log_prob`."""
+    out = empty_log_prob(points, components, layout)
+    _run(points, components, layout, out, None)
+    return out
+
+
+def responsibilities(points: Tensor, components: Components, layout: Layout) -> tuple[Tensor, Tensor]:
+    """As :func:`fastdens.kernels.mixture.responsibilities`."""
+    resp, out = empty_responsibilities(points, components), empty_log_prob(points, components, layout)
+    _run(points, components, layout, out, resp)
+    return resp, out
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastdens.kernels.cpu._numba import kernel
-from fastdens.kernels.cpu._parallel import parallel_for
+from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._random import exponential, stream_of
 from fastdens.kernels.layout import Layout
 from numpy.typing import NDArray
@@ -84,8 +84,8 @@ def kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int, 
     """
     *work, first = (t.numpy() for t in layout.chunks(n_clusters, points.shape[1]))
     n_chunks = len(work[0])
-    model_start = layout.ranges[:, 0].contiguous().numpy()
-    array = points.contiguous().numpy()
+    model_start = as_array(layout.ranges[:, 0])
+    array = as_array(points)
     nearest = np.full(len(array), np.inf, array.dtype)
     taken = np.zeros(len(array), np.bool_)
     chosen = np.empty((layout.n_models, n_clusters), np.int64)

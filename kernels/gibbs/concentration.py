@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastdens.kernels.counter_random_triton import uniform
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit

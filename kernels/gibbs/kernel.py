@@ -13,7 +13,7 @@ from fastdens.kernels.gibbs.concentration import resample_concentration
 from fastdens.kernels.gibbs.moves import move_point, open_cluster
 from fastdens.kernels.gibbs.refit import refit_without, weigh_without
 from fastdens.kernels.gibbs.single_site import draw, weigh, weigh_own
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 # Status of a chain. One that is not done stands before the single-site update that it cannot make: no slot is free, the
 # variant of the kernel that refits clusters has to make it, or a scale matrix has lost its definiteness in rounding.
@@ -78,7 +78,7 @@ def gibbs_sweep_kernel(
     log_det_ptr,  # [L, SLOTS]
     mahalanobis_sq_ptr,  # [R, SLOTS], the rows of the L chains
     row_offset_ptr,  # int64 [L]: row i of the points is row row_offset + i of the chain's distances
-    workspace_ptr,  # [L, D + 2, D]
+    workspace_ptr,  # [L, D + 3, D]
     progress_ptr,  # int64 [M, C]: single-site updates done
     status_ptr,  # int32 [M, C]
     out_labels_ptr,  # int32 [W / thin, C, N]
@@ -118,7 +118,7 @@ def gibbs_sweep_kernel(
     inverse_ptr += program * SLOTS * width * width
     log_det_ptr += program * SLOTS
     mahalanobis_sq_ptr += tl.load(row_offset_ptr + program) * SLOTS
-    workspace_ptr += program * (width + 2) * width
+    workspace_ptr += program * (width + 3) * width
     progress = tl.load(progress_ptr + chain)
     status = tl.full([], RUNNING, tl.int32)
     while (progress < n_points * n_sweeps) & (status == RUNNING):
@@ -230,23 +230,17 @@ def gibbs_sweep_kernel(
                     )
                 elif REFIT:
                     refit_without(
-                        row,
-                        cluster,
-                        start,
-                        stop,
-                        points_ptr,
-                        labels_ptr,
-                        prior_scale_ptr + m * width,
+                        workspace_ptr,
                         counts_ptr + cluster,
                         mean_ptr + cluster * width,
                         inverse_ptr + cluster * width * width,
                         log_det_ptr + cluster,
                         mahalanobis_sq_ptr + cluster,
-                        workspace_ptr,
-                        width,
                         SLOTS,
-                        kappa0,
-                        BLOCK_N,
+                        start,
+                        stop,
+                        points_ptr,
+                        width,
                         BLOCK_D,
                         NUM_D_BLOCKS,
                     )
@@ -277,15 +271,22 @@ def gibbs_sweep_kernel(
 
 
 class Blocks(NamedTuple):
-    """Block sizes of a launch of the sweep kernel."""
+    """Block sizes of a launch of the sweep kernel, and the registers that a thread may use."""
 
     block_n: int
     block_d: int
     num_d_blocks: int
     num_warps: int
+    max_registers: int
 
 
-def blocks(n_features: int) -> Blocks:
-    """Block sizes by D: tiles of float64 that stay in registers, more threads where there are many of them."""
-    block_d = min(32, max(16, 1 << (n_features - 1).bit_length()))
-    return Blocks(64, block_d, -(-n_features // block_d), 4 if n_features <= 64 else 8)
+def blocks(n_features: int, refit: bool) -> Blocks:
+    """Block sizes by D: tiles of float64 that stay in registers, more threads where there are many of them.
+
+    Without a limit on the registers, ptxas keeps room for more programs on a multiprocessor and spills to make it.
+    """
+    block_d = 16 if refit or n_features <= 16 else 32
+    num_warps = 4 if n_features <= 64 else 8
+    # Three programs of four warps fit at 168.
+    max_registers = 168 if n_features <= 16 and not refit else 255
+    return Blocks(64, block_d, -(-n_features // block_d), num_warps, max_registers)

@@ -77,13 +77,13 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
     progress = torch.zeros(n_models, n_chains, dtype=torch.int64, device=device)
     status = torch.zeros(n_models, n_chains, dtype=torch.int32, device=device)
     sweeps = new_sweeps(problem)
-    sizes = blocks(n_features)
     statistics = fit_statistics(problem, centred, labels, n_slots or slots_for(labels))
     raise_singular(~statistics.log_det.isfinite().all(1).reshape(n_models, n_chains))
     unfinished = [(statistics, False)]
     while unfinished:
         statistics, refit = unfinished.pop()
         n_launched = len(statistics.chain)
+        sizes = blocks(n_features, refit)
         gibbs_sweep_kernel[(n_launched,)](
             statistics.chain,
             centred,
@@ -104,7 +104,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             statistics.log_det,
             statistics.mahalanobis_sq,
             statistics.row_offset,
-            torch.empty(n_launched, n_features + 2, n_features, dtype=torch.float64, device=device),
+            torch.empty(n_launched, n_features + 3, n_features, dtype=torch.float64, device=device),
             progress,
             status,
             *sweeps,
@@ -121,6 +121,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             BLOCK_D=sizes.block_d,
             NUM_D_BLOCKS=sizes.num_d_blocks,
             num_warps=sizes.num_warps,
+            maxnreg=sizes.max_registers,
         )
         if bool((status == DONE.value).all()):
             break

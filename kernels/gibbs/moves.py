@@ -9,7 +9,27 @@ the old value (WAR), or a read before others have written the new one (RAW).
 
 from __future__ import annotations
 
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
+
+
+@triton.jit
+def load_block(vector_ptr, columns, n_columns):
+    """Elements of a vector, zeros past its end."""
+    return tl.load(vector_ptr + columns, mask=columns < n_columns, other=0.0)
+
+
+@triton.jit
+def load_tile(matrix_ptr, rows, columns, end_row, n_columns):
+    """Elements of a row-major matrix, zeros from row ``end_row`` and past the last column on."""
+    inside = (rows < end_row)[:, None] & (columns < n_columns)[None, :]
+    return tl.load(matrix_ptr + rows[:, None] * n_columns + columns[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def store_tile(matrix_ptr, rows, columns, end_row, n_columns, tile):
+    """Write what :func:`load_tile` reads."""
+    inside = (rows < end_row)[:, None] & (columns < n_columns)[None, :]
+    tl.store(matrix_ptr + rows[:, None] * n_columns + columns[None, :], tile, mask=inside)
 
 
 @triton.jit
@@ -38,11 +58,7 @@ def open_cluster(
         for j in range(NUM_D_BLOCKS):
             columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
             diagonal = tl.where(rows[:, None] == columns[None, :], prior_precision[:, None], 0.0)
-            tl.store(
-                inverse_ptr + rows[:, None] * n_features + columns[None, :],
-                diagonal,
-                mask=mask[:, None] & (columns < n_features)[None, :],
-            )
+            store_tile(inverse_ptr, rows, columns, n_features, n_features, diagonal)
     for first in range(start, stop, BLOCK_N):
         others = first + tl.arange(0, BLOCK_N)
         q = tl.load(prior_mahalanobis_sq_ptr + others, mask=others < stop, other=0.0)
@@ -68,24 +84,18 @@ def distance_to_mean(
     offset = tl.full([], 0.0, tl.float64)
     for j in range(NUM_D_BLOCKS):
         columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-        inside = columns < n_features
         total = tl.zeros([BLOCK_D], tl.float64)
         for i in range(NUM_D_BLOCKS):
             rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-            mask = rows < n_features
-            delta = tl.load(points_ptr + row * n_features + rows, mask=mask, other=0.0)
-            delta -= tl.load(mean_ptr + rows, mask=mask, other=0.0)
-            p = tl.load(
-                inverse_ptr + rows[:, None] * n_features + columns[None, :],
-                mask=mask[:, None] & inside[None, :],
-                other=0.0,
-            )
+            delta = load_block(points_ptr + row * n_features, rows, n_features)
+            delta -= load_block(mean_ptr, rows, n_features)
+            p = load_tile(inverse_ptr, rows, columns, n_features, n_features)
             total += tl.sum(p * delta[:, None], 0)
-        mean = tl.load(mean_ptr + columns, mask=inside, other=0.0)
-        x = tl.load(points_ptr + row * n_features + columns, mask=inside, other=0.0)
+        mean = load_block(mean_ptr, columns, n_features)
+        x = load_block(points_ptr + row * n_features, columns, n_features)
         distance_sq += tl.sum((x - mean) * total, 0)
         offset += tl.sum(mean * total, 0)
-        tl.store(w_ptr + columns, total, mask=inside)
+        tl.store(w_ptr + columns, total, mask=columns < n_features)
     # RAW: w is read in other layouts than the one it was stored in. WAR: mean and inverse are about to change.
     tl.debug_barrier()
     return distance_sq, offset
@@ -107,22 +117,19 @@ def update_inverse(
     """``S^-1 += coefficient w w'`` and ``m -= step (x - m)``."""
     for i in range(NUM_D_BLOCKS):
         rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-        mask = rows < n_features
-        w_rows = tl.load(w_ptr + rows, mask=mask, other=0.0)
+        w_rows = load_block(w_ptr, rows, n_features)
         for j in range(NUM_D_BLOCKS):
             columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-            inside = columns < n_features
-            w_columns = tl.load(w_ptr + columns, mask=inside, other=0.0)
-            tile_ptr = inverse_ptr + rows[:, None] * n_features + columns[None, :]
-            p = tl.load(tile_ptr, mask=mask[:, None] & inside[None, :], other=0.0)
+            w_columns = load_block(w_ptr, columns, n_features)
+            p = load_tile(inverse_ptr, rows, columns, n_features, n_features)
             p += coefficient * w_rows[:, None] * w_columns[None, :]
             # No hazard: a thread stores the elements that it loaded, and nobody else reads them here.
-            tl.store(tile_ptr, p, mask=mask[:, None] & inside[None, :])
-        mean = tl.load(mean_ptr + rows, mask=mask, other=0.0)
-        x = tl.load(points_ptr + row * n_features + rows, mask=mask, other=0.0)
+            store_tile(inverse_ptr, rows, columns, n_features, n_features, p)
+        mean = load_block(mean_ptr, rows, n_features)
+        x = load_block(points_ptr + row * n_features, rows, n_features)
         # WAR: a block of D may be shorter than the program has threads, and several of them load the same element.
         tl.debug_barrier()
-        tl.store(mean_ptr + rows, mean - step * (x - mean), mask=mask)
+        tl.store(mean_ptr + rows, mean - step * (x - mean), mask=rows < n_features)
 
 
 @triton.jit
@@ -149,13 +156,8 @@ def update_distances(
         shift = tl.zeros([BLOCK_N], tl.float64) - offset
         for j in range(NUM_D_BLOCKS):
             columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-            inside = columns < n_features
-            x = tl.load(
-                points_ptr + others[:, None] * n_features + columns[None, :],
-                mask=in_model[:, None] & inside[None, :],
-                other=0.0,
-            )
-            shift += tl.sum(x * tl.load(w_ptr + columns, mask=inside, other=0.0)[None, :], 1)
+            x = load_tile(points_ptr, others, columns, stop, n_features)
+            shift += tl.sum(x * load_block(w_ptr, columns, n_features)[None, :], 1)
         moved = shift + step * distance_sq
         q = tl.load(mahalanobis_sq_ptr + others * n_slots, mask=in_model, other=0.0)
         q += 2.0 * step * shift + step * step * distance_sq + coefficient * moved * moved

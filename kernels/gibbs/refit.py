@@ -1,13 +1,14 @@
 """A cluster without one of its points, from the points themselves, inside the sweep kernel.
 
 Where a point carries its cluster, almost nothing is left of S without it, and closed forms lose their digits. That is
-rare, so these functions are written for few registers, not for speed. Pointers are those of :mod:`.moves`.
+rare, so these functions are written for few registers, not for speed: their loops over blocks of D are not unrolled.
+Pointers are those of :mod:`.moves`.
 """
 
 from __future__ import annotations
 
-from fastdens.kernels.gibbs.moves import distance_to_mean
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.gibbs.moves import distance_to_mean, load_block, load_tile, store_tile
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit
@@ -25,7 +26,6 @@ def fit_scatter(
     kappa0,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    NUM_D_BLOCKS: tl.constexpr,
 ):
     """Posterior mean m and scale matrix S, into ``mean_ptr`` and ``inverse_ptr``, and the number of points."""
     count = tl.full([], 0, tl.int64)
@@ -34,44 +34,36 @@ def fit_scatter(
         label = tl.load(labels_ptr + others, mask=others < stop, other=-1)
         count += tl.sum(((label == cluster) & (others != left_out)).to(tl.int64), 0)
     kappa = kappa0 + count
-    for j in range(NUM_D_BLOCKS):
-        columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+    for j in range(0, n_features, BLOCK_D):
+        columns = j + tl.arange(0, BLOCK_D)
         total = tl.zeros([BLOCK_D], tl.float64)
         for other in range(start, stop):
             is_member = (tl.load(labels_ptr + other) == cluster) & (other != left_out)
-            total += tl.load(
-                points_ptr + other * n_features + columns, mask=is_member & (columns < n_features), other=0.0
-            )
+            total += tl.where(is_member, load_block(points_ptr + other * n_features, columns, n_features), 0.0)
         tl.store(mean_ptr + columns, total / count, mask=columns < n_features)
     # RAW: the mean is read in other layouts than the one it was stored in.
     tl.debug_barrier()
-    for i in range(NUM_D_BLOCKS):
-        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-        mask = rows < n_features
-        mean_rows = tl.load(mean_ptr + rows, mask=mask, other=0.0)
-        prior_scale = tl.load(prior_scale_ptr + rows, mask=mask, other=0.0)
-        for j in range(NUM_D_BLOCKS):
-            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-            inside = columns < n_features
-            mean_columns = tl.load(mean_ptr + columns, mask=inside, other=0.0)
+    for i in range(0, n_features, BLOCK_D):
+        rows = i + tl.arange(0, BLOCK_D)
+        mean_rows = load_block(mean_ptr, rows, n_features)
+        prior_scale = load_block(prior_scale_ptr, rows, n_features)
+        for j in range(0, n_features, BLOCK_D):
+            columns = j + tl.arange(0, BLOCK_D)
+            mean_columns = load_block(mean_ptr, columns, n_features)
             tile = kappa0 * count / kappa * mean_rows[:, None] * mean_columns[None, :]
             tile += tl.where(rows[:, None] == columns[None, :], prior_scale[:, None], 0.0)
             for other in range(start, stop):
                 is_member = (tl.load(labels_ptr + other) == cluster) & (other != left_out)
-                x_rows = tl.load(points_ptr + other * n_features + rows, mask=mask, other=0.0)
-                x_columns = tl.load(points_ptr + other * n_features + columns, mask=inside, other=0.0)
+                x_rows = load_block(points_ptr + other * n_features, rows, n_features)
+                x_columns = load_block(points_ptr + other * n_features, columns, n_features)
                 product = (x_rows - mean_rows)[:, None] * (x_columns - mean_columns)[None, :]
                 tile += tl.where(is_member, product, 0.0)
-            tl.store(
-                inverse_ptr + rows[:, None] * n_features + columns[None, :],
-                tile,
-                mask=mask[:, None] & inside[None, :],
-            )
+            store_tile(inverse_ptr, rows, columns, n_features, n_features, tile)
     # WAR: all threads have read the sample mean, which the posterior's replaces. RAW: S is about to be inverted.
     tl.debug_barrier()
-    for i in range(NUM_D_BLOCKS):
-        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-        mean = tl.load(mean_ptr + rows, mask=rows < n_features, other=0.0)
+    for i in range(0, n_features, BLOCK_D):
+        rows = i + tl.arange(0, BLOCK_D)
+        mean = load_block(mean_ptr, rows, n_features)
         # WAR: a block of D may be shorter than the program has threads, and several of them load the same element.
         tl.debug_barrier()
         tl.store(mean_ptr + rows, count / kappa * mean, mask=rows < n_features)
@@ -84,7 +76,6 @@ def invert_in_place(
     w_ptr,  # [D]
     n_features,
     BLOCK_D: tl.constexpr,
-    NUM_D_BLOCKS: tl.constexpr,
 ):
     """Inverse of a symmetric positive definite matrix in its own memory, and its log-determinant; NaN if not definite.
 
@@ -96,38 +87,34 @@ def invert_in_place(
         pivot = tl.load(matrix_ptr + pivot_row * n_features + pivot_row)
         # The logarithm of a pivot that is not positive is NaN or minus infinity, on any device.
         log_det += tl.where(pivot > 0.0, tl.log(tl.where(pivot > 0.0, pivot, 1.0)), float("nan"))
-        for i in range(NUM_D_BLOCKS):
-            rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
+        for i in range(0, n_features, BLOCK_D):
+            rows = i + tl.arange(0, BLOCK_D)
             column = tl.load(matrix_ptr + rows * n_features + pivot_row, mask=rows < n_features, other=0.0)
             tl.store(w_ptr + rows, column, mask=rows < n_features)
         # RAW: all read the pivot's column from w. WAR: all have read it, and the pivot, from the matrix.
         tl.debug_barrier()
-        for i in range(NUM_D_BLOCKS):
-            rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-            mask = rows < n_features
-            w_rows = tl.load(w_ptr + rows, mask=mask, other=0.0)
-            for j in range(NUM_D_BLOCKS):
-                columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-                inside = columns < n_features
-                w_columns = tl.load(w_ptr + columns, mask=inside, other=0.0)
+        for i in range(0, n_features, BLOCK_D):
+            rows = i + tl.arange(0, BLOCK_D)
+            w_rows = load_block(w_ptr, rows, n_features)
+            for j in range(0, n_features, BLOCK_D):
+                columns = j + tl.arange(0, BLOCK_D)
+                w_columns = load_block(w_ptr, columns, n_features)
                 in_row = (rows == pivot_row)[:, None]
                 in_column = (columns == pivot_row)[None, :]
-                tile_ptr = matrix_ptr + rows[:, None] * n_features + columns[None, :]
-                tile = tl.load(tile_ptr, mask=mask[:, None] & inside[None, :], other=0.0)
+                tile = load_tile(matrix_ptr, rows, columns, n_features, n_features)
                 tile -= w_rows[:, None] * w_columns[None, :] / pivot
                 tile = tl.where(in_row, w_columns[None, :] / pivot, tile)
                 tile = tl.where(in_column, w_rows[:, None] / pivot, tile)
                 tile = tl.where(in_row & in_column, -1.0 / pivot, tile)
-                tl.store(tile_ptr, tile, mask=mask[:, None] & inside[None, :])
+                store_tile(matrix_ptr, rows, columns, n_features, n_features, tile)
         # RAW: the next column and pivot are read in other layouts. WAR: w is overwritten.
         tl.debug_barrier()
-    for i in range(NUM_D_BLOCKS):
-        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-        for j in range(NUM_D_BLOCKS):
-            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-            mask = (rows < n_features)[:, None] & (columns < n_features)[None, :]
-            tile_ptr = matrix_ptr + rows[:, None] * n_features + columns[None, :]
-            tl.store(tile_ptr, -tl.load(tile_ptr, mask=mask, other=0.0), mask=mask)
+    for i in range(0, n_features, BLOCK_D):
+        rows = i + tl.arange(0, BLOCK_D)
+        for j in range(0, n_features, BLOCK_D):
+            columns = j + tl.arange(0, BLOCK_D)
+            tile = load_tile(matrix_ptr, rows, columns, n_features, n_features)
+            store_tile(matrix_ptr, rows, columns, n_features, n_features, -tile)
     # RAW: the inverse is read in other layouts than the one it was stored in.
     tl.debug_barrier()
     return log_det
@@ -143,7 +130,7 @@ def weigh_without(
     labels_ptr,  # [N]
     prior_scale_ptr,  # [D]
     predictive_norm_ptr,  # [max n + 1]
-    workspace_ptr,  # [D + 2, D]
+    workspace_ptr,  # [D + 3, D]: w, m, log det S in the first element of a row, S^-1
     n_features,
     kappa0,
     nu0,
@@ -151,10 +138,11 @@ def weigh_without(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """Log-weight of the point's own cluster without the point, from its other points; NaN if S is not definite."""
-    w_ptr = workspace_ptr
-    mean_ptr = workspace_ptr + n_features
-    inverse_ptr = workspace_ptr + 2 * n_features
+    """Log-weight of the point's own cluster without the point, from its other points; NaN if S is not definite.
+
+    The statistics stay in the working memory, should the point leave.
+    """
+    mean_ptr, inverse_ptr = workspace_ptr + n_features, workspace_ptr + 3 * n_features
     count = fit_scatter(
         cluster,
         row,
@@ -169,10 +157,12 @@ def weigh_without(
         kappa0,
         BLOCK_N,
         BLOCK_D,
-        NUM_D_BLOCKS,
     )
-    log_det = invert_in_place(inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-    distance_sq, _ = distance_to_mean(row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+    log_det = invert_in_place(inverse_ptr, workspace_ptr, n_features, BLOCK_D)
+    tl.store(workspace_ptr + 2 * n_features, log_det)
+    distance_sq, _ = distance_to_mean(
+        row, points_ptr, mean_ptr, inverse_ptr, workspace_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
+    )
     kappa = kappa0 + count
     log_spread = tl.log(1.0 + kappa / (kappa + 1.0) * distance_sq)
     return tl.load(predictive_norm_ptr + count) - 0.5 * (log_det + (nu0 + count + 1.0) * log_spread)
@@ -180,50 +170,37 @@ def weigh_without(
 
 @triton.jit
 def refit_without(
-    row,
-    cluster,
-    start,
-    stop,
-    points_ptr,  # [N, D]
-    labels_ptr,  # [N]
-    prior_scale_ptr,  # [D]
+    workspace_ptr,  # [D + 3, D], as weigh_without left it
     count_ptr,  # scalar
     mean_ptr,  # [D]
     inverse_ptr,  # [D, D]
     log_det_ptr,  # scalar
     mahalanobis_sq_ptr,  # [N], n_slots apart
-    w_ptr,  # [D]
-    n_features,
     n_slots,
-    kappa0,
-    BLOCK_N: tl.constexpr,
+    start,
+    stop,
+    points_ptr,  # [N, D]
+    n_features,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """A point leaves the cluster, whose statistics are computed anew from its other points."""
-    count = fit_scatter(
-        cluster,
-        row,
-        start,
-        stop,
-        points_ptr,
-        labels_ptr,
-        prior_scale_ptr,
-        mean_ptr,
-        inverse_ptr,
-        n_features,
-        kappa0,
-        BLOCK_N,
-        BLOCK_D,
-        NUM_D_BLOCKS,
-    )
-    log_det = invert_in_place(inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+    """A point leaves the cluster, which takes the statistics of its other points from the working memory."""
+    count = tl.load(count_ptr) - 1
+    fitted_mean_ptr, fitted_inverse_ptr = workspace_ptr + n_features, workspace_ptr + 3 * n_features
+    for i in range(0, n_features, BLOCK_D):
+        rows = i + tl.arange(0, BLOCK_D)
+        tl.store(mean_ptr + rows, load_block(fitted_mean_ptr, rows, n_features), mask=rows < n_features)
+        for j in range(0, n_features, BLOCK_D):
+            columns = j + tl.arange(0, BLOCK_D)
+            tile = load_tile(fitted_inverse_ptr, rows, columns, n_features, n_features)
+            store_tile(inverse_ptr, rows, columns, n_features, n_features, tile)
     for other in range(start, stop):
         distance_sq, _ = distance_to_mean(
-            other, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
+            other, points_ptr, fitted_mean_ptr, fitted_inverse_ptr, workspace_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
         )
         tl.store(mahalanobis_sq_ptr + other * n_slots, distance_sq)
-    tl.store(log_det_ptr, log_det)
+    tl.store(log_det_ptr, tl.load(workspace_ptr + 2 * n_features))
+    # No hazard: barriers of the loop lie between this and the reading of the count.
     tl.store(count_ptr, count)
     # RAW: the next move or update reads the statistics. WAR: it overwrites w.
     tl.debug_barrier()

@@ -6,7 +6,7 @@ Vectors over clusters have SLOTS elements; a slot without points is free and has
 from __future__ import annotations
 
 from fastdens.kernels.counter_random_triton import uniform
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 
 
 @triton.jit

@@ -8,7 +8,7 @@ import torch
 from fastdens.kernels.gibbs.problem import SweepProblem
 from fastdens.kernels.mahalanobis import config, quadratic_form
 from fastdens.kernels.niw import niw_posterior
-from fastdens.kernels.optional import tl, triton
+from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
 # The fewest slots of a chain, and the slots beside those in use at the start.
@@ -167,7 +167,10 @@ def select_chains(statistics: ClusterStatistics, selected: Tensor, problem: Swee
     old_rows += torch.repeat_interleave(old_first - new_first, models.sizes)
     return ClusterStatistics(
         chain,
-        *(field[selected] for field in statistics[1:5]),
+        statistics.counts[selected],
+        statistics.mean[selected],
+        statistics.inverse[selected],
+        statistics.log_det[selected],
         statistics.mahalanobis_sq[old_rows],
         new_first - models.ranges[:, 0],
     )
@@ -179,4 +182,5 @@ def add_slots(statistics: ClusterStatistics) -> ClusterStatistics:
     def widened(field: Tensor) -> Tensor:
         return torch.cat([field, torch.zeros_like(field)], 1)
 
-    return ClusterStatistics(statistics.chain, *(widened(field) for field in statistics[1:6]), statistics.row_offset)
+    names = ("counts", "mean", "inverse", "log_det", "mahalanobis_sq")
+    return statistics._replace(**{name: widened(getattr(statistics, name)) for name in names})

@@ -110,10 +110,13 @@ def gibbs_sweep(
         return reference.gibbs_sweep(problem, *start)
     if chosen == "triton":
         require("triton", "the Triton backend", "gpu")
-        from fastdens.kernels.gibbs.launch import sweep_chains
+        from fastdens.kernels.gibbs import launch
+
+        sweeps = launch.sweep_chains(problem, *start)
     else:
-        from fastdens.kernels.cpu.gibbs.launch import sweep_chains
-    sweeps = sweep_chains(problem, *start)
+        from fastdens.kernels.cpu.gibbs import launch as cpu_launch
+
+        sweeps = cpu_launch.sweep_chains(problem, *start)
     # The chains leave out the factors of alpha.
     sweeps.log_joint.add_(
         log_alpha_factors(sweeps.alpha, sweeps.n_components, problem.layout.sizes, problem.alpha_prior)

@@ -75,25 +75,20 @@ def responsibilities(
 
 
 def student_t_log_prob(
-    points: Tensor,
-    component_offsets: Tensor,
-    log_weights: Tensor,
-    locations: Tensor,
-    scale_precisions_cholesky: Tensor,
-    degrees_of_freedom: Tensor,
-    *,
-    layout: Layout | None = None,
+    points: Tensor, offsets: Tensor, log_pi: Tensor, mu: Tensor, u: Tensor, nu: Tensor, *, layout: Layout | None = None
 ) -> Tensor:
     """Log-density under mixtures of Student-t distributions, float64 [N, M]; with a layout [N].
+
+    The components of model m are ``offsets[m]:offsets[m + 1]``, each with a log weight, a location, a factor and
+    degrees of freedom.
 
     ``log t(x | mu, (U U')^-1, nu) = log Gamma((nu + D)/2) - log Gamma(nu/2) - D/2 log(nu pi) + log det U
     - (nu + D)/2 log(1 + |(x - mu) U|^2 / nu)`` (Kotz & Nadarajah 2004, eq. 1.1). Rows that no model owns are zero, a
     model without components is NaN, and a component of log weight minus infinity adds nothing.
     """
-    x, log_pi, mu = points.double(), log_weights.double(), locations.double()
-    u, nu = scale_precisions_cholesky.double(), degrees_of_freedom.double()
+    x, log_pi, mu, u, nu = (tensor.double() for tensor in (points, log_pi, mu, u, nu))
     dim = x.shape[1]
-    bounds = component_offsets.tolist()
+    bounds = offsets.tolist()
     n_models = len(bounds) - 1
     out = x.new_zeros(x.shape[0], n_models if layout is None else 1)
     rows = [[0, len(x)]] * n_models if layout is None else layout.ranges.tolist()

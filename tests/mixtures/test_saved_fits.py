@@ -42,6 +42,15 @@ def test_saved_gaussian_mixtures(rng, tmp_path):
     assert torch.equal(loaded.score_samples(batch).nan_to_num(), gm.score_samples(batch).nan_to_num())
 
 
+def test_a_fit_with_an_earlier_name_of_a_parameter(rng, tmp_path):
+    x = clusters(rng, 30, 2)
+    dp = quiet_fit(fd.DirichletProcessMixtures(**QUICK), fd.RaggedBatch.from_list([x]))
+    tensors, metadata = dp.get_state()
+    metadata["parameters"]["precision"] = metadata["parameters"].pop("matmul_precision")
+    write_state(tmp_path / "fit", "fit", tensors, metadata, overwrite=False)
+    assert torch.equal(fd.load(tmp_path / "fit").log_prob(x), dp.log_prob(x))
+
+
 @pytest.mark.parametrize("method", ["gibbs", "vb"])
 def test_copies_give_the_same_densities(rng, method):
     x = clusters(rng, 30, 2)

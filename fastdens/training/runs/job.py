@@ -15,7 +15,7 @@ from fastdens.training.datasets import Images
 from fastdens.training.loop import predict, train
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.plan import TrainingRun
-from fastdens.training.runs.store import InputShape, new_network, run_file, run_path, save_run
+from fastdens.training.runs.store import InputShape, check_run, new_network, run_file, run_path, save_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,12 @@ class Job:
         return run_path(self.folder, run.name)
 
     def file(self, run: TrainingRun) -> StateFile:
-        """The file of a run, with the identity that its content must have."""
+        """The file of a run, which knows the recipe, the seed and the data that it belongs to."""
         return run_file(self.folder, run, self.recipe, self.shape, self.data)
+
+    def check(self, run: TrainingRun) -> None:
+        """Raise a ValueError if the file of a run is not what this job would write."""
+        check_run(self.file(run), run)
 
     def missing(self) -> list[TrainingRun]:
         """The runs that have no file yet."""

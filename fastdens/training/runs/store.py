@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdens.io.state_file import SavedState, StateFile, fingerprint, read_state
+from fastdens.io.state_file import SavedState, StateFile, read_state
 from fastdens.training.datasets import Images
 from fastdens.training.networks import build_network
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.plan import TrainingRun
 
-_KIND = "network"
+_KIND = "training run"
 _WEIGHTS = "model."
+# What a file calls the fields of a recipe that have another name there.
+_NAMES_IN_FILES = {"augment": "jitter", "dtype": "precision"}
 
 
 class RunPredictions(NamedTuple):
@@ -99,7 +101,7 @@ def load_run(
         If safetensors is missing.
     """
     path = run_path(folder, name)
-    state = read_state(path, _KIND)
+    state = _read(path)
     recipe, shape = Recipe(**state.metadata["recipe"]), InputShape.of(images)
     if state.metadata["shape"] != shape._asdict():
         raise ValueError(
@@ -135,7 +137,7 @@ def load_predictions(folder: str | os.PathLike[str], name: str) -> RunPrediction
     ImportError
         If safetensors is missing.
     """
-    return _predictions(read_state(run_path(folder, name), _KIND))
+    return _predictions(_read(run_path(folder, name)))
 
 
 def save_run(
@@ -153,16 +155,23 @@ def run_path(folder: str | os.PathLike[str], name: str) -> Path:
 
 
 def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, data: str) -> StateFile:
-    """The file of a run, which belongs to a recipe, the fingerprint of the data, the examples and the seed."""
+    """The file of a run, which belongs to a recipe, a seed and the fingerprint of the data; see :func:`check_run`."""
     identity = {
-        "recipe": asdict(recipe),
+        "recipe": {_NAMES_IN_FILES.get(name, name): value for name, value in asdict(recipe).items()},
         "data": data,
-        "included": fingerprint([run.included]),
         "seed": run.seed,
         "shape": shape._asdict(),
     }
-    differences = {"data": "other images or labels", "included": "another choice of training examples"}
+    differences = {"data": "other images or labels"}
+    for name, in_file in _NAMES_IN_FILES.items():
+        differences[in_file] = f"another {name} than {getattr(recipe, name)!r}"
     return StateFile(run_path(folder, run.name), _KIND, identity, differences, "delete it or use another folder")
+
+
+def check_run(file: StateFile, run: TrainingRun) -> None:
+    """Raise a ValueError if the file holds anything but the network of this run."""
+    if not torch.equal(file.read().tensors["included"], run.included):
+        raise ValueError(f"{file.path} is a {file.kind} of another choice of training examples: {file.remedy}.")
 
 
 def new_network(recipe: Recipe, shape: InputShape) -> nn.Module:
@@ -182,3 +191,10 @@ def choose_devices(device: str | torch.device | None) -> list[torch.device]:
 def _predictions(state: SavedState) -> RunPredictions:
     tensors = state.tensors
     return RunPredictions(tensors["included"], tensors["train_predicted"], tensors["test_predicted"], state.metadata)
+
+
+def _read(path: Path) -> SavedState:
+    state = read_state(path, _KIND)
+    names = {in_file: name for name, in_file in _NAMES_IN_FILES.items()}
+    recipe = {names.get(name, name): value for name, value in state.metadata["recipe"].items()}
+    return state._replace(metadata={**state.metadata, "recipe": recipe})

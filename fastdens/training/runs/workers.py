@@ -90,7 +90,7 @@ def train_runs(
     names = {run.name for run in missing}
     for run in job.runs:
         if run.name not in names:
-            job.file(run).read()
+            job.check(run)
     n_processes, devices = min(processes, len(missing)), choose_devices(device)
     try:
         with progress_bar("Networks", len(runs), shown=progress) as advance:
@@ -103,7 +103,7 @@ def train_runs(
             remove_stale_lock(job.path(run))
     # Other processes may have been asked for something else.
     for run in missing:
-        job.file(run).read()
+        job.check(run)
 
 
 def _train_missing(job: Job, device: torch.device, advance: Advance) -> None:

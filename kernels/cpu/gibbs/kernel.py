@@ -165,17 +165,6 @@ def sweep(stream, order, log_alpha, high, label, points, prior, clusters, scratc
 
 
 @kernel
-def log_joint(n_clusters, high, prior, clusters):
-    """Log p(points, labels) without the factors of alpha."""
-    total = 0.5 * n_clusters * prior.nu * prior.log_det
-    for k in range(high):
-        n = clusters.counts[k]
-        if n > 0:
-            total += prior.marginal_norm[n] - 0.5 * (prior.nu + n) * clusters.log_det[k]
-    return total
-
-
-@kernel
 def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
     """All sweeps of chain c of model m; its status at the end."""
     start, end = problem.ranges[m, 0], problem.ranges[m, 1]
@@ -212,8 +201,13 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
         )
         rank = np.empty(high, np.int64)
         n_clusters = slot_ranks(clusters.counts, high, rank)
-        log_p = log_joint(n_clusters, high, prior, clusters)
-        if status == SINGULAR or math.isnan(log_p):
+        # Log p(points, labels) without the factors of alpha.
+        log_joint = 0.5 * n_clusters * problem.nu0 * prior_log_det
+        for k in range(high):
+            n = clusters.counts[k]
+            if n > 0:
+                log_joint += problem.marginal_norm[n] - 0.5 * (problem.nu0 + n) * clusters.log_det[k]
+        if status == SINGULAR or math.isnan(log_joint):
             return SINGULAR
         if problem.alpha_shape > 0:
             alpha = resample_concentration(
@@ -221,7 +215,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
             )
         sweeps.alpha[m, c, t] = alpha
         sweeps.n_components[m, c, t] = n_clusters
-        sweeps.log_joint[m, c, t] = log_p
+        sweeps.log_joint[m, c, t] = log_joint
         if (t + 1) % problem.thin == 0:
             for i in range(n_points):
                 sweeps.labels[(t + 1) // problem.thin - 1, c, start + i] = rank[label[i]]

@@ -26,6 +26,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsS
     SingularScatterError
         If rounding leaves the scale matrix of a cluster without a Cholesky factor.
     """
+    alpha_shape, alpha_rate = problem.alpha_prior
     normalisers = log_normalisers(int(problem.layout.sizes.max()), problem.points.shape[1], problem.kappa0, problem.nu0)
     arrays = kernel.ProblemArrays(
         problem.points.contiguous().numpy(),
@@ -37,7 +38,8 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsS
         normalisers.marginal.numpy(),
         float(problem.kappa0),
         float(problem.nu0),
-        *map(float, problem.alpha_prior),
+        float(alpha_shape),
+        float(alpha_rate),
         problem.first_sweep,
         problem.n_sweeps,
         problem.thin,

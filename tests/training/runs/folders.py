@@ -27,7 +27,7 @@ def train_all(folder, n_networks=3, recipe=RECIPE, **options):
 
 
 def contents(folder):
-    return {path.name: read_state(path, "network") for path in folder.glob("*.safetensors")}
+    return {path.name: read_state(path, "training run") for path in folder.glob("*.safetensors")}
 
 
 def assert_same(folder, other):

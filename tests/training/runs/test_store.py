@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from fastdens.training import Recipe, predict
-from fastdens.training.runs import TrainingRun, load_predictions, load_run, subset_runs, train_runs
+from fastdens.training.runs import load_predictions, load_run, subset_runs, train_runs
 from tests.training.runs.folders import NAMES, RECIPE, contents, names_in
+
+OTHER_EXAMPLES = subset_runs(3, 200, seed=4)[0]._replace(included=torch.arange(200) < 100)
 
 
 def test_a_run_holds_the_network_that_made_its_predictions(whole, images):
@@ -29,6 +31,12 @@ def test_a_run_holds_the_network_that_made_its_predictions(whole, images):
     assert len({state.tensors["model.conv1.weight"].sum().item() for state in contents(whole).values()}) == 3
 
 
+def test_files_keep_the_names_of_their_first_version(whole):
+    for state in contents(whole).values():
+        assert state.metadata["recipe"]["jitter"] is RECIPE.augment
+        assert state.metadata["recipe"]["precision"] == RECIPE.dtype
+
+
 def test_missing_runs_and_other_images_are_named(whole, images):
     for load in (lambda: load_run(whole, "network", images), lambda: load_predictions(whole, "network")):
         with pytest.raises(FileNotFoundError, match=r"there is no file .*network.safetensors"):
@@ -40,14 +48,15 @@ def test_missing_runs_and_other_images_are_named(whole, images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipe": Recipe(width=4, epochs=2)}, "memorization-0000.safetensors is a network of epochs = 1, not 2"),
+        ({"recipe": Recipe(width=4, epochs=2)}, "memorization-0000.safetensors is a training run of epochs = 1, not 2"),
         ({"recipe": Recipe(width=4, epochs=1, noise=0.5)}, "noise = 0.0, not 0.5"),
-        ({"labels": True}, "is a network of other images or labels"),
-        ({"runs": [TrainingRun(NAMES[0], torch.arange(200) < 100, 4)]}, "another choice of training examples"),
-        ({"seed": 5}, "is a network of seed"),
+        ({"recipe": Recipe(width=4, epochs=1, augment=False)}, "is a training run of another augment than False"),
+        ({"labels": True}, "is a training run of other images or labels"),
+        ({"runs": [OTHER_EXAMPLES]}, "another choice of training examples"),
+        ({"seed": 5}, "is a training run of seed"),
         ({"damage": True}, "memorization-0000.safetensors is damaged"),
     ],
-    ids=["epochs", "noise", "labels", "included", "seed", "damage"],
+    ids=["epochs", "noise", "augment", "labels", "included", "seed", "damage"],
 )
 def test_a_file_of_something_else_is_refused_before_training(tmp_path, whole, images, change, message):
     file = tmp_path / f"{NAMES[0]}.safetensors"

@@ -241,5 +241,5 @@ def test_a_file_that_another_process_writes_meanwhile_is_checked_too(tmp_path, w
         train_run(replace(job, recipe=replace(RECIPE, weight_decay=0.25)), job.runs[1], device)
 
     monkeypatch.setattr(Job, "train_run", with_another)
-    with pytest.raises(ValueError, match=r"0001.safetensors is a network of weight_decay = 0.25, not 0.0005"):
+    with pytest.raises(ValueError, match=r"0001.safetensors is a training run of weight_decay = 0.25, not 0.0005"):
         train_all(tmp_path, 2)
