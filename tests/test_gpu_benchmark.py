@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_runs_in_the_interpreter(tmp_path):
     output = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.gpu", "--interpret", "--output", str(output)]
