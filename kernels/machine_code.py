@@ -91,8 +91,9 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
         }
         uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
         for use, absent in uses.items():
-            made = variant(mixture._mixture_kernel, label=f"{use} {kind}", TRIANGULAR=triangular, **loop, **absent)
-            yield made._replace(max_registers=mixture.MAX_REGISTERS)
+            sizes = mixture.blocks(n_features, dtype, triangular, matmul_precision)
+            constants = {"TRIANGULAR": triangular, **loop, **absent}
+            yield variant(mixture._mixture_kernel, blocks=sizes, label=f"{use} {kind}", **constants)
     yield variant(m_step._first_moments_kernel, **tile)
     yield variant(m_step._scatter_kernel, TIED=False, PRECISION=matmul_precision, **tile)
     yield variant(m_step._diagonal_scatter_kernel, **tile)

@@ -67,6 +67,7 @@ class Config(NamedTuple):
     num_d_blocks: int
     num_warps: int
     num_stages: int
+    max_registers: int | None = None  # of a thread; None leaves it to the assembler
 
 
 def config(n_features: int, dtype: torch.dtype) -> Config:

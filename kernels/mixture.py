@@ -12,12 +12,9 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.mahalanobis import config, quadratic_form
+from fastdens.kernels.mahalanobis import Config, config, quadratic_form
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
-
-# All that a thread can have: the assembler otherwise settles for fewer and spills.
-MAX_REGISTERS = 255
 
 
 class Components(NamedTuple):
@@ -110,7 +107,8 @@ def _mixture_kernel(
     dtype = points_ptr.dtype.element_ty
     top = tl.full([BLOCK_N], LOWEST, dtype)
     total = tl.zeros([BLOCK_N], dtype)
-    for k in range((end - begin).to(tl.int32)):
+    size = (end - begin).to(tl.int32)
+    for k in range(size):
         g = begin + k
         factor_ptr = factors_ptr + (m if TIED else g) * (width * width if TRIANGULAR else width)
         form = quadratic_form(
@@ -138,13 +136,23 @@ def _mixture_kernel(
             tl.store(resp_ptr + rows * n_components + k, joint, mask=mask)
         top, total = add_log_term(top, total, joint)
     log_prob = tl.where(total == 0.0, float("-inf"), top + tl.log(total))
-    tl.store(out_ptr, tl.where(begin == end, float("nan"), log_prob), mask=mask)
+    tl.store(out_ptr, tl.where(size == 0, float("nan"), log_prob), mask=mask)
     if resp_ptr is not None:
         # The joint densities were parked in the output: they must be visible to the whole program before they are read.
         tl.debug_barrier()
         for k in range(n_components):
             joint = tl.load(resp_ptr + rows * n_components + k, mask=mask, other=float("-inf"))
             tl.store(resp_ptr + rows * n_components + k, tl.exp(joint - log_prob), mask=mask)
+
+
+def blocks(n_features: int, dtype: torch.dtype, triangular: bool, matmul_precision: str) -> Config:
+    """Block sizes of a launch, with a bound on registers for the tiled-D path: left to itself, the assembler spills."""
+    sizes = config(n_features, dtype)
+    if sizes.num_d_blocks == 1:
+        return sizes
+    if dtype == torch.float32 and not triangular:
+        return sizes._replace(max_registers=80)
+    return sizes._replace(max_registers=128 if dtype == torch.float32 and matmul_precision == "ieee" else 255)
 
 
 def _launch(
@@ -158,13 +166,13 @@ def _launch(
     """Fill ``log_prob`` [N, M], with a layout [N], and responsibilities [N, K]."""
     n_points, n_features = points.shape
     n_models = components.n_models
-    blocks = config(n_features, points.dtype)
+    sizes = blocks(n_features, points.dtype, components.triangular, matmul_precision)
     if layout is None:
         tiles: tuple[Tensor | None, ...] = (None, None, None)
-        n_programs = -(-n_points // blocks.block_n) * n_models
+        n_programs = -(-n_points // sizes.block_n) * n_models
     else:
-        tiles = layout.tiles(blocks.block_n)[:3]
-        n_programs = len(layout.tiles(blocks.block_n).model)
+        tiles = layout.tiles(sizes.block_n)[:3]
+        n_programs = len(layout.tiles(sizes.block_n).model)
     if n_programs:
         _mixture_kernel[(n_programs,)](
             points.contiguous(),
@@ -183,13 +191,13 @@ def _launch(
             LOWEST=torch.finfo(points.dtype).min,
             TIED=components.tied,
             TRIANGULAR=components.triangular,
-            BLOCK_N=blocks.block_n,
-            BLOCK_D=blocks.block_d,
-            NUM_D_BLOCKS=blocks.num_d_blocks,
+            BLOCK_N=sizes.block_n,
+            BLOCK_D=sizes.block_d,
+            NUM_D_BLOCKS=sizes.num_d_blocks,
             PRECISION=matmul_precision,
-            num_warps=blocks.num_warps,
-            num_stages=blocks.num_stages,
-            maxnreg=MAX_REGISTERS,
+            num_warps=sizes.num_warps,
+            num_stages=sizes.num_stages,
+            maxnreg=sizes.max_registers,
         )
 
 
