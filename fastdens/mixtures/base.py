@@ -63,8 +63,6 @@ class BaseMixtures(ABC):
         "dtype": floating_dtype,
     }
     _array_parameters: ClassVar[tuple[str, ...]] = ()
-    # Estimators by the name that a saved fit holds.
-    _estimators: ClassVar[dict[str, type[BaseMixtures]]] = {}
 
     on_error: str
     backend: str
@@ -73,10 +71,6 @@ class BaseMixtures(ABC):
     random_state: int
     failed_: Tensor
     failures_: Failures
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls._estimators[cls.__name__] = cls
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor, its ``locals()``, in attributes of their names."""

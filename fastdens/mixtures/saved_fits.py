@@ -10,6 +10,14 @@ import torch
 
 from fastdens.io.state_file import read_state
 from fastdens.mixtures.base import BaseMixtures
+from fastdens.mixtures.dirichlet_process import DirichletProcessMixtures
+from fastdens.mixtures.gaussian import GaussianMixtures
+from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
+
+_ESTIMATORS: dict[str, type[BaseMixtures]] = {
+    estimator.__name__: estimator
+    for estimator in (GaussianMixtures, DirichletProcessMixtures, VariationalDirichletProcessMixtures)
+}
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Any:
@@ -37,8 +45,6 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
     """
     tensors, metadata = read_state(path, "fit")
     name = metadata["estimator"]
-    if name not in BaseMixtures._estimators:
+    if name not in _ESTIMATORS:
         raise ValueError(f"{Path(path)} is a saved {name}, which this fastdens does not know: upgrade fastdens.")
-    return BaseMixtures._estimators[name].from_state(
-        {key: tensor.to(device) for key, tensor in tensors.items()}, metadata
-    )
+    return _ESTIMATORS[name].from_state({key: tensor.to(device) for key, tensor in tensors.items()}, metadata)
