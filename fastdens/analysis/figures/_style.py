@@ -17,7 +17,6 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
 PURPLE, YELLOW, SKY_BLUE = "#CC79A7", "#E69F00", "#56B4E9"
 
 SMALL = 8  # points: the smallest text of a figure
-LETTER = 0.65  # width of a letter, as a share of the size of the text
 LONGEST_NAME = 20  # letters of a name that are drawn
 MANY_CLASSES = 30  # beyond, class names are left out
 MANY_POINTS = 5_000  # beyond, points are rasterized in a PDF
@@ -73,15 +72,26 @@ def name_ticks(axes: Axes, names: Sequence[str], which: str = "x") -> None:
     if which == "y":
         axes.set_yticks(range(len(shown)), shown, fontsize=size)
         return
-    longest = max(map(text_width, shown))
-    upright = longest * LETTER * size > room
+    longest = max(map(drawn_width, shown))
+    upright = longest * size > room
     # Upright names may take as much as half the height of the axes.
     height = spacing(axes, 1, "y") / 2
-    if upright and longest * LETTER * size > height:
+    if upright and longest * size > height:
         size = SMALL
-        shown = [shortened(name, min(LONGEST_NAME, int(height / (LETTER * size)))) for name in names]
+        letter = max(drawn_width(name) / max(text_width(name), 1) for name in shown)
+        shown = [shortened(name, min(LONGEST_NAME, int(height / (letter * size)))) for name in names]
     axes.set_xticks(range(len(shown)), shown, fontsize=size, rotation=90 if upright else 0)
     axes.set_xlim(-0.5 - 0.03 * len(shown), len(shown) - 0.5 + 0.03 * len(shown))
+
+
+def drawn_width(text: str) -> float:
+    """Width of a text in the font of the figure, as a share of the size of the text."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    size = 100
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(width) / size
 
 
 def text_width(text: str) -> int:
