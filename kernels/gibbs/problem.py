@@ -29,7 +29,11 @@ class SweepProblem(NamedTuple):
     first_sweep : int
         Number of the first sweep in the random streams.
     n_sweeps, thin : int
-        Sweeps of the launch, and the distance between kept labels, which divides them.
+        Sweeps W of the launch, and the distance between kept labels, which divides them.
+    inverse_temperature : Tensor
+        float64 [W], between 0 and 1: the power of the posterior that each sweep samples from.
+    split_merge : Tensor
+        int32 [W], split-merge moves after each sweep.
     """
 
     points: Tensor
@@ -43,6 +47,8 @@ class SweepProblem(NamedTuple):
     first_sweep: int
     n_sweeps: int
     thin: int
+    inverse_temperature: Tensor
+    split_merge: Tensor
 
 
 class GibbsSweeps(NamedTuple):
@@ -59,12 +65,15 @@ class GibbsSweeps(NamedTuple):
     log_joint : Tensor
         float64 [M, C, W], log p(points, labels, alpha) after every sweep, or log p(points, labels | alpha) where alpha
         is kept.
+    split_merge : Tensor
+        int32 [M, C, 4]: splits that were proposed, splits that were accepted, and merges likewise.
     """
 
     labels: Tensor
     alpha: Tensor
     n_components: Tensor
     log_joint: Tensor
+    split_merge: Tensor
 
 
 def new_sweeps(problem: SweepProblem) -> GibbsSweeps:
@@ -77,6 +86,7 @@ def new_sweeps(problem: SweepProblem) -> GibbsSweeps:
         torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64, device=device),
         torch.empty(n_models, n_chains, n_sweeps, dtype=torch.int32, device=device),
         torch.empty(n_models, n_chains, n_sweeps, dtype=torch.float64, device=device),
+        torch.zeros(n_models, n_chains, 4, dtype=torch.int32, device=device),
     )
 
 
@@ -100,6 +110,8 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
         "keys": (problem.keys, (n_models, n_chains), (torch.int64,)),
         "prior_mean": (problem.prior_mean, (n_models, n_features), (torch.float64,)),
         "prior_scale": (problem.prior_scale, (n_models, n_features), (torch.float64,)),
+        "inverse_temperature": (problem.inverse_temperature, (problem.n_sweeps,), (torch.float64,)),
+        "split_merge": (problem.split_merge, (problem.n_sweeps,), (torch.int32,)),
     }
     for name, (tensor, shape, dtypes) in wanted.items():
         if tensor.dtype not in dtypes:
@@ -116,9 +128,11 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
     for name, tensor in (("alpha", alpha), ("prior_scale", problem.prior_scale)):
         if not bool((tensor > 0).all()):
             raise ValueError(f"{name} must be positive everywhere.")
-    for name, tensor in (("keys", problem.keys), ("labels", labels)):
+    for name, tensor in (("keys", problem.keys), ("labels", labels), ("split_merge", problem.split_merge)):
         if bool((tensor < 0).any()):
             raise ValueError(f"{name} must be at least 0 everywhere.")
+    if not bool(((problem.inverse_temperature > 0) & (problem.inverse_temperature <= 1)).all()):
+        raise ValueError("inverse_temperature must be over 0 and at most 1 everywhere.")
     if not (problem.kappa0 > 0 and problem.nu0 > n_features - 1):
         raise ValueError(
             f"kappa0 is {problem.kappa0} and nu0 is {problem.nu0}, but they must be over 0 and over D - 1 = "

@@ -13,6 +13,10 @@ kappa and nu are those of the cluster with x. After each sweep alpha is drawn an
 
 So a point that stays changes nothing. One that moves costs two rank-one updates of an inverse, and one dot product for
 the distances of each other point.
+
+Single-site updates change large clusters slowly: between one cluster and two lie states that are hundreds of nats worse.
+Split-merge moves (:mod:`~fastdens.kernels.gibbs.split_merge`) after a sweep change many labels at once. A sweep at an
+inverse temperature below one draws from weights to that power, for starts by annealing.
 """
 
 from __future__ import annotations
@@ -42,9 +46,11 @@ def gibbs_sweep(
     first_sweep: int = 0,
     n_sweeps: int = 1,
     thin: int = 1,
+    inverse_temperature: Tensor | float = 1.0,
+    split_merge: Tensor | int = 0,
     backend: str = "auto",
 ) -> GibbsSweeps:
-    """Sweeps of collapsed Gibbs sampling, of every chain of every model.
+    """Sweeps of collapsed Gibbs sampling and split-merge moves, of every chain of every model.
 
     Statistics of the clusters are computed from the points at the start and updated from then on; they live as long as
     the call.
@@ -70,7 +76,13 @@ def gibbs_sweep(
     first_sweep : int
         Number of the first sweep in the random streams.
     n_sweeps, thin : int
-        Sweeps, a multiple of ``thin``, the distance between kept labels.
+        Sweeps W, a multiple of ``thin``, the distance between kept labels.
+    inverse_temperature : Tensor or float
+        [W] or one for all sweeps, over 0 and at most 1: labels are drawn with weights to this power. Below one the
+        draws are not those of the posterior.
+    split_merge : Tensor or int
+        Integers [W] or one for all sweeps: split-merge moves that follow each sweep. They are moves of the posterior
+        whatever the inverse temperature.
     backend : {"auto", "triton", "cpu", "reference"}
 
     Returns
@@ -88,7 +100,8 @@ def gibbs_sweep(
     ----------
     Neal, Markov chain sampling methods for Dirichlet process mixture models, JCGS 9, 2000. Escobar & West, Bayesian
     density estimation and inference using mixtures, JASA 90, 1995. Murphy, Conjugate Bayesian analysis of the Gaussian
-    distribution, 2007.
+    distribution, 2007. Jain & Neal, A split-merge Markov chain Monte Carlo procedure for the Dirichlet process mixture
+    model, JCGS 13, 2004. Kirkpatrick, Gelatt & Vecchi, Optimization by simulated annealing, Science 220, 1983.
     """
     chosen = resolve_backend(backend, points)
     problem = SweepProblem(
@@ -103,6 +116,8 @@ def gibbs_sweep(
         first_sweep,
         n_sweeps,
         thin,
+        _of_sweeps(inverse_temperature, n_sweeps, torch.float64, points.device),
+        _of_sweeps(split_merge, n_sweeps, torch.int32, points.device),
     )
     check_problem(problem, labels, alpha)
     start = (labels.to(torch.int32).contiguous(), alpha.contiguous())
@@ -122,3 +137,9 @@ def gibbs_sweep(
         log_alpha_factors(sweeps.alpha, sweeps.n_components, problem.layout.sizes, problem.alpha_prior)
     )
     return sweeps
+
+
+def _of_sweeps(value: Tensor | float, n_sweeps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A value of each sweep [W], from those values or from one for all."""
+    values = torch.as_tensor(value, dtype=dtype, device=device)
+    return values.expand(max(n_sweeps, 0)).contiguous() if values.ndim == 0 else values.contiguous()

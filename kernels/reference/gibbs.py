@@ -7,6 +7,8 @@ import math
 import torch
 from fastdens.kernels.counter_random import hashed_bits, uniform_of_bits
 from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, new_sweeps
+from fastdens.kernels.reference.niw import log_marginal, log_predictive
+from fastdens.kernels.reference.split_merge import split_or_merge
 from torch import Tensor
 
 
@@ -55,33 +57,22 @@ def single_site_update(
     nu0: float,
     key: Tensor,
     draw: int,
+    beta: float = 1.0,
 ) -> Tensor:
     """Labels [n] after the update of point i, all computed from the points [n, D] about the prior mean.
 
-    Cluster k has weight ``n_k t_k(x_i)`` without the point, a new cluster ``alpha t_0(x_i)``. A new cluster takes the
-    lowest free label; a singleton that draws a new cluster keeps its label.
+    Cluster k has weight ``n_k t_k(x_i)`` without the point, a new cluster ``alpha t_0(x_i)``, both to the power beta. A
+    new cluster takes the lowest free label; a singleton that draws a new cluster keeps its label.
     """
-    x, dim = centred.double(), centred.shape[1]
     n_slots = int(labels.max()) + 1
     members = torch.nn.functional.one_hot(labels.long(), n_slots + 1).double()
     members[i] = 0
-    n = members.sum(0)
-    means = members.T @ x / n.clamp_min(1)[:, None]
-    kappa, nu = kappa0 + n, nu0 + n
-    scale = torch.stack([(r[:, None] * (x - mu)).T @ (x - mu) for r, mu in zip(members.T, means, strict=True)])
-    pull = (kappa0 * n / kappa)[:, None, None] * means[:, :, None] * means[:, None, :]
-    scale = torch.diag(prior_scale) + scale + pull
-    location = (n / kappa)[:, None] * means
-    df = nu - dim + 1
-    # Student-t of df degrees of freedom and scale matrix S (kappa + 1) / (kappa df).
-    lower = torch.linalg.cholesky(scale * ((kappa + 1) / (kappa * df))[:, None, None])
-    y = torch.linalg.solve_triangular(lower, (x[i] - location)[..., None], upper=False)[..., 0]
-    log_t = torch.lgamma((df + dim) / 2) - torch.lgamma(df / 2) - 0.5 * dim * (df * math.pi).log()
-    log_t -= lower.diagonal(dim1=-2, dim2=-1).log().sum(1) + 0.5 * (df + dim) * torch.log1p(y.square().sum(1) / df)
+    log_t = log_predictive(centred[i], centred, members, prior_scale, kappa0, nu0)
     # The last of these clusters has no points: its predictive is that of the prior.
-    log_weight = torch.cat([n[:-1].log(), torch.tensor([math.log(alpha)], device=x.device)]) + log_t
-    weight = torch.exp(log_weight - log_weight.max())
-    u = uniform_of_bits(hashed_bits(key, draw, torch.tensor(i, device=x.device)))
+    n = members.sum(0)
+    log_weight = torch.cat([n[:-1].log(), torch.tensor([math.log(alpha)], device=n.device)]) + log_t
+    weight = torch.exp(beta * (log_weight - log_weight.max()))
+    u = uniform_of_bits(hashed_bits(key, draw, torch.tensor(i, device=n.device)))
     new = int(torch.searchsorted(weight.cumsum(0), u * weight.sum(), right=True))
     out = labels.clone()
     if new == n_slots:
@@ -105,26 +96,18 @@ def log_joint(
     ``p(labels | alpha) = alpha^K Gamma(alpha) / Gamma(alpha + n) prod_k Gamma(n_k)`` (Antoniak 1974); p(x | labels) is
     a product of marginal likelihoods of normal-inverse-Wishart models (Murphy 2007, eq. 266).
     """
-    x, dim = centred.double(), centred.shape[1]
     shape, rate = alpha_prior
-    half_nu0 = torch.tensor(nu0 / 2, dtype=torch.float64)
-    total = math.lgamma(alpha) - math.lgamma(alpha + len(x))
+    total = math.lgamma(alpha) - math.lgamma(alpha + len(centred))
     if shape > 0:
         total += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * math.log(alpha) - rate * alpha
     for label in labels.unique():
-        own = x[labels == label]
-        n, mean = len(own), own.mean(0)
-        kappa, nu = kappa0 + n, nu0 + n
-        scale = torch.diag(prior_scale) + (own - mean).T @ (own - mean) + kappa0 * n / kappa * torch.outer(mean, mean)
-        total += math.log(alpha) + math.lgamma(n)
-        total += float(torch.special.multigammaln(half_nu0 + n / 2, dim) - torch.special.multigammaln(half_nu0, dim))
-        total += 0.5 * nu0 * float(prior_scale.log().sum()) - 0.5 * nu * float(torch.logdet(scale))
-        total += 0.5 * dim * (math.log(kappa0 / kappa) - n * math.log(math.pi))
+        own = centred[labels == label]
+        total += math.log(alpha) + math.lgamma(len(own)) + log_marginal(own, prior_scale, kappa0, nu0)
     return total
 
 
 def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSweeps:
-    """Collapsed Gibbs sweeps (Neal 2000, algorithm 3), one single-site update after the other.
+    """Collapsed Gibbs sweeps (Neal 2000, algorithm 3), one single-site update after the other, and split-merge moves.
 
     Parameters
     ----------
@@ -145,9 +128,17 @@ def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSw
             concentration = float(alpha[m, c])
             for t in range(problem.n_sweeps):
                 draw = 4 * (problem.first_sweep + t)
-                order = torch.argsort(hashed_bits(key, draw, position) >> 13, stable=True)
-                for i in order.tolist():
-                    own = single_site_update(centred, own, i, concentration, prior_scale, kappa0, nu0, key, draw + 1)
+                order = torch.argsort(hashed_bits(key, draw, position) >> 13, stable=True).tolist()
+                beta = float(problem.inverse_temperature[t])
+                for i in order:
+                    own = single_site_update(
+                        centred, own, i, concentration, prior_scale, kappa0, nu0, key, draw + 1, beta
+                    )
+                for move in range(int(problem.split_merge[t])):
+                    own, counted = split_or_merge(
+                        centred, own, order, move, concentration, prior_scale, kappa0, nu0, key, draw + 3
+                    )
+                    sweeps.split_merge[m, c] += torch.tensor(counted, dtype=torch.int32, device=own.device)
                 n_clusters = len(own.unique())
                 if alpha_prior[0] > 0:
                     concentration = resample_concentration(

@@ -17,10 +17,11 @@ from fastdens.kernels.cpu._numba import inlined, kernel
 from fastdens.kernels.cpu._random import stream_of
 from fastdens.kernels.cpu.gibbs.concentration import resample_concentration
 from fastdens.kernels.cpu.gibbs.distances import fit_block_distances, fit_distances, load_block
-from fastdens.kernels.cpu.gibbs.moves import move_point, open_cluster
+from fastdens.kernels.cpu.gibbs.moves import free_slot, move_point, open_cluster
 from fastdens.kernels.cpu.gibbs.refit import fit_cluster, weigh_without
 from fastdens.kernels.cpu.gibbs.scan_order import scan_order
 from fastdens.kernels.cpu.gibbs.single_site import draw_slot, refresh_weights, weigh_own
+from fastdens.kernels.cpu.gibbs.split_merge import new_sides, split_or_merge
 from fastdens.kernels.cpu.gibbs.statistics import Prior, add_slots, load_points, new_clusters, new_scratch
 from numpy.typing import NDArray
 
@@ -48,6 +49,8 @@ class ProblemArrays(NamedTuple):
     first_sweep: int
     n_sweeps: int
     thin: int
+    inverse_temperature: NDArray[Any]  # [W]
+    split_merge: NDArray[Any]  # int32 [W]
 
 
 class SweepArrays(NamedTuple):
@@ -57,6 +60,7 @@ class SweepArrays(NamedTuple):
     alpha: NDArray[Any]  # [M, C, W]
     n_components: NDArray[Any]  # int32 [M, C, W]
     log_joint: NDArray[Any]  # [M, C, W]
+    split_merge: NDArray[Any]  # int32 [M, C, 4]
 
 
 @kernel
@@ -112,16 +116,7 @@ def begin_block(order, first, n_block, high, points, prior, clusters, scratch):
 
 
 @kernel
-def free_slot(high, clusters):
-    """The lowest free slot."""
-    k = 0
-    while k < high and clusters.counts[k] > 0:
-        k += 1
-    return k
-
-
-@kernel
-def sweep(stream, order, log_alpha, high, label, points, prior, clusters, scratch):
+def sweep(stream, order, log_alpha, beta, high, label, points, prior, clusters, scratch):
     """A single-site update of every point; the clusters, the number of slots in use, which may grow, and a status."""
     n_points = len(label)
     # Taken out of their tuples once: to do so for each point would cost more than its update.
@@ -142,7 +137,7 @@ def sweep(stream, order, log_alpha, high, label, points, prior, clusters, scratc
                 if math.isnan(own):
                     return clusters, high, SINGULAR
             log_weight_new = log_alpha + prior_log_prob[i]
-            new = draw_slot(old, own, log_weight_new, i, high, stream, base, power, logs, log_weight)
+            new = draw_slot(old, own, log_weight_new, i, high, beta, stream, base, power, logs, log_weight)
             # A singleton that draws a new cluster stays where it is.
             if new == old or (new < 0 and counts[old] == 1):
                 continue
@@ -191,14 +186,43 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
         fit_cluster(k, k, -1, label, points, prior, clusters, scratch)
         refresh_weights(k, prior, clusters)
         fit_distances(k, points, prior, clusters, scratch)
+    sides = new_sides(n_points, points.columns.shape[0])
     for t in range(problem.n_sweeps):
         if stop[0] != 0:
             return RUNNING
         draw = 4 * (problem.first_sweep + t)
         scan_order(stream_of(key, draw), n_points, bits, bucket, order)
         clusters, high, status = sweep(
-            stream_of(key, draw + 1), order, math.log(alpha), high, label, points, prior, clusters, scratch
+            stream_of(key, draw + 1),
+            order,
+            math.log(alpha),
+            problem.inverse_temperature[t],
+            high,
+            label,
+            points,
+            prior,
+            clusters,
+            scratch,
         )
+        if status == RUNNING:
+            for move in range(problem.split_merge[t]):
+                # The slot of a split, and the last one, which is scratch.
+                if free_slot(high, clusters) >= len(clusters.counts) - 1:
+                    clusters = add_slots(clusters)
+                high = split_or_merge(
+                    stream_of(key, draw + 3),
+                    move,
+                    order,
+                    math.log(alpha),
+                    high,
+                    label,
+                    points,
+                    prior,
+                    clusters,
+                    sides,
+                    scratch,
+                    sweeps.split_merge[m, c],
+                )
         rank = np.empty(high, np.int64)
         n_clusters = slot_ranks(clusters.counts, high, rank)
         # Log p(points, labels) without the factors of alpha.

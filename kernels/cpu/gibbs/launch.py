@@ -43,6 +43,8 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsS
         problem.first_sweep,
         problem.n_sweeps,
         problem.thin,
+        problem.inverse_temperature.numpy(),
+        problem.split_merge.numpy(),
     )
     sweeps = new_sweeps(problem)
     status = np.full(alpha.shape, kernel.RUNNING)

@@ -12,6 +12,15 @@ from fastdens.kernels.cpu.gibbs.statistics import COLUMNS
 
 
 @kernel
+def free_slot(high, clusters):
+    """The lowest free slot."""
+    k = 0
+    while k < high and clusters.counts[k] > 0:
+        k += 1
+    return k
+
+
+@kernel
 def open_cluster(k, points, prior, clusters):
     """Give a free slot the statistics of no points."""
     mean, inverse, mahalanobis_sq = clusters.mean, clusters.inverse, clusters.mahalanobis_sq

@@ -38,8 +38,8 @@ def weigh_own(n, mahalanobis_sq, log_det, predictive_norm, kappa0, nu0):
 
 
 @kernel
-def draw_slot(own, own_log_weight, log_weight_new, i, high, stream, base, power, logs, log_weight):
-    """A slot with probability proportional to its weight; -1 is a new cluster."""
+def draw_slot(own, own_log_weight, log_weight_new, i, high, beta, stream, base, power, logs, log_weight):
+    """A slot with probability proportional to its weight to the power beta; -1 is a new cluster."""
     top = max(log_weight_new, own_log_weight)
     for k in range(high):
         log_weight[k] = base[k] - power[k] * logs[i, k]
@@ -48,9 +48,9 @@ def draw_slot(own, own_log_weight, log_weight_new, i, high, stream, base, power,
         top = max(top, log_weight[k])
     total = 0.0
     for k in range(high):
-        log_weight[k] = exp_minus(top - log_weight[k], np.float64)
+        log_weight[k] = exp_minus(beta * (top - log_weight[k]), np.float64)
         total += log_weight[k]
-    target = uniform(stream, i) * (total + exp_minus(top - log_weight_new, np.float64))
+    target = uniform(stream, i) * (total + exp_minus(beta * (top - log_weight_new), np.float64))
     running = 0.0
     for k in range(high):
         running += log_weight[k]
