@@ -17,7 +17,7 @@ from fastdens.kernels.cpu._numba import inlined, kernel
 from fastdens.kernels.cpu._random import stream_of
 from fastdens.kernels.cpu.gibbs.concentration import resample_concentration
 from fastdens.kernels.cpu.gibbs.distances import fit_block_distances, fit_distances, load_block
-from fastdens.kernels.cpu.gibbs.moves import free_slot, move_point, open_cluster
+from fastdens.kernels.cpu.gibbs.moves import free_slot, grow_cluster, move_point, open_cluster
 from fastdens.kernels.cpu.gibbs.refit import fit_cluster, weigh_without
 from fastdens.kernels.cpu.gibbs.scan_order import scan_order
 from fastdens.kernels.cpu.gibbs.single_site import draw_slot, refresh_weights, weigh_own
@@ -182,10 +182,14 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
     label = np.empty(n_points, np.int64)
     high = slots_of_labels(labels[c, start:end], label)
     clusters = new_clusters(high + 8, points.columns.shape[0], points.columns.shape[1])
+    size = np.bincount(label, minlength=high)
     for k in range(high):
-        fit_cluster(k, k, -1, label, points, prior, clusters, scratch)
-        refresh_weights(k, prior, clusters)
-        fit_distances(k, points, prior, clusters, scratch)
+        if 3 * size[k] < n_features:
+            grow_cluster(k, label, points, prior, clusters, scratch)
+        else:
+            fit_cluster(k, k, -1, label, points, prior, clusters, scratch)
+            refresh_weights(k, prior, clusters)
+            fit_distances(k, points, prior, clusters, scratch)
     sides = new_sides(n_points, points.columns.shape[0])
     for t in range(problem.n_sweeps):
         if stop[0] != 0:
