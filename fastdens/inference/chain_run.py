@@ -1,55 +1,155 @@
-"""Sampling that can be interrupted: the state of the chains and the draws kept so far, in memory or in a file."""
+"""Sampling that can be interrupted: the state of the chains and the draws kept so far, in memory or in a file.
+
+A run goes in rounds. The first has all models and ends after the sweeps that were asked for. A further round has the
+models whose chains do not agree yet: it makes twice as many sweeps as the round before, keeps as many draws of them,
+twice as far apart, and these replace the draws of the round before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fastdens.inference.gibbs import ChainProblem, ChainState, Draws, join_draws, sample
+from fastdens.inference.gibbs import (
+    ChainProblem,
+    ChainState,
+    Draws,
+    SearchResult,
+    StepInfo,
+    join_draws,
+    sample,
+)
+from fastdens.inference.schedule import Schedule
 from fastdens.io.state_file import StateFile
 
 
 @dataclass(frozen=True)
 class ChainRun:
-    """The state of the chains, and the draws kept so far in parts."""
+    """The state of the chains of a round, and what was kept.
+
+    Attributes
+    ----------
+    state : ChainState
+        Of the models in this round.
+    split_merge : Tensor
+        int64 [M, C, 4], split-merge moves so far of all models: splits proposed and accepted, merges likewise.
+    kept : tuple of Draws
+        Draws of this round, in parts.
+    round : int
+        Counted from zero.
+    models : Tensor
+        int64 [A], the models in this round, in ascending order.
+    settled : Draws or None
+        Draws of all models after the last round; None in the first.
+    n_sweeps : Tensor
+        int64 [M], sweeps of each model up to the end of its last round.
+    """
 
     state: ChainState
+    split_merge: Tensor
+    models: Tensor
+    n_sweeps: Tensor
     kept: tuple[Draws, ...] = ()
+    round: int = 0
+    settled: Draws | None = None
+
+    @classmethod
+    def start(cls, state: ChainState) -> ChainRun:
+        """The run before its first sweep."""
+        n_models, n_chains = state.alpha.shape
+        device = state.alpha.device
+        return cls(
+            state,
+            torch.zeros(n_models, n_chains, 4, dtype=torch.int64, device=device),
+            torch.arange(n_models, device=device),
+            torch.zeros(n_models, dtype=torch.int64, device=device),
+        )
 
     @property
     def sweep(self) -> int:
-        """Sweeps done."""
+        """Sweeps done of the models in this round."""
         return self.state.sweep
 
-    @property
-    def draws(self) -> Draws:
-        """The draws kept so far."""
-        return join_draws(self.kept)
+    def draws(self, problem: ChainProblem, n_draws: int) -> Draws:
+        """The first so many draws of this round's models, and those that are settled of the others."""
+        own = join_draws(self.kept).first(n_draws)
+        if self.settled is None:
+            return own
+        return self.settled.replace(self.models, problem.rows_of(self.models), own)
 
-    def continued(self, problem: ChainProblem, n_sweeps: int) -> Iterator[tuple[ChainRun, Tensor]]:
-        """The runs after every launch until ``n_sweeps`` sweeps are done, and the log-joints float64 [M, C] there."""
-        run = self
-        for state, draws in sample(problem, self.state, n_sweeps):
-            kept = (*run.kept, draws) if run.sweep >= problem.burn_in else run.kept
-            run = ChainRun(state, kept)
-            yield run, draws.log_joint[..., -1]
+    def target(self, n_sweeps: int, schedule: Schedule) -> int:
+        """Sweeps at the end of this round, if the first ends after ``n_sweeps``."""
+        return n_sweeps + (2 ** (self.round + 1) - 2) * (n_sweeps - schedule.burn_in)
+
+    def problem_of_round(self, problem: ChainProblem, n_sweeps: int) -> ChainProblem:
+        """The problem of this round's models, all of whose sweeps may be kept in later rounds."""
+        if self.round == 0:
+            return problem
+        schedule = problem.schedule
+        begun = self.target(n_sweeps, schedule) - 2**self.round * (n_sweeps - schedule.burn_in)
+        thin = schedule.thin * 2**self.round
+        return problem.select(self.models, Schedule(begun, thin, split_merge=schedule.split_merge))
+
+    def continued(self, problem: ChainProblem, n_sweeps: int) -> Iterator[tuple[ChainRun, StepInfo]]:
+        """The runs after every launch of this round, whose first round has ``n_sweeps`` sweeps, and what was done."""
+        run, own = self, self.problem_of_round(problem, n_sweeps)
+        for state, info in sample(own, self.state, self.target(n_sweeps, problem.schedule)):
+            kept = (*run.kept, info.draws) if run.sweep >= own.schedule.burn_in else run.kept
+            moves = run.split_merge.index_add(0, self.models, info.split_merge)
+            run = replace(run, state=state, kept=kept, split_merge=moves)
+            yield run, info
+
+    def next_round(self, problem: ChainProblem, draws: Draws, going_on: Tensor) -> ChainRun:
+        """The run of the next round: ``draws`` are those of all models, ``going_on`` (bool [A]) is of this round's."""
+        own = self.problem_of_round_rows(problem, going_on)
+        state = self.state._replace(labels=self.state.labels[:, own], alpha=self.state.alpha[going_on])
+        n_sweeps = self.n_sweeps.index_fill(0, self.models, self.sweep)
+        return ChainRun(
+            state, self.split_merge, self.models[going_on], n_sweeps, (), self.round + 1, draws
+        )
+
+    def problem_of_round_rows(self, problem: ChainProblem, going_on: Tensor) -> Tensor:
+        """Rows, within those of this round's models, of the models that go on."""
+        model = torch.repeat_interleave(going_on, problem.layout.sizes[self.models])
+        return torch.nonzero(model)[:, 0]
+
+    def finished(self) -> ChainRun:
+        """The run with the sweeps of this round's models noted."""
+        return replace(self, n_sweeps=self.n_sweeps.index_fill(0, self.models, self.sweep))
 
     def write(self, file: StateFile) -> None:
         """Write the run to a checkpoint, over an earlier one."""
         tensors = {"labels": self.state.labels, "alpha": self.state.alpha}
+        tensors |= {"split_merge": self.split_merge, "models": self.models, "n_sweeps": self.n_sweeps}
+        if self.state.cold is not None:
+            tensors |= {f"cold_{name}": value for name, value in self.state.cold._asdict().items()}
         if self.kept:
-            tensors |= {f"draws_{name}": value for name, value in self.draws._asdict().items()}
-        file.write(tensors, {"sweep": self.sweep})
+            tensors |= {f"draws_{name}": value for name, value in join_draws(self.kept)._asdict().items()}
+        if self.settled is not None:
+            tensors |= {f"settled_{name}": value for name, value in self.settled._asdict().items()}
+        file.write(tensors, {"sweep": self.sweep, "round": self.round})
 
     @classmethod
     def read(cls, file: StateFile, device: torch.device) -> ChainRun:
         """The run in a checkpoint; errors as of :meth:`StateFile.read`."""
         tensors, metadata = file.read()
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        kept: tuple[Draws, ...] = ()
-        if "draws_labels" in tensors:
-            kept = (Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields}),)
-        return cls(ChainState(int(metadata["sweep"]), tensors["labels"], tensors["alpha"]), kept)
+
+        def of(kind: type, prefix: str) -> object | None:
+            names = kind._fields  # type: ignore[attr-defined]
+            return kind(**{n: tensors[prefix + n] for n in names}) if prefix + names[0] in tensors else None
+
+        kept, cold, settled = of(Draws, "draws_"), of(SearchResult, "cold_"), of(Draws, "settled_")
+        state = ChainState(int(metadata["sweep"]), tensors["labels"], tensors["alpha"], cold)  # type: ignore[arg-type]
+        return cls(
+            state,
+            tensors["split_merge"],
+            tensors["models"],
+            tensors["n_sweeps"],
+            (kept,) if isinstance(kept, Draws) else (),
+            int(metadata["round"]),
+            settled if isinstance(settled, Draws) else None,
+        )

@@ -1,14 +1,14 @@
 """Collapsed Gibbs sampling for a batch of Dirichlet-process Gaussian mixtures.
 
-Algorithm 3 of Neal, Markov chain sampling methods for Dirichlet process mixture models, JCGS 9, 2000. The state of a
-chain is its labels and its alpha; everything else follows from them and the points. ``step`` is pure: a state that was
-stored, in memory or in a file, continues as if nothing had happened.
+Algorithm 3 of Neal, Markov chain sampling methods for Dirichlet process mixture models, JCGS 9, 2000, and split-merge
+moves. The state of a chain is its labels and its alpha; everything else follows from them and the points. ``step`` is
+pure: a state that was stored, in memory or in a file, continues as if nothing had happened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -16,20 +16,32 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.kernels.counter_random import hashed_bits, mix, uniform_of_bits
+from fastdens.inference.schedule import Schedule
+from fastdens.inference.starts import fine_labels
+from fastdens.kernels.counter_random import mix
 from fastdens.kernels.layout import Layout
 
-# After so many sweeps statistics are computed anew from the points, so that the errors of their updates do not add up.
-_SWEEPS_A_LAUNCH = 16
 _KEY_COLUMNS = 8
 
 
+class SearchResult(NamedTuple):
+    """Where a search ended: labels int32 [C, N], alpha and the mean of the last log-joints float64 [M, C]."""
+
+    labels: Tensor
+    alpha: Tensor
+    log_joint: Tensor
+
+
 class ChainState(NamedTuple):
-    """Sweeps done; after them labels int32 [C, N] and alpha float64 [M, C]."""
+    """Sweeps done; after them labels int32 [C, N] and alpha float64 [M, C].
+
+    While the annealed search runs, ``cold`` is the result of the search before it.
+    """
 
     sweep: int
     labels: Tensor
     alpha: Tensor
+    cold: SearchResult | None = None
 
 
 class Draws(NamedTuple):
@@ -48,9 +60,25 @@ class Draws(NamedTuple):
         """The first so many draws."""
         return Draws(self.labels[:n_draws], *(trace[..., :n_draws] for trace in self[1:]))
 
-    def select(self, models: slice, rows: slice) -> Draws:
-        """The draws of some successive models, which own the rows."""
+    def select(self, models: slice | Tensor, rows: slice | Tensor) -> Draws:
+        """The draws of some models, which own the rows."""
         return Draws(self.labels[..., rows], *(trace[models] for trace in self[1:]))
+
+    def replace(self, models: Tensor, rows: Tensor, others: Draws) -> Draws:
+        """The draws with those of some models, which own the rows, replaced by others."""
+        replaced = (trace.index_copy(0, models, other) for trace, other in zip(self[1:], others[1:], strict=True))
+        return Draws(self.labels.index_copy(-1, rows, others.labels), *replaced)
+
+
+class StepInfo(NamedTuple):
+    """What a step did: the draws that may be kept; log-joints of all its sweeps W; proposals of split-merge moves.
+
+    ``log_joint`` is float64 [M, C, W]; ``split_merge`` int64 [M, C, 4]: splits proposed and accepted, merges likewise.
+    """
+
+    draws: Draws
+    log_joint: Tensor
+    split_merge: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,9 +90,27 @@ class ChainProblem:
     prior: NormalInverseWishart
     keys: Tensor
     alpha_prior: tuple[float, float] | None
-    burn_in: int
-    thin: int
+    schedule: Schedule
     backend: str
+
+    def rows_of(self, models: Tensor) -> Tensor:
+        """Rows of some models, int64, in ascending order."""
+        wanted = torch.zeros(self.layout.n_models, dtype=torch.bool, device=models.device)
+        wanted[models] = True
+        return torch.nonzero(wanted[self.layout.rows.model])[:, 0]
+
+    def select(self, models: Tensor, schedule: Schedule) -> ChainProblem:
+        """The problem of some of the models, int64 in ascending order, under another schedule."""
+        sizes = self.layout.sizes[models]
+        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        return replace(
+            self,
+            points=self.points[self.rows_of(models)],
+            layout=Layout.from_offsets(offsets, int(offsets[-1])),
+            prior=self.prior.select(models),
+            keys=self.keys[models],
+            schedule=schedule,
+        )
 
 
 def init(problem: ChainProblem, labels: Tensor, alpha: float) -> ChainState:
@@ -74,8 +120,9 @@ def init(problem: ChainProblem, labels: Tensor, alpha: float) -> ChainState:
     return ChainState(0, labels.expand(n_chains, -1).int().contiguous(), concentration)
 
 
-def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> tuple[ChainState, Draws]:
-    """The state after ``n_sweeps`` more sweeps, and every ``thin``-th of their draws."""
+def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> tuple[ChainState, StepInfo]:
+    """The state after ``n_sweeps`` more sweeps, every ``thin``-th of their draws, and what was done."""
+    schedule = problem.schedule
     done = kernels.gibbs_sweep(
         problem.points,
         problem.layout,
@@ -91,30 +138,41 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
         first_sweep=state.sweep + 1,
         n_sweeps=n_sweeps,
         thin=thin,
+        inverse_temperature=schedule.inverse_temperature(state.sweep, n_sweeps),
+        split_merge=schedule.moves(state.sweep, n_sweeps),
         backend=problem.backend,
     )
     every = slice(thin - 1, None, thin)
     draws = Draws(done.labels, *(trace[..., every] for trace in (done.alpha, done.n_components, done.log_joint)))
-    return ChainState(state.sweep + n_sweeps, done.labels[-1], done.alpha[..., -1].contiguous()), draws
+    info = StepInfo(draws, done.log_joint, done.split_merge.long())
+    state = state._replace(
+        sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous()
+    )
+    if schedule.n_annealed > 0:
+        found = SearchResult(state.labels, state.alpha, done.log_joint.mean(-1))
+        if state.sweep == schedule.n_cold:
+            state = state._replace(labels=fine_labels(problem.keys, problem.layout), cold=found)
+        elif state.sweep == schedule.n_search and state.cold is not None:
+            state = ChainState(state.sweep, *_better(problem, state.cold, found))
+    return state, info
 
 
-def sample(problem: ChainProblem, state: ChainState, n_sweeps: int) -> Iterator[tuple[ChainState, Draws]]:
+def _better(problem: ChainProblem, first: SearchResult, second: SearchResult) -> tuple[Tensor, Tensor]:
+    """Labels and alpha of the search with the larger log-joint, chain by chain."""
+    is_first = first.log_joint >= second.log_joint
+    of_rows = is_first.T[:, problem.layout.rows.model]
+    labels = torch.where(of_rows, first.labels, second.labels)
+    return labels, torch.where(is_first, first.alpha, second.alpha)
+
+
+def sample(problem: ChainProblem, state: ChainState, n_sweeps: int) -> Iterator[tuple[ChainState, StepInfo]]:
     """Steps of some sweeps each until ``n_sweeps`` sweeps are done; draws of the burn-in are to be thrown away."""
     while state.sweep < n_sweeps:
-        n, thin = _next_launch(problem, state.sweep, n_sweeps)
+        n, thin = problem.schedule.next_launch(state.sweep, n_sweeps)
         if n == 0:
             return
-        state, draws = step(problem, state, n, thin)
-        yield state, draws
-
-
-def _next_launch(problem: ChainProblem, sweep: int, n_sweeps: int) -> tuple[int, int]:
-    """Number of sweeps and distance of kept draws of the next launch; no sweeps when nothing is left to keep."""
-    if sweep < problem.burn_in:
-        n = min(_SWEEPS_A_LAUNCH, problem.burn_in - sweep)
-        return n, n
-    n_kept = min(max(1, _SWEEPS_A_LAUNCH // problem.thin), (n_sweeps - sweep) // problem.thin)
-    return n_kept * problem.thin, problem.thin
+        state, info = step(problem, state, n, thin)
+        yield state, info
 
 
 def join_draws(parts: tuple[Draws, ...]) -> Draws:
