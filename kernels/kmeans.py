@@ -174,9 +174,8 @@ def _lloyd(tiles: _Tiles, centres: Tensor, present: Tensor, tol: Tensor, max_ite
 
 def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
     """Number of clusters of each model, int64 [M], checked."""
-    device = layout.sizes.device
-    counts = n_clusters if isinstance(n_clusters, Tensor) else torch.full((layout.n_models,), n_clusters)
-    counts = counts.to(device)
+    counts = n_clusters if isinstance(n_clusters, Tensor) else torch.full_like(layout.sizes, n_clusters)
+    counts = counts.to(layout.sizes.device)
     if counts.dtype != torch.int64 or counts.shape != layout.sizes.shape:
         raise ValueError(
             f"n_clusters is {counts.dtype} of shape {tuple(counts.shape)}, but must be an int or int64 "

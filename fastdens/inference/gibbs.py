@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.kernels.counter_random import hashed_bits, mix, uniform_of_bits
+from fastdens.kernels.counter_random import mix
 from fastdens.kernels.layout import Layout
 
 # After so many sweeps statistics are computed anew from the points, so that the errors of their updates do not add up.
@@ -139,10 +139,3 @@ def stream_keys(points: Tensor, layout: Layout, n_chains: int, seed: int) -> Ten
         pattern.index_add_(0, model[1:][inner], terms[inner])
     chain = torch.arange(n_chains, device=points.device)
     return mix(mix(mix(pattern) + seed)[:, None] + chain) & 0x7FFFFFFFFFFFFFFF
-
-
-def random_labels(keys: Tensor, layout: Layout, n_labels: int) -> Tensor:
-    """Labels int32 [C, N], each of 0, ..., ``n_labels - 1`` equally likely, from the streams of the chains [M, C]."""
-    model, position = layout.rows
-    labels = [(uniform_of_bits(hashed_bits(own, 3, position)) * n_labels).int() for own in keys.T[:, model]]
-    return torch.stack(labels)
