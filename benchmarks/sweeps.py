@@ -13,7 +13,8 @@ from torch import Tensor
 import fastdens as fd
 from fastdens import kernels
 from fastdens.distributions.niw import data_prior
-from fastdens.inference.gibbs import random_labels, stream_keys
+from fastdens.inference.gibbs import stream_keys
+from fastdens.inference.starts import random_labels
 
 PAPER_STAGES, PAPER_SWEEPS = (16, 16, 64, 64), 400
 CLUSTERS = 6

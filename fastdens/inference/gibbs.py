@@ -197,10 +197,3 @@ def stream_keys(points: Tensor, layout: Layout, n_chains: int, seed: int) -> Ten
         pattern.index_add_(0, model[1:][inner], terms[inner])
     chain = torch.arange(n_chains, device=points.device)
     return mix(mix(mix(pattern) + seed)[:, None] + chain) & 0x7FFFFFFFFFFFFFFF
-
-
-def random_labels(keys: Tensor, layout: Layout, n_labels: int) -> Tensor:
-    """Labels int32 [C, N], each of 0, ..., ``n_labels - 1`` equally likely, from the streams of the chains [M, C]."""
-    model, position = layout.rows
-    labels = [(uniform_of_bits(hashed_bits(own, 3, position)) * n_labels).int() for own in keys.T[:, model]]
-    return torch.stack(labels)

@@ -18,8 +18,9 @@ from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.errors import check_batch, check_integer
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
-from fastdens.inference.gibbs import ChainProblem, Draws, init, random_labels, stream_keys
+from fastdens.inference.gibbs import ChainProblem, Draws, init, stream_keys
 from fastdens.inference.predictive import FittedModels
+from fastdens.inference.starts import random_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base import integer, to_jsonable

@@ -7,7 +7,8 @@ from fastdens.kernels.layout import Layout
 
 from fastdens.distributions.niw import data_prior
 from fastdens.inference.chain_run import ChainRun
-from fastdens.inference.gibbs import ChainProblem, init, random_labels, step, stream_keys
+from fastdens.inference.gibbs import ChainProblem, init, step, stream_keys
+from fastdens.inference.starts import random_labels
 from fastdens.io.state_file import StateFile
 
 

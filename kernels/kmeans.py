@@ -1,0 +1,280 @@
+"""k-means in many models at once: a k-means++ start and Lloyd's iterations, in torch operations on any device.
+
+A point belongs to the centre at the smallest sum of squared differences, added up in the order of the features. Matrix
+products of centred points find it faster, with rounding that depends on their shapes: they decide wherever two centres
+differ by more than rounding can, and the sums elsewhere. Means are sums over sorted rows. So the result of a model
+depends neither on the models beside it nor on the origin of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from fastdens.kernels.layout import Layout, as_layout, bounded_runs
+from fastdens.kernels.operation import check_points
+from fastdens.kernels.seeding import kmeans_plusplus
+from torch import Tensor
+
+_TILE_ROWS = 128
+# Numbers in the points of a run of models, and in the distances that exist at a time: a few of these fit in a cache.
+_MAX_POINT_ELEMENTS = 1 << 21
+_MAX_DISTANCES = 1 << 18
+
+
+class KMeans(NamedTuple):
+    """Clusters of M models.
+
+    Attributes
+    ----------
+    labels : Tensor
+        int64 [N], the nearest centre of each point's model; -1 for rows that no model owns.
+    centres : Tensor
+        [M, K, D], in the dtype of the points, K the largest number of clusters; NaN for clusters that a model lacks.
+    inertia : Tensor
+        float64 [M], sum of the squared distances of the points to their centres.
+    n_iter : Tensor
+        int64 [M], iterations of each model.
+    """
+
+    labels: Tensor
+    centres: Tensor
+    inertia: Tensor
+    n_iter: Tensor
+
+
+class _Tiles(NamedTuple):
+    """The points of A models in T tiles of R rows, in order, those of the last tile of a model perhaps not valid."""
+
+    model: Tensor  # int64 [T]
+    row: Tensor  # int64 [T, R], in the batch
+    valid: Tensor  # bool [T, R]
+    x: Tensor  # float64 [T, R, D], about the mean of the model
+    norm: Tensor  # float64 [T, R]
+
+    def select(self, models: Tensor) -> tuple[_Tiles, Tensor]:
+        """The tiles of some of the models, by mask [A], and the mask [T] that selects them."""
+        own = models[self.model]
+        return _Tiles((models.cumsum(0) - 1)[self.model[own]], *(value[own] for value in self[1:])), own
+
+
+def _tiles_of(points: Tensor, layout: Layout, mean: Tensor) -> _Tiles:
+    size = min(_TILE_ROWS, int(layout.sizes.max()))
+    model, start, stop, _ = layout.tiles(size)
+    row = start[:, None] + torch.arange(size, device=start.device)
+    valid = row < stop[:, None]
+    row = torch.minimum(row, stop[:, None] - 1)
+    x = points[row].double() - mean[model][:, None]
+    return _Tiles(model, row, valid, x, torch.linalg.vector_norm(x, dim=-1))
+
+
+def _row_sums(values: Tensor) -> Tensor:
+    """Sum of each row of [P, E], its terms added one after the other."""
+    lengths = torch.full((len(values),), values.shape[1], device=values.device)
+    return torch.segment_reduce(values.reshape(-1, 1), "sum", lengths=lengths)[:, 0]
+
+
+def _sums_of_models(tiles: _Tiles, values: Tensor, layout: Layout) -> Tensor:
+    """Sum of the ``values`` [T, R, D] of each model, float64 [A]."""
+    return _row_sums(torch.segment_reduce(values[tiles.valid], "sum", lengths=layout.sizes))
+
+
+def _squared_distance(a: Tensor, a_row: tuple[Tensor, ...], b: Tensor, b_row: tuple[Tensor, ...]) -> Tensor:
+    """Squared distances of rows of ``a`` [..., D] from as many rows of ``b``, given by their indices."""
+    limit = max(1, _MAX_POINT_ELEMENTS // a.shape[-1])
+    pieces = zip(*(index.split(limit) for index in (*a_row, *b_row)), strict=True)
+    n = len(a_row)
+    return torch.cat([_row_sums((a[piece[:n]] - b[piece[n:]]).square_()) for piece in pieces])
+
+
+def _nearest(tiles: _Tiles, centres: Tensor, present: Tensor) -> Tensor:
+    """The nearest centre of every point, int64 [T, R]; the first one of equals."""
+    length = centres.square().sum(-1)
+    longest = length.amax(1).sqrt()
+    length = length.masked_fill(~present, math.inf)
+    n_tiles = max(1, _MAX_DISTANCES // (tiles.norm.shape[1] * centres.shape[1]))
+    pieces = zip(*(value.split(n_tiles) for value in tiles), strict=True)
+    return torch.cat([_nearest_of_some(_Tiles(*piece), centres, length, longest) for piece in pieces])
+
+
+def _nearest_of_some(tiles: _Tiles, centres: Tensor, length: Tensor, longest: Tensor) -> Tensor:
+    model, n_features = tiles.model, tiles.x.shape[-1]
+    # Squared distances less |x|^2, with an error of at most (D + 4) eps / 2 (|x| + |c|)^2 in products and sums alike.
+    distance = torch.bmm(tiles.x, centres[model].mT).mul_(-2).add_(length[model][:, None])
+    best, label = distance.min(-1)
+    error = (n_features + 4) * torch.finfo(torch.float64).eps * (tiles.norm + longest[model][:, None]).square_()
+    limit = best + 4 * error
+    second = distance.scatter(-1, label[..., None], math.inf).amin(-1)
+    tile, row = ((second <= limit) & tiles.valid).nonzero(as_tuple=True)
+    if len(tile):
+        near = distance[tile, row] <= limit[tile, row, None]
+        pair, cluster = near.nonzero(as_tuple=True)
+        at = (tile[pair], row[pair])
+        exact = torch.full_like(near, math.inf, dtype=torch.float64)
+        exact[pair, cluster] = _squared_distance(tiles.x, at, centres, (model[at[0]], cluster))
+        label[tile, row] = exact.argmin(1)
+    return label
+
+
+def _means(tiles: _Tiles, labels: Tensor, centres: Tensor, present: Tensor) -> Tensor:
+    """The mean of every cluster [A, K, D]; the centre of a cluster that has no points stays where it was."""
+    n_models, n_clusters, n_features = centres.shape
+    n_all = n_models * n_clusters
+    # The rows that are not valid are one more cluster, after all others.
+    cluster = torch.where(tiles.valid, tiles.model[:, None] * n_clusters + labels, n_all)
+    counts = torch.bincount(cluster.flatten(), minlength=n_all + 1)
+    empty = (counts[:-1].reshape(n_models, n_clusters) == 0) & present
+    if bool(empty.any()):
+        cluster = _fill_empty(tiles, labels, cluster, centres, empty)
+        counts = torch.bincount(cluster.flatten(), minlength=n_all + 1)
+    order = torch.argsort(cluster.flatten(), stable=True)
+    sums = torch.segment_reduce(tiles.x.flatten(0, 1)[order], "sum", lengths=counts)[:-1]
+    means = torch.where(counts[:-1, None] > 0, sums / counts[:-1, None], centres.flatten(0, 1))
+    return means.reshape(n_models, n_clusters, n_features)
+
+
+def _fill_empty(tiles: _Tiles, labels: Tensor, cluster: Tensor, centres: Tensor, empty: Tensor) -> Tensor:
+    """The clusters [T, R] after each empty one has taken the farthest point of its model that is left."""
+    model, label = empty.nonzero(as_tuple=True)
+    tile, row = (tiles.valid & empty.any(1)[tiles.model][:, None]).nonzero(as_tuple=True)
+    owner = tiles.model[tile]
+    distance = _squared_distance(tiles.x, (tile, row), centres, (owner, labels[tile, row]))
+    farthest = torch.argsort(distance, descending=True, stable=True)
+    farthest = farthest[torch.argsort(owner[farthest], stable=True)]
+    first = torch.searchsorted(owner, model)
+    rank = torch.arange(len(model), device=model.device) - torch.searchsorted(model, model)
+    # Where every point lies on its centre, a point taken would leave all as it is.
+    useful = distance[farthest[first]] > 0
+    pick = farthest[first + rank][useful]
+    return cluster.index_put((tile[pick], row[pick]), (model * empty.shape[1] + label)[useful])
+
+
+def _lloyd(tiles: _Tiles, centres: Tensor, present: Tensor, tol: Tensor, max_iter: int) -> tuple[Tensor, Tensor]:
+    """Centres [A, K, D] and iterations [A] when no label changes any more, or the centres hardly move."""
+    final, n_iter = centres.clone(), torch.zeros_like(tol, dtype=torch.int64)
+    active = torch.arange(len(tol), device=tol.device)
+    labels = torch.full_like(tiles.row, -1)
+    for iteration in range(1, max_iter + 1):
+        previous, labels = labels, _nearest(tiles, centres, present)
+        means = _means(tiles, labels, centres, present)
+        moving = _row_sums((means - centres).square_().flatten(1)) > tol
+        changing = torch.zeros_like(moving)
+        changing[tiles.model[((labels != previous) & tiles.valid).any(1)]] = True
+        final[active], n_iter[active], centres = means, iteration, means
+        keep = moving & changing
+        if not bool(keep.all()):
+            tiles, own = tiles.select(keep)
+            active, labels, centres = active[keep], labels[own], centres[keep]
+            present, tol = present[keep], tol[keep]
+            if len(active) == 0:
+                break
+    return final, n_iter
+
+
+def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
+    """Number of clusters of each model, int64 [M], checked."""
+    counts = n_clusters if isinstance(n_clusters, Tensor) else torch.full_like(layout.sizes, n_clusters)
+    counts = counts.to(layout.sizes.device)
+    if counts.dtype != torch.int64 or counts.shape != layout.sizes.shape:
+        raise ValueError(
+            f"n_clusters is {counts.dtype} of shape {tuple(counts.shape)}, but must be an int or int64 "
+            f"[{layout.n_models}], one for each model."
+        )
+    wrong = (counts > layout.sizes) | ((counts < 1) & (layout.sizes > 0)) | (counts < 0)
+    if bool(wrong.any()):
+        m = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"n_clusters is {int(counts[m])} for model {m} of {int(layout.sizes[m])} points, but must be at least 1 and "
+            "at most the number of points."
+        )
+    return counts
+
+
+def _start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backend: str) -> Tensor:
+    """Rows of ``points`` to start from, int64 [M, K]; zero for clusters that a model lacks."""
+    rows = counts.new_zeros(layout.n_models, int(counts.max()))
+    for k in counts.unique().tolist():
+        if k:
+            models = (counts == k).nonzero()[:, 0]
+            rows[models, :k] = kmeans_plusplus(points, layout.select(models), k, seed, backend=backend)
+    return rows
+
+
+def kmeans(
+    points: Tensor,
+    layout: Layout | Tensor,
+    n_clusters: Tensor | int,
+    seed: int,
+    *,
+    max_iter: int = 20,
+    tol: float = 1e-4,
+    backend: str = "auto",
+) -> KMeans:
+    """k-means in every model at once, from the rows that greedy k-means++ chooses.
+
+    An iteration assigns each point to its nearest centre, the first one of equals, and moves each centre to the mean
+    of its points. As in scikit-learn, a cluster without points takes the point farthest from its centre instead, unless
+    every point of the model lies on its centre. Models that have converged leave the work.
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], float32 or float64, finite. Distances and means are computed in float64.
+    layout : Layout or Tensor
+        The rows of each model: a layout, or offsets int64 [M + 1].
+    n_clusters : Tensor or int
+        int64 [M] or the same for all models: at least 1 and at most the number of points, 0 for a model without points.
+    seed : int
+        Of :func:`fastdens.kernels.kmeans_plusplus`.
+    max_iter : int
+    tol : float
+        A model has converged when no label changes, or when the sum of the squared movements of its centres is at most
+        ``tol`` times the mean variance of its features.
+    backend : {"auto", "triton", "cpu", "reference"}
+        Of :func:`fastdens.kernels.kmeans_plusplus`; the iterations are torch operations on the device of the points.
+
+    Returns
+    -------
+    KMeans
+
+    Raises
+    ------
+    TypeError
+        If the points are not float32 or float64 [N, D].
+    ValueError
+        If the layout or the number of clusters does not fit.
+
+    References
+    ----------
+    Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 28, 1982.
+    """
+    check_points(points)
+    layout = as_layout(layout, layout.n_models if isinstance(layout, Layout) else len(layout) - 1, len(points))
+    counts = _cluster_counts(n_clusters, layout)
+    points = points.detach()
+    occupied = layout.sizes.nonzero()[:, 0]
+    result = KMeans(
+        torch.full((len(points),), -1, device=points.device),
+        points.new_full((layout.n_models, int(counts.max()) if len(counts) else 0, points.shape[1]), math.nan),
+        torch.zeros(layout.n_models, dtype=torch.float64, device=points.device),
+        torch.zeros_like(layout.sizes),
+    )
+    runs = bounded_runs(layout.sizes[occupied].tolist(), max(1, _MAX_POINT_ELEMENTS // points.shape[1]))
+    for models in (occupied[begin:end] for begin, end in runs if begin < end):
+        own = layout.select(models)
+        rows = _start_rows(points, own, counts[models], seed, backend)
+        mean = own.sum(points) / own.sizes[:, None]
+        tiles = _tiles_of(points, own, mean)
+        present = torch.arange(rows.shape[1], device=rows.device) < counts[models, None]
+        start = (points[rows].double() - mean[:, None]).masked_fill_(~present[..., None], 0.0)
+        variance = _sums_of_models(tiles, tiles.x.square(), own) / own.sizes
+        centres, n_iter = _lloyd(tiles, start, present, tol * variance / points.shape[1], max_iter)
+        labels = _nearest(tiles, centres, present)
+        result.labels[tiles.row[tiles.valid]] = labels[tiles.valid]
+        placed = (centres + mean[:, None]).masked_fill_(~present[..., None], math.nan)
+        result.centres[models, : rows.shape[1]] = placed.to(points.dtype)
+        error = tiles.x - centres[tiles.model[:, None], labels]
+        result.inertia[models] = _sums_of_models(tiles, error.square_(), own)
+        result.n_iter[models] = n_iter
+    return result
