@@ -230,9 +230,9 @@ def test_a_model_converges_if_all_its_quantities_do(rng):
     for name, trace in (("log-joint", good), ("density", bad[..., :150])):
         sizes = [bulk_effective_sample_size(trace), tail_effective_sample_size(trace)]
         np.testing.assert_array_equal(found.rhat_of[name], rank_normalised_rhat(trace))
-        np.testing.assert_array_equal(found.effective_sample_size_of[name], np.minimum(*sizes))
-    np.testing.assert_array_equal(found.rhat, np.maximum(*found.rhat_of.values()))
-    np.testing.assert_array_equal(found.effective_sample_size, np.minimum(*found.effective_sample_size_of.values()))
+        np.testing.assert_array_equal(found.effective_sample_size_of[name], torch.minimum(*sizes))
+    np.testing.assert_array_equal(found.rhat, torch.maximum(*found.rhat_of.values()))
+    np.testing.assert_array_equal(found.effective_sample_size, torch.minimum(*found.effective_sample_size_of.values()))
     assert found.rhat.dtype == found.effective_sample_size.dtype == torch.float64
     assert found.rhat[3].isnan() and found.rhat_of["log-joint"][3].isfinite()
     # Either limit alone decides.
