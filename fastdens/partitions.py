@@ -199,6 +199,8 @@ def credible_ball(labels: Tensor, estimate: Tensor, level: float = 0.95, loss: s
     """
     if not 0 < level <= 1:
         raise ValueError(f"level is {level!r}, but it must lie between 0 and 1.")
+    if estimate.ndim != 1:
+        raise ValueError(f"the estimate has shape {tuple(estimate.shape)}, but it must be one partition [N].")
     distances = _pairwise_loss(loss, _check_draws(labels).flatten(0, -2), estimate).sort().values
     share = torch.arange(1, len(distances) + 1, dtype=torch.float64, device=distances.device) / len(distances)
     return float(distances[share >= level][0])
@@ -208,8 +210,9 @@ def point_estimate(labels: Tensor, loss: str = "vi", n_starts: int = 4) -> Parti
     """The partition of least posterior expected loss that a greedy search finds.
 
     The expected loss is the exact mean over all draws, not a bound of it. The search starts from each of the
-    ``n_starts`` best draws. It moves one point at a time to the cluster, or to a new one, that lowers the loss most,
-    and merges clusters, until neither helps: a local minimum, no worse than any draw. Nothing is random.
+    ``n_starts`` best draws and from all points in one cluster. It moves one point at a time to the cluster, or to a new
+    one, that lowers the loss most, merges clusters, and dissolves a cluster to allocate its points anew, until none of
+    these helps: a local minimum, no worse than any draw. Nothing is random.
 
     Parameters
     ----------
@@ -218,7 +221,7 @@ def point_estimate(labels: Tensor, loss: str = "vi", n_starts: int = 4) -> Parti
     loss : {"vi", "binder"}
         Variation of information, which prefers fewer clusters, or Binder's loss.
     n_starts : int
-        How many draws to start from.
+        How many draws to start from, at least 1.
 
     Returns
     -------
@@ -244,11 +247,12 @@ def point_estimate(labels: Tensor, loss: str = "vi", n_starts: int = 4) -> Parti
     numbered = np.stack([_renumbered(draw) for draw in draws.cpu().numpy()])
     search = _Search(numbered, loss)
     _, first = np.unique(numbered, axis=0, return_index=True)
-    starts = sorted((search.expected_loss(numbered[s]), s) for s in first)[:n_starts]
-    found = [search.improve(numbered[s]) for _, s in starts]
-    losses = [search.expected_loss(estimate) for estimate in found]
-    best = int(np.argmin(losses))
-    return PartitionEstimate(torch.from_numpy(_renumbered(found[best])).to(labels.device), losses[best])
+    draws_by_loss = sorted((search.expected_loss(numbered[s]), s) for s in first)
+    # Draws of many small clusters lead to other minima than all points together.
+    starts = [*(numbered[s] for _, s in draws_by_loss[:n_starts]), np.zeros_like(numbered[0])]
+    found = [search.improve(start) for start in starts]
+    best = torch.from_numpy(min(found, key=search.expected_loss)).to(labels.device)
+    return PartitionEstimate(best, float(_pairwise_loss(loss, draws, best).mean()))
 
 
 class _Search:
@@ -279,17 +283,17 @@ class _Search:
     def expected_loss(self, labels: NDArray[np.int64]) -> float:
         sizes, table = self._count(labels)
         total = self.f[sizes].sum() + self.loss_of_draws - 2 / self.n_draws * self.f[table].sum()
-        return max(0.0, float(total) / self.n_points)
+        return float(total / self.n_points)
 
     def improve(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A partition that no move of a point and no merger of two clusters improves."""
+        """A partition that no move of a point, merger of two clusters, or new allocation of a cluster improves."""
         changed = True
         while changed:
             self.labels = _renumbered(labels)
             self.sizes, self.table = self._count(self.labels)
-            moved, merged = self._move_points(), self._merge_clusters()
-            changed, labels = moved or merged, self.labels
-        return labels
+            changed = self._move_points() or self._merge_clusters() or self._reallocate_clusters()
+            labels = self.labels
+        return _renumbered(labels)
 
     def _count(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Sizes [K + 1] and intersections [R, K + 1] of labels 0 to K - 1; the last cluster is empty."""
@@ -303,23 +307,47 @@ class _Search:
         moved = False
         for i, rows in enumerate(self.rows):
             own = self.labels[i]
-            without = self.table[rows]
-            without[:, own] -= 1
             self.sizes[own] -= 1
-            added = self.step[self.sizes] - 2 / self.n_draws * self.step[without].sum(0)
-            best = int(added.argmin())
-            if added[best] >= added[own] - self._TOLERANCE:
-                self.sizes[own] += 1
-                continue
-            moved = True
-            self.labels[i] = best
-            self.sizes[best] += 1
             self.table[rows, own] -= 1
-            self.table[rows, best] += 1
-            if self.sizes.all():
-                self.sizes = np.pad(self.sizes, (0, 1))
-                self.table = np.pad(self.table, ((0, 0), (0, 1)))
+            added = self._added_by(i)
+            best = int(added.argmin())
+            stays = added[best] >= added[own] - self._TOLERANCE
+            self._put(i, own if stays else best)
+            moved = moved or not stays
         return moved
+
+    def _reallocate_clusters(self) -> bool:
+        """Dissolve each cluster in turn and put its points one by one where they add least; whether that helped."""
+        helped = False
+        for own in range(len(self.sizes)):
+            before = self.f[self.sizes[own]] - 2 / self.n_draws * self.f[self.table[:, own]].sum()
+            kept = self.labels.copy(), self.sizes.copy(), self.table.copy()
+            self.sizes[own] = self.table[:, own] = 0
+            after = 0.0
+            for i in np.flatnonzero(self.labels == own).tolist():
+                added = self._added_by(i)
+                best = int(added.argmin())
+                after += added[best]
+                self._put(i, best)
+            if after < before - self._TOLERANCE:
+                helped = True
+            else:
+                self.labels, self.sizes, self.table = kept
+        return helped
+
+    def _added_by(self, i: int) -> NDArray[np.float64]:
+        """What a point in none of the clusters adds to the loss in each of them."""
+        added: NDArray[np.float64] = self.step[self.sizes]
+        added -= 2 / self.n_draws * self.step[self.table[self.rows[i]]].sum(0)
+        return added
+
+    def _put(self, i: int, cluster: int) -> None:
+        self.labels[i] = cluster
+        self.sizes[cluster] += 1
+        self.table[self.rows[i], cluster] += 1
+        if self.sizes.all():
+            self.sizes = np.pad(self.sizes, (0, 1))
+            self.table = np.pad(self.table, ((0, 0), (0, 1)))
 
     def _merge_clusters(self) -> bool:
         """Merge each cluster in turn with the one that lowers the loss most; whether one merged."""
@@ -345,7 +373,8 @@ class _Search:
 def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """Labels [N] numbered from 0 in the order of first appearance."""
     _, first, cluster = np.unique(labels, return_index=True, return_inverse=True)
-    return first.argsort().argsort()[cluster].astype(np.int64)
+    number: NDArray[np.int64] = first.argsort().argsort()[cluster]
+    return number
 
 
 def _g(loss: str, sizes: Tensor, n_points: int) -> Tensor:
@@ -361,8 +390,8 @@ def _pairwise_loss(loss: str, labels: Tensor, other: Tensor) -> Tensor:
     if min(labels.ndim, other.ndim) == 0 or labels.shape[-1] != other.shape[-1] or labels.shape[-1] == 0:
         raise ValueError(f"{shapes}, but both must be [..., N] of the same points, at least one.")
     try:
-        leading = torch.broadcast_shapes(labels.shape[:-1], other.shape[:-1])
-    except RuntimeError:
+        leading = np.broadcast_shapes(labels.shape[:-1], other.shape[:-1])
+    except ValueError:
         raise ValueError(f"{shapes}, whose leading axes do not broadcast: pass x[:, None] for all pairs.") from None
     n_points, n_pairs = labels.shape[-1], math.prod(leading)
     sides = []
@@ -373,7 +402,9 @@ def _pairwise_loss(loss: str, labels: Tensor, other: Tensor) -> Tensor:
         sides.append((clusters, _g(loss, _cluster_sizes(clusters), n_points), row, len(values)))
     (a, g_a, row_a, _), (b, g_b, row_b, n_values) = sides
     losses = torch.empty(n_pairs, dtype=torch.float64, device=labels.device)
-    for pairs in torch.arange(n_pairs, device=labels.device).split(max(1, _BLOCK_SIZE // n_points)):
+    n_together = max(1, _BLOCK_SIZE // n_points)
+    for low in range(0, n_pairs, n_together):
+        pairs = slice(low, low + n_together)
         i, j = row_a[pairs], row_b[pairs]
         g_both = _g(loss, _cluster_sizes(a[i] * n_values + b[j]), n_points)
         losses[pairs] = (g_a[i] + g_b[j] - 2 * g_both).mean(-1)
@@ -386,7 +417,8 @@ def _cluster_sizes(labels: Tensor) -> Tensor:
         return labels
     row = torch.arange(len(labels), device=labels.device)[:, None]
     _, cluster, sizes = torch.unique(row * (labels.max() + 1) + labels, return_inverse=True, return_counts=True)
-    return sizes[cluster]
+    of_point: Tensor = sizes[cluster]
+    return of_point
 
 
 def _check_integers(name: str, values: Tensor) -> None:
