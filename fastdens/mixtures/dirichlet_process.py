@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.convergence import effective_sample_size, rhat_threshold, split_rhat, to_arviz
+from fastdens.convergence import effective_sample_size, rhat_threshold, split_rhat
 from fastdens.distributions.niw import NormalInverseWishart
+from fastdens.draws_for_arviz import to_arviz
 from fastdens.errors import check_batch, check_integer
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
