@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdens import kernels
+from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import (
     NormalInverseWishart,
     log_predictive_left_out,
@@ -51,6 +52,19 @@ class FittedChains(FittedModels):
             self.prior.select(models),
             options,
         )
+
+    def log_density_trace(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
+        """Mean log-density, in each draw alone, of other points of the A models, at least one of each: [A, C, S]."""
+        own = self.batch
+        points = own.points.to(options.dtype or own.points.dtype)
+        n_chains, n_draws = self.draws.alpha.shape[1:]
+        trace = torch.empty(self.draws.alpha.shape, dtype=torch.float64, device=points.device)
+        for c in range(n_chains):
+            for s in range(n_draws):
+                density = posterior_predictive(points, own.layout, self.draws.one(c, s), self.prior, options)
+                log_prob = density.own_log_prob(batch.to(dtype=points.dtype)).double()
+                trace[:, c, s] = torch.segment_reduce(log_prob, "mean", lengths=batch.sizes)
+        return trace
 
     def leave_one_out(self, options: PredictiveOptions) -> Tensor:
         """:func:`leave_one_out` of the (sorted) rows of ``batch``."""

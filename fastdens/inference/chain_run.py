@@ -45,7 +45,7 @@ class ChainRun:
     settled : Draws or None
         Draws of all models after the last round; None in the first.
     n_sweeps : Tensor
-        int64 [M], sweeps of each model up to the end of its last round.
+        int64 [M], sweeps of each model before this round.
     """
 
     state: ChainState
@@ -80,23 +80,29 @@ class ChainRun:
             return own
         return self.settled.replace(self.models, problem.rows_of(self.models), own)
 
-    def target(self, n_sweeps: int, schedule: Schedule) -> int:
-        """Sweeps at the end of this round, if the first ends after ``n_sweeps``."""
-        return n_sweeps + (2 ** (self.round + 1) - 2) * (n_sweeps - schedule.burn_in)
+    @property
+    def n_sweeps_of_models(self) -> Tensor:
+        """Sweeps done of all models, int64 [M]."""
+        return self.n_sweeps.index_fill(0, self.models, self.sweep)
+
+    @staticmethod
+    def target(n_sweeps: int, burn_in: int, round_: int) -> int:
+        """Sweeps at the end of a round, if the first ends after ``n_sweeps``."""
+        return n_sweeps + (2 ** (round_ + 1) - 2) * (n_sweeps - burn_in)
 
     def problem_of_round(self, problem: ChainProblem, n_sweeps: int) -> ChainProblem:
         """The problem of this round's models, all of whose sweeps may be kept in later rounds."""
         if self.round == 0:
             return problem
         schedule = problem.schedule
-        begun = self.target(n_sweeps, schedule) - 2**self.round * (n_sweeps - schedule.burn_in)
+        begun = self.target(n_sweeps, schedule.burn_in, self.round - 1)
         thin = schedule.thin * 2**self.round
         return problem.select(self.models, Schedule(begun, thin, split_merge=schedule.split_merge))
 
     def continued(self, problem: ChainProblem, n_sweeps: int) -> Iterator[tuple[ChainRun, StepInfo]]:
         """The runs after every launch of this round, whose first round has ``n_sweeps`` sweeps, and what was done."""
         run, own = self, self.problem_of_round(problem, n_sweeps)
-        for state, info in sample(own, self.state, self.target(n_sweeps, problem.schedule)):
+        for state, info in sample(own, self.state, self.target(n_sweeps, problem.schedule.burn_in, self.round)):
             kept = (*run.kept, info.draws) if run.sweep >= own.schedule.burn_in else run.kept
             moves = run.split_merge.index_add(0, self.models, info.split_merge)
             run = replace(run, state=state, kept=kept, split_merge=moves)
@@ -104,21 +110,17 @@ class ChainRun:
 
     def next_round(self, problem: ChainProblem, draws: Draws, going_on: Tensor) -> ChainRun:
         """The run of the next round: ``draws`` are those of all models, ``going_on`` (bool [A]) is of this round's."""
-        own = self.problem_of_round_rows(problem, going_on)
-        state = self.state._replace(labels=self.state.labels[:, own], alpha=self.state.alpha[going_on])
-        n_sweeps = self.n_sweeps.index_fill(0, self.models, self.sweep)
-        return ChainRun(
-            state, self.split_merge, self.models[going_on], n_sweeps, (), self.round + 1, draws
+        # Rows within those of this round's models.
+        rows = torch.repeat_interleave(going_on, problem.layout.sizes[self.models])
+        return replace(
+            self,
+            state=self.state._replace(labels=self.state.labels[:, rows], alpha=self.state.alpha[going_on]),
+            models=self.models[going_on],
+            n_sweeps=self.n_sweeps_of_models,
+            kept=(),
+            round=self.round + 1,
+            settled=draws,
         )
-
-    def problem_of_round_rows(self, problem: ChainProblem, going_on: Tensor) -> Tensor:
-        """Rows, within those of this round's models, of the models that go on."""
-        model = torch.repeat_interleave(going_on, problem.layout.sizes[self.models])
-        return torch.nonzero(model)[:, 0]
-
-    def finished(self) -> ChainRun:
-        """The run with the sweeps of this round's models noted."""
-        return replace(self, n_sweeps=self.n_sweeps.index_fill(0, self.models, self.sweep))
 
     def write(self, file: StateFile) -> None:
         """Write the run to a checkpoint, over an earlier one."""

@@ -60,6 +60,11 @@ class Draws(NamedTuple):
         """The first so many draws."""
         return Draws(self.labels[:n_draws], *(trace[..., :n_draws] for trace in self[1:]))
 
+    def one(self, chain: int, draw: int) -> Draws:
+        """A single draw of one chain."""
+        traces = (trace[:, chain : chain + 1, draw : draw + 1] for trace in self[1:])
+        return Draws(self.labels[draw : draw + 1, chain : chain + 1], *traces)
+
     def select(self, models: slice | Tensor, rows: slice | Tensor) -> Draws:
         """The draws of some models, which own the rows."""
         return Draws(self.labels[..., rows], *(trace[models] for trace in self[1:]))
@@ -145,9 +150,7 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     every = slice(thin - 1, None, thin)
     draws = Draws(done.labels, *(trace[..., every] for trace in (done.alpha, done.n_components, done.log_joint)))
     info = StepInfo(draws, done.log_joint, done.split_merge.long())
-    state = state._replace(
-        sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous()
-    )
+    state = state._replace(sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous())
     if schedule.n_annealed > 0:
         found = SearchResult(state.labels, state.alpha, done.log_joint.mean(-1))
         if state.sweep == schedule.n_cold:

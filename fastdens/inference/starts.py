@@ -29,6 +29,7 @@ def start_labels(
     init_components: int,
     seed: int,
     *,
+    most_clusters: int | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Labels that the chains of every model start from; a model's depend on its own points and keys alone.
@@ -52,6 +53,8 @@ def start_labels(
         Positive; a model of fewer points gets as many k-means clusters as it has points.
     seed : int
         Of k-means++, which draws anew in every chain.
+    most_clusters : int, optional
+        Bound on the clusters of overdispersed starts.
     backend : {"auto", "triton", "cpu", "reference"}
         Of k-means++.
 
@@ -72,7 +75,8 @@ def start_labels(
     if init == "kmeans":
         n_clusters = layout.sizes.clamp_max(init_components).expand(n_chains, -1)
     else:
-        n_clusters = _geometric_counts(fine_cluster_counts(layout.sizes), n_chains)
+        finest = fine_cluster_counts(layout.sizes)
+        n_clusters = _geometric_counts(finest if most_clusters is None else finest.clamp_max(most_clusters), n_chains)
     standardised = _standardised(points, layout)
     chain_seeds = _chain_seeds(seed, n_chains)
     labels = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,24 +13,40 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.convergence import effective_sample_size, rhat_threshold, split_rhat
+from fastdens.convergence import (
+    ChainConvergence,
+    chain_convergence,
+    effective_sample_size,
+    rhat_threshold,
+    split_rhat,
+)
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.draws_for_arviz import to_arviz
-from fastdens.errors import check_batch, check_integer
+from fastdens.errors import check_batch, check_batch_of, check_integer, check_non_negative, check_positive
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, Draws, init, stream_keys
-from fastdens.inference.predictive import FittedModels
-from fastdens.inference.starts import random_labels
+from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.inference.schedule import Schedule, moves_by_default
+from fastdens.inference.starts import INITS, start_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
-from fastdens.mixtures.base import integer, to_jsonable
+from fastdens.mixtures.base import integer, one_of, optional, to_jsonable
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
+from fastdens.mixtures.failures import non_finite, raise_failures, without_points
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
+from fastdens.partitions import ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters, point_estimate
 from fastdens.progress import progress_bar
 
 METHODS = ("gibbs", "vb")
+STOPS = ("sweeps", "converged")
+AUTO = "auto"
+
+# With "converged", a fit makes at most this many times ``n_sweeps``, and asks for this many effective draws a chain.
+_MOST_SWEEPS, _EFFECTIVE_DRAWS = 10, 10
+# Starts at temperature one are coarse where the annealed search starts from a fine partition.
+_MOST_COARSE_CLUSTERS = 10
 
 # Parameters that two fits share if one continues the chains of the other.
 CHAIN_PARAMETERS = (
@@ -41,10 +57,26 @@ CHAIN_PARAMETERS = (
     "n_chains",
     "burn_in",
     "thin",
+    "init",
     "init_components",
+    "split_merge",
+    "annealing",
+    "stop",
     "random_state",
 )
-_TRACES = ("log_joint_", "sampled_labels_", "rhat_", "effective_sample_size_")
+_TRACES = ("log_joint_", "sampled_labels_", "rhat_", "effective_sample_size_", "n_sweeps_", "split_merge_")
+_HELD_OUT = "held_out_log_density_"
+
+
+def _auto_or_non_negative(name: str, value: Any) -> None:
+    if value != AUTO:
+        check_non_negative(name, value)
+
+
+def _share(name: str, value: Any) -> None:
+    check_non_negative(name, value)
+    if value > 1:
+        raise ValueError(f"{name} is {value}, but it must be a share of the burn-in, from 0 to 1.")
 
 
 class DirichletProcessMixtures(BaseDirichletProcessMixtures):
@@ -52,7 +84,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
 
     A Dirichlet process with concentration alpha and a normal-inverse-Wishart base measure: m0 is the sample mean, S0
     the diagonal of the sample variances (divisor n) over ``init_components ** (2 / D)``, and alpha has a gamma prior.
-    Collapsed Gibbs sampling updates one point at a time, in an order drawn anew for each sweep.
+    Collapsed Gibbs sampling updates one point at a time, in an order drawn anew for each sweep; split-merge moves change
+    many labels at once. The burn-in opens with two searches for a start, one of which is annealed.
 
     ``DirichletProcessMixtures("vb", ...)`` makes a :class:`~fastdens.VariationalDirichletProcessMixtures`, for fits
     that need no samples or are too large for sampling.
@@ -67,7 +100,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     n_chains : int
         Chains C of each model.
     init_components : int
-        K0, clusters to which points are assigned at random at the start, and the divisor of the prior's scale.
+        K0, the divisor of the prior's scale, and the clusters of the starts "kmeans" and "random".
     kappa0 : float
         How many points the prior mean is worth.
     nu0 : float, optional
@@ -76,6 +109,24 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         Shape and rate of the gamma prior of alpha.
     alpha : float, optional
         Keep alpha at this value.
+    init : {"overdispersed", "kmeans", "random"}
+        Labels that chains start from. "overdispersed": every chain from another number of k-means clusters, from one in
+        the first to ten in the last (without annealing, to one for six points); a single chain starts from one cluster.
+        "kmeans": ``init_components`` clusters. "random": as many labels at random, the paper's.
+    split_merge : "auto" or float
+        Split-merge moves a sweep, on average; "auto" makes min(4, 16 / D).
+    annealing : float
+        Share of the burn-in that goes to an annealed search from a fine random partition, and two fifths of that to a
+        search from the start labels before it; each chain goes on from the better of the two. Zero leaves both out.
+    stop : {"sweeps", "converged"}
+        "converged" goes on with the models whose chains do not agree after ``n_sweeps``: in rounds of twice as many
+        sweeps, with as many draws twice as far apart in place of those before, up to ``max_sweeps``.
+    max_sweeps : int, optional
+        Ten times ``n_sweeps`` by default.
+    max_rhat, min_ess : float, optional
+        Chains of a model agree if the rank-normalised R-hat is at most ``max_rhat``, by default
+        :func:`~fastdens.convergence.rhat_threshold`, and there are ``min_ess`` effective draws, by default ten a chain
+        or half of the draws.
     random_state : int
         Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
     backend : {"auto", "triton", "cpu", "reference"}
@@ -86,7 +137,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
         those in ``failed_`` and ``failures_``; their floating-point attributes are NaN, their labels -1.
     labels_init : array or Tensor, optional
-        Integers [N] or [C, N], in the caller's row order: the cluster of each point at the start.
+        Integers [N] or [C, N], in the caller's row order: the cluster of each point at the start, in place of ``init``.
     dtype : torch.dtype, optional
         Of densities: float32 or float64, by default that of the points. Sampling computes in float64.
     matmul_precision : {"ieee", "tf32x3", "tf32"}
@@ -108,6 +159,12 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         int32 [S, C, N], the clusters in every kept draw.
     rhat_, effective_sample_size_ : Tensor
         float64 [M], split R-hat and effective sample size of the log-joint.
+    n_sweeps_ : Tensor
+        int64 [M], sweeps of each model; 0 for a failed one.
+    split_merge_ : Tensor
+        int64 [M, C, 4]: splits that were proposed, splits that were accepted, and merges likewise.
+    held_out_log_density_ : Tensor
+        float64 [M, C, S], where ``fit`` was given held-out points: mean log-density of those of each model in each draw.
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
     failed_, failures_ : Tensor, dict of int to str
@@ -117,7 +174,9 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     ----------
     Neal, Markov chain sampling methods for Dirichlet process mixture models, JCGS 9, 2000. Escobar & West, Bayesian
     density estimation and inference using mixtures, JASA 90, 1995. Jamroz, Kurdziel & Opala, A Bayesian nonparametrics
-    view into deep representations, NeurIPS 2020.
+    view into deep representations, NeurIPS 2020. Jain & Neal, A split-merge Markov chain Monte Carlo procedure for the
+    Dirichlet process mixture model, JCGS 13, 2004. Vehtari et al., Rank-normalization, folding, and localization: an
+    improved R-hat, Bayesian Analysis 16, 2021.
 
     Examples
     --------
@@ -135,6 +194,13 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         "burn_in": integer(0),
         "thin": integer(1),
         "n_chains": integer(1),
+        "init": one_of(INITS),
+        "split_merge": _auto_or_non_negative,
+        "annealing": _share,
+        "stop": one_of(STOPS),
+        "max_sweeps": optional(integer(1)),
+        "max_rhat": optional(check_positive),
+        "min_ess": optional(check_non_negative),
         **BaseDirichletProcessMixtures._parameter_constraints,
     }
 
@@ -142,12 +208,22 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     burn_in: int
     thin: int
     n_chains: int
+    init: str
+    split_merge: float | str
+    annealing: float
+    stop: str
+    max_sweeps: int | None
+    max_rhat: float | None
+    min_ess: float | None
     progress: bool
 
     log_joint_: Tensor
     sampled_labels_: Tensor
     rhat_: Tensor
     effective_sample_size_: Tensor
+    n_sweeps_: Tensor
+    split_merge_: Tensor
+    held_out_log_density_: Tensor
     _fitted: FittedChains
     _run: ChainRun
     _run_identity: dict[str, Any]
@@ -172,7 +248,14 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         burn_in: int = 320,
         thin: int = 4,
         n_chains: int = 1,
+        init: str = "overdispersed",
         init_components: int = 6,
+        split_merge: float | str = AUTO,
+        annealing: float = 0.5,
+        stop: str = "sweeps",
+        max_sweeps: int | None = None,
+        max_rhat: float | None = None,
+        min_ess: float | None = None,
         kappa0: float = 0.01,
         nu0: float | None = None,
         alpha_prior: tuple[float, float] = (1.0, 1.0),
@@ -198,6 +281,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         self,
         batch: RaggedBatch,
         *,
+        held_out: RaggedBatch | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 50,
         resume: bool = False,
@@ -210,6 +294,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         Parameters
         ----------
         batch : RaggedBatch
+        held_out : RaggedBatch, optional
+            Other points of the same M models, at least one of each: chains must also agree in the density there.
         checkpoint : path-like, optional
             File to which the state of the chains is written while sampling, and at the end. If it exists, the same fit
             continues from it, and gives bit for bit what it would have given without the interruption.
@@ -234,21 +320,54 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         Warns
         -----
         ConvergenceWarning
-            If chains have not converged by split R-hat.
+            If the chains of some models do not agree: :attr:`convergence_` names them.
         """
         self._check_parameters()
         check_integer("checkpoint_every", checkpoint_every, 1)
         valid = self._partition(check_batch(batch))
-        fitted = self._fit_models(valid, None if checkpoint is None else Path(checkpoint), checkpoint_every, resume)
+        trace = None if held_out is None else self._held_out_trace(valid, held_out)
+        path = None if checkpoint is None else Path(checkpoint)
+        fitted = self._fit_models(valid, trace, path, checkpoint_every, resume)
         self._scatter(valid, fitted)
-        limit = rhat_threshold(*self.log_joint_.shape[1:])
+        vars(self).pop(_HELD_OUT, None)
+        if trace is not None:
+            self.held_out_log_density_ = valid.scatter(trace(fitted))
         self._warn(
             valid.whole,
-            self.rhat_ > limit,
-            f"have not converged, with a split R-hat of the log-joint over {limit:.2f}",
-            "raise n_sweeps and burn_in, or n_chains",
+            self.convergence_.rhat > self.convergence_.max_rhat,
+            f"have not converged, with a rank-normalised R-hat over {self.convergence_.max_rhat:.2f}",
+            "pass stop='converged', or raise n_sweeps and burn_in, or n_chains",
         )
         return self
+
+    @property
+    def convergence_(self) -> ChainConvergence:
+        """Whether the chains of each model agree in the log-joint and, if there are any, at held-out points."""
+        self._check_fitted()
+        traces = {"log-joint": self.log_joint_}
+        if hasattr(self, _HELD_OUT):
+            traces["held-out log-density"] = self.held_out_log_density_
+        return self._convergence_of(traces)
+
+    def _convergence_of(self, traces: Mapping[str, Tensor]) -> ChainConvergence:
+        n_chains, n_draws = traces["log-joint"].shape[1:]
+        max_rhat = rhat_threshold(n_chains, n_draws) if self.max_rhat is None else float(self.max_rhat)
+        if max_rhat != max_rhat:
+            # Too few draws for an R-hat: no limit is met.
+            max_rhat = 0.0
+        min_ess = n_chains * min(_EFFECTIVE_DRAWS, n_draws / 2) if self.min_ess is None else float(self.min_ess)
+        return chain_convergence(traces, max_rhat, min_ess)
+
+    def _held_out_trace(self, valid: Partition, held_out: RaggedBatch) -> Callable[[FittedChains], Tensor]:
+        """The trace [A, C, S] of fitted chains at held-out points, which are checked here."""
+        n_models, points = valid.whole.n_models, valid.batch.points
+        checked = check_batch_of(held_out, n_models, points.shape[1], points.device)
+        raise_failures(
+            checked, {**without_points(checked), **non_finite(checked)}, "held_out needs points of each model"
+        )
+        own = checked.select(valid.models)
+        options = PredictiveOptions("exact", self.backend, self.matmul_precision, torch.float64)
+        return lambda fitted: fitted.log_density_trace(own, options)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -259,13 +378,21 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
             )
 
     def _fit_models(
-        self, valid: Partition, checkpoint: Path | None, checkpoint_every: int, resume: bool
+        self,
+        valid: Partition,
+        trace: Callable[[FittedChains], Tensor] | None,
+        checkpoint: Path | None,
+        checkpoint_every: int,
+        resume: bool,
     ) -> FittedChains:
         """Sample from the start, or from where an interrupted fit stopped."""
         batch, prior = valid.batch, self._prior_of(valid.batch)
         problem = self._chain_problem(batch, prior)
-        run = ChainRun(init(problem, self._start_labels(valid, problem), self._start_alpha()))
+        run = ChainRun.start(init(problem, self._start_labels(valid, problem), self._start_alpha()))
         identity = {name: to_jsonable(getattr(self, name)) for name in CHAIN_PARAMETERS}
+        if self.stop == "converged":
+            # The rounds after the first begin where that ends.
+            identity["n_sweeps"] = self.n_sweeps
         identity["data"] = fingerprint([batch.points, batch.offsets, run.state.labels])
         file = None
         if checkpoint is not None:
@@ -280,42 +407,72 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         elif file is not None and file.path.exists():
             run = ChainRun.read(file, batch.points.device)
         self._run, self._run_identity = run, identity
-        self._sample(problem, file, checkpoint_every)
-        # An earlier fit of more sweeps may have kept more draws.
-        draws = self._run.draws.first((self.n_sweeps - self.burn_in) // self.thin)
-        return FittedChains(batch, valid.models, valid.whole.n_models, prior, draws)
+        while True:
+            self._sample(problem, file, checkpoint_every)
+            # An earlier fit of more sweeps may have kept more draws.
+            draws = self._run.draws(problem, (self.n_sweeps - self.burn_in) // self.thin)
+            fitted = FittedChains(batch, valid.models, valid.whole.n_models, prior, draws)
+            going_on = self._going_on(fitted, trace)
+            if not bool(going_on.any()):
+                return fitted
+            self._run = self._run.next_round(problem, draws, going_on)
+
+    def _going_on(self, fitted: FittedChains, trace: Callable[[FittedChains], Tensor] | None) -> Tensor:
+        """Which models of the last round go on to another one, bool."""
+        run = self._run
+        most = _MOST_SWEEPS * self.n_sweeps if self.max_sweeps is None else self.max_sweeps
+        if self.stop == "sweeps" or run.target(self.n_sweeps, self.burn_in, run.round + 1) > most:
+            return torch.zeros_like(run.models, dtype=torch.bool)
+        traces = {"log-joint": fitted.draws.log_joint}
+        if trace is not None:
+            traces["held-out log-density"] = trace(fitted)
+        return ~self._convergence_of(traces).converged[run.models]
 
     def _chain_problem(self, batch: RaggedBatch, prior: NormalInverseWishart) -> ChainProblem:
         shape, rate = map(float, self.alpha_prior)
+        moves = moves_by_default(batch.n_features) if self.split_merge == AUTO else float(self.split_merge)
         return ChainProblem(
             batch.points,
             batch.layout,
             prior,
             stream_keys(batch.points, batch.layout, self.n_chains, self.random_state),
             (shape, rate) if self.alpha is None else None,
-            self.burn_in,
-            self.thin,
+            Schedule.of(self.burn_in, self.thin, self.annealing, moves),
             self.backend,
         )
 
     def _start_labels(self, valid: Partition, problem: ChainProblem) -> Tensor:
         n_points = len(valid.whole.points)
         labels = self._initial_labels(valid, [(n_points,), (self.n_chains, n_points)])
-        return random_labels(problem.keys, problem.layout, self.init_components) if labels is None else labels
+        if labels is not None:
+            return labels
+        most = _MOST_COARSE_CLUSTERS if problem.schedule.n_annealed > 0 else None
+        return start_labels(
+            self.init,
+            problem.points,
+            problem.layout,
+            problem.keys,
+            self.init_components,
+            self.random_state,
+            most_clusters=most,
+            backend=self.backend,
+        )
 
     def _start_alpha(self) -> float:
         shape, rate = map(float, self.alpha_prior)
         return shape / rate if self.alpha is None else float(self.alpha)
 
     def _sample(self, problem: ChainProblem, file: StateFile | None, checkpoint_every: int) -> None:
-        """Continue the run until ``n_sweeps``; whatever happens, it is left after its last whole launch."""
+        """Continue the run to the end of its round; whatever happens, it is left after its last whole launch."""
         written = self._run.sweep
-        models = f"{problem.layout.n_models} models"
-        with progress_bar("Gibbs sweeps", self.n_sweeps, shown=self.progress) as advance:
-            advance(min(self._run.sweep, self.n_sweeps), models)
+        models = f"{len(self._run.models)} models"
+        target = self._run.target(self.n_sweeps, self.burn_in, self._run.round)
+        with progress_bar("Gibbs sweeps", target, shown=self.progress) as advance:
+            advance(min(self._run.sweep, target), models)
             try:
-                for run, log_joint in self._run.continued(problem, self.n_sweeps):
-                    advance(run.sweep - self._run.sweep, f"{models}, mean log-joint {float(log_joint.mean()):.2f}")
+                for run, info in self._run.continued(problem, self.n_sweeps):
+                    log_joint = float(info.log_joint[..., -1].mean())
+                    advance(run.sweep - self._run.sweep, f"{models}, mean log-joint {log_joint:.2f}")
                     self._run = run
                     if file is not None and run.sweep - written >= checkpoint_every:
                         run.write(file)
@@ -334,6 +491,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         self.labels_ = self.sampled_labels_[-1].long()
         self.rhat_ = valid.scatter(split_rhat(draws.log_joint))
         self.effective_sample_size_ = valid.scatter(effective_sample_size(draws.log_joint))
+        self.n_sweeps_ = valid.scatter(self._run.n_sweeps_of_models)
+        self.split_merge_ = valid.scatter(self._run.split_merge)
 
     def leave_one_out(self) -> Tensor:
         """Log predictive density of each training point, left out of its own cluster in every kept draw.
@@ -367,13 +526,60 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         names = [batch.describe(m) for m in range(batch.n_models)]
         return to_arviz({"log_joint": draws.log_joint, "n_components": draws.n_components, "alpha": draws.alpha}, names)
 
+    def partition(self, model: int, loss: str = "vi") -> PartitionEstimate:
+        """The partition of a model's points that is closest to its kept draws; see :mod:`fastdens.partitions`.
+
+        Parameters
+        ----------
+        model : int
+        loss : {"vi", "binder"}
+            Variation of information, or Binder's loss.
+
+        Returns
+        -------
+        PartitionEstimate
+            Labels of the model's points, in the caller's row order, and their expected loss in nats, or as a share.
+
+        References
+        ----------
+        Wade & Ghahramani, Bayesian cluster analysis: point estimation and credible balls, Bayesian Analysis 13, 2018.
+        """
+        return point_estimate(self._labels_of(model), loss)
+
+    def co_clustering(self, model: int) -> Tensor:
+        """Share of the kept draws in which two points of a model share a cluster, float64 [n, n], in caller's order."""
+        return co_clustering(self._labels_of(model))
+
+    def number_of_clusters(self, model: int) -> ClusterNumbers:
+        """Numbers of clusters of a model, and their probabilities."""
+        self._labels_of(model)
+        return number_of_clusters(self.n_components_[model])
+
+    def _labels_of(self, model: int) -> Tensor:
+        """Kept labels int32 [S * C, n] of a model's points, in the caller's row order."""
+        self._check_fitted()
+        if not 0 <= model < len(self.failed_):
+            raise ValueError(f"model is {model}, but there are models 0 to {len(self.failed_) - 1}.")
+        if bool(self.failed_[model]):
+            raise ValueError(f"model {model} failed, and has no partition: {self.failures_[model]}.")
+        batch = self._fitted.batch
+        own = int((self._fitted.models == model).nonzero()[0, 0])
+        start, stop = batch.offsets[[own, own + 1]].tolist()
+        return self.sampled_labels_[..., batch.index[start:stop].sort().values].flatten(0, 1)
+
     def _kept_tensors(self) -> dict[str, Tensor]:
         draws = {f"draws_{name}": value for name, value in self._fitted.draws._asdict().items()}
-        return draws | {name: getattr(self, name) for name in _TRACES}
+        names = (*_TRACES, _HELD_OUT) if hasattr(self, _HELD_OUT) else _TRACES
+        return draws | {name: getattr(self, name) for name in names}
 
     def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
-        for name in _TRACES:
-            setattr(self, name, tensors[name])
+        # Fits that were saved before there were split-merge moves lack what concerns them.
+        n_models, n_chains = tensors["log_joint_"].shape[:2]
+        self.n_sweeps_ = torch.where(self.failed_, 0, self.n_sweeps)
+        self.split_merge_ = torch.zeros(n_models, n_chains, 4, dtype=torch.int64, device=self.failed_.device)
+        for name in (*_TRACES, _HELD_OUT):
+            if name in tensors:
+                setattr(self, name, tensors[name])
         return FittedChains(**shared, draws=Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields}))
 
 
