@@ -19,7 +19,7 @@ from fastdens.inference.starts import random_labels
 PAPER_STAGES, PAPER_SWEEPS = (16, 16, 64, 64), 400
 CLUSTERS = 6
 # As many as the estimator makes.
-SWEEPS_A_LAUNCH = 16
+SWEEPS_A_LAUNCH = 32
 
 
 class Problem(NamedTuple):

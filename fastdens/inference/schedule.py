@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # After so many sweeps statistics are computed anew from the points, so that the errors of their updates do not add up.
-_SWEEPS_A_LAUNCH = 16
+_SWEEPS_A_LAUNCH = 32
 
 # The annealed search: the inverse temperature that it starts from, the power of time by which that rises to one, and the
 # share of its sweeps after which it is there. Measured; see docs/chains.md.

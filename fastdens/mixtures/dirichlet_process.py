@@ -251,7 +251,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         init: str = "overdispersed",
         init_components: int = 6,
         split_merge: float | str = AUTO,
-        annealing: float = 0.5,
+        annealing: float = 0.25,
         stop: str = "sweeps",
         max_sweeps: int | None = None,
         max_rhat: float | None = None,
@@ -300,7 +300,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
             File to which the state of the chains is written while sampling, and at the end. If it exists, the same fit
             continues from it, and gives bit for bit what it would have given without the interruption.
         checkpoint_every : int
-            Sweeps between two writes, rounded up to the end of a launch of some 16 sweeps.
+            Sweeps between two writes, rounded up to the end of a launch of some 32 sweeps.
         resume : bool
             Continue from the state in which this estimator was interrupted, or from its last fit if ``n_sweeps`` is
             larger now.
