@@ -146,6 +146,30 @@ def test_rows_that_lie_apart_and_models_without_points(rng):
     assert nothing.labels.shape == (0,) and nothing.inertia.shape == (0,)
 
 
+def test_surroundings_do_not_matter(rng):
+    points, offsets = clusters(rng, [50, 20], 3).float(), torch.tensor([0, 50, 70])
+    expected = kernels.kmeans(points, offsets, 6, 2)
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        done = kernels.kmeans(points.requires_grad_(), offsets, 6, 2)
+    with torch.inference_mode():
+        again = kernels.kmeans(points, offsets, 6, 2)
+    for a, b, c in zip(done, again, expected, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, c) and not a.requires_grad
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gpu_finds_the_same_clusters(rng, dtype):
+    sizes = [300, 1, 40, 129]
+    points, layout = clusters(rng, sizes, 9).to(dtype), layout_of_sizes(sizes)
+    n_clusters = layout.sizes.clamp_max(20)
+    expected = kernels.kmeans(points, layout, n_clusters, 4)
+    done = kernels.kmeans(points.cuda(), layout_of(torch.tensor([0, *sizes]).cumsum(0).cuda()), n_clusters, 4)
+    assert torch.equal(done.labels.cpu(), expected.labels)
+    torch.testing.assert_close(done.inertia.cpu(), expected.inertia, rtol=1e-10, atol=0)
+    torch.testing.assert_close(done.centres.cpu(), expected.centres)
+
+
 def test_one_absurd_row_has_a_cluster_of_its_own(rng):
     points = clusters(rng, [100], 3).float()
     points[17] = 1e15
