@@ -2,7 +2,7 @@
 
 A point belongs to the centre at the smallest sum of squared differences, added up in the order of the features. Matrix
 products of centred points find it faster, with rounding that depends on their shapes: they decide wherever two centres
-differ by more than rounding can, and the sums elsewhere. Means are sums over sorted rows. So the result of a model
+differ by more than rounding can, and the sums elsewhere. Sums run in the order of the rows. So the result of a model
 depends neither on the models beside it nor on the origin of the data.
 """
 
@@ -142,10 +142,21 @@ def _means(tiles: _Tiles, labels: Tensor, centres: Tensor, present: Tensor) -> T
     if bool(empty.any()):
         cluster = _fill_empty(tiles, labels, cluster, centres, empty)
         counts = torch.bincount(cluster.flatten(), minlength=n_all + 1)
-    order = torch.argsort(cluster.flatten(), stable=True)
-    sums = torch.segment_reduce(tiles.x.flatten(0, 1)[order], "sum", lengths=counts)[:-1]
+    sums = _sums_of_clusters(tiles.x.flatten(0, 1), cluster.flatten(), counts)[:-1]
     means = torch.where(counts[:-1, None] > 0, sums / counts[:-1, None], centres.flatten(0, 1))
     return means.reshape(n_models, n_clusters, n_features)
+
+
+def _sums_of_clusters(x: Tensor, cluster: Tensor, counts: Tensor) -> Tensor:
+    """Sum of the rows of ``x`` [P, D] of each cluster, added one after the other."""
+    if not x.is_cuda:
+        return x.new_zeros(len(counts), x.shape[1]).index_add_(0, cluster, x)
+    return _sorted_sums(x, cluster, counts)
+
+
+def _sorted_sums(x: Tensor, cluster: Tensor, counts: Tensor) -> Tensor:
+    # On a GPU index_add_ adds in any order.
+    return torch.segment_reduce(x[torch.argsort(cluster, stable=True)], "sum", lengths=counts)
 
 
 def _fill_empty(tiles: _Tiles, labels: Tensor, cluster: Tensor, centres: Tensor, empty: Tensor) -> Tensor:
