@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fastdens.kernels.gaussian import mixture_log_prob as mixture_log_prob
     from fastdens.kernels.gibbs import GibbsSweeps as GibbsSweeps
     from fastdens.kernels.gibbs import gibbs_sweep as gibbs_sweep
-    from fastdens.kernels.kmeans import KMeans as KMeans
-    from fastdens.kernels.kmeans import kmeans as kmeans
+    from fastdens.kernels.k_means import KMeans as KMeans
+    from fastdens.kernels.k_means import kmeans as kmeans
     from fastdens.kernels.layout import Layout as Layout
     from fastdens.kernels.layout import as_layout as as_layout
     from fastdens.kernels.m_step import SufficientStatistics as SufficientStatistics
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "EMStatistics": "em",
     "GibbsSweeps": "gibbs",
-    "KMeans": "kmeans",
+    "KMeans": "k_means",
     "Layout": "layout",
     "NIWPosterior": "niw",
     "Responsibilities": "e_step",
@@ -43,7 +43,7 @@ _MODULE_OF = {
     "em_statistics": "em",
     "gaussian_log_prob": "gaussian",
     "gibbs_sweep": "gibbs",
-    "kmeans": "kmeans",
+    "kmeans": "k_means",
     "kmeans_plusplus": "seeding",
     "mixture_log_prob": "gaussian",
     "niw_posterior": "niw",

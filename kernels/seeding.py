@@ -21,7 +21,7 @@ from torch import Tensor
 _MAX_ELEMENTS = 1 << 23
 
 
-def _first_of_models(clock: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:
+def first_of_models(clock: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:
     """Row (within the batch) of the smallest clock of each model; the first one of equals."""
     soonest = clock.new_full((n_models,), math.inf).scatter_reduce_(0, model, clock, "amin")
     candidate = torch.where(clock == soonest[model], row, torch.iinfo(torch.int64).max)
@@ -90,7 +90,7 @@ def random_rows(layout: Layout | Tensor, n_rows: int, seed: int) -> Tensor:
         local = torch.arange(len(block.row), device=clock.device)
         picks = []
         for _ in range(n_rows):
-            pick = _first_of_models(clock, block.model, block.n_models, local)
+            pick = first_of_models(clock, block.model, block.n_models, local)
             picks.append(block.row[pick])
             clock[pick] = math.inf
         chosen.append(torch.stack(picks, 1))
@@ -102,7 +102,7 @@ def _kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int,
     for block in _blocks(layout, points.shape[1] + 8):
         x = points[block.row]
         local = torch.arange(len(block.row), device=points.device)
-        pick = _first_of_models(_exponential(seed, 0, block.position), block.model, block.n_models, local)
+        pick = first_of_models(_exponential(seed, 0, block.position), block.model, block.n_models, local)
         taken = torch.zeros(len(local), dtype=torch.bool, device=points.device)
         taken[pick] = True
         picks = [block.row[pick]]
@@ -115,7 +115,7 @@ def _kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int,
             best_pick, best_nearest = pick, nearest
             for trial in range(n_trials):
                 clock = _exponential(seed, k * n_trials + trial, block.position) / rate
-                candidate = _first_of_models(clock, block.model, block.n_models, local)
+                candidate = first_of_models(clock, block.model, block.n_models, local)
                 distance = (x - x[candidate][block.model]).square_().sum(1).double()
                 distance = torch.minimum(distance, nearest)
                 potential = torch.segment_reduce(distance, "sum", offsets=block.offsets)

@@ -2,7 +2,7 @@
 
 A point belongs to the centre at the smallest sum of squared differences, added up in the order of the features. Matrix
 products of centred points find it faster, with rounding that depends on their shapes: they decide wherever two centres
-differ by more than rounding can, and the sums elsewhere. Means are sums over sorted rows. So the result of a model
+differ by more than rounding can, and the sums elsewhere. Sums run in the order of the rows. So the result of a model
 depends neither on the models beside it nor on the origin of the data.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels.layout import Layout, as_layout, bounded_runs
 from fastdens.kernels.operation import check_points
-from fastdens.kernels.seeding import kmeans_plusplus
+from fastdens.kernels.seeding import first_of_models, kmeans_plusplus
 from torch import Tensor
 
 _TILE_ROWS = 128
@@ -50,7 +50,7 @@ class _Tiles(NamedTuple):
     model: Tensor  # int64 [T]
     row: Tensor  # int64 [T, R], in the batch
     valid: Tensor  # bool [T, R]
-    x: Tensor  # float64 [T, R, D], about the mean of the model
+    x: Tensor  # float64 [T, R, D], about the origin of the model
     norm: Tensor  # float64 [T, R]
 
     def select(self, models: Tensor) -> tuple[_Tiles, Tensor]:
@@ -59,14 +59,24 @@ class _Tiles(NamedTuple):
         return _Tiles((models.cumsum(0) - 1)[self.model[own]], *(value[own] for value in self[1:])), own
 
 
-def _tiles_of(points: Tensor, layout: Layout, mean: Tensor) -> _Tiles:
+def _tiles_of(points: Tensor, layout: Layout) -> tuple[_Tiles, Tensor]:
+    """The points about an origin of each model, and the origins float64 [A, D].
+
+    The origin is the point nearest to the mean, so that subtracting it is exact where the points lie on a grid.
+    """
     size = min(_TILE_ROWS, int(layout.sizes.max()))
     model, start, stop, _ = layout.tiles(size)
     row = start[:, None] + torch.arange(size, device=start.device)
     valid = row < stop[:, None]
     row = torch.minimum(row, stop[:, None] - 1)
-    x = points[row].double() - mean[model][:, None]
-    return _Tiles(model, row, valid, x, torch.linalg.vector_norm(x, dim=-1))
+    x = points[row].double()
+    mean = layout.sum(points) / layout.sizes[:, None]
+    # The largest difference of any feature: it does not depend on an order of summation.
+    far = (x - mean[model][:, None]).abs_().amax(-1)
+    central = first_of_models(far[valid], layout.rows.model, layout.n_models, row[valid])
+    origin = points[central].double()
+    x -= origin[model][:, None]
+    return _Tiles(model, row, valid, x, torch.linalg.vector_norm(x, dim=-1)), origin
 
 
 def _row_sums(values: Tensor) -> Tensor:
@@ -75,9 +85,12 @@ def _row_sums(values: Tensor) -> Tensor:
     return torch.segment_reduce(values.reshape(-1, 1), "sum", lengths=lengths)[:, 0]
 
 
-def _sums_of_models(tiles: _Tiles, values: Tensor, layout: Layout) -> Tensor:
-    """Sum of the ``values`` [T, R, D] of each model, float64 [A]."""
-    return _row_sums(torch.segment_reduce(values[tiles.valid], "sum", lengths=layout.sizes))
+def _mean_variance(tiles: _Tiles, layout: Layout) -> Tensor:
+    """Mean variance of the features of each model, float64 [A]."""
+    x, sizes = tiles.x[tiles.valid], layout.sizes
+    mean = torch.segment_reduce(x, "sum", lengths=sizes) / sizes[:, None]
+    squares = torch.segment_reduce((x - mean[layout.rows.model]).square_(), "sum", lengths=sizes)
+    return _row_sums(squares) / (sizes * x.shape[1])
 
 
 def _squared_distance(a: Tensor, a_row: tuple[Tensor, ...], b: Tensor, b_row: tuple[Tensor, ...]) -> Tensor:
@@ -100,15 +113,16 @@ def _nearest(tiles: _Tiles, centres: Tensor, present: Tensor) -> Tensor:
 
 def _nearest_of_some(tiles: _Tiles, centres: Tensor, length: Tensor, longest: Tensor) -> Tensor:
     model, n_features = tiles.model, tiles.x.shape[-1]
-    # Squared distances less |x|^2, with an error of at most (D + 4) eps / 2 (|x| + |c|)^2 in products and sums alike.
-    distance = torch.bmm(tiles.x, centres[model].mT).mul_(-2).add_(length[model][:, None])
+    # Squared distances less |x|^2.
+    distance = torch.bmm(tiles.x, (-2 * centres)[model].mT).add_(length[model][:, None])
     best, label = distance.min(-1)
+    # A product or a sum is wrong by less than this; two of each are compared.
     error = (n_features + 4) * torch.finfo(torch.float64).eps * (tiles.norm + longest[model][:, None]).square_()
     limit = best + 4 * error
-    second = distance.scatter(-1, label[..., None], math.inf).amin(-1)
+    second = distance.scatter_(-1, label[..., None], math.inf).amin(-1)
     tile, row = ((second <= limit) & tiles.valid).nonzero(as_tuple=True)
     if len(tile):
-        near = distance[tile, row] <= limit[tile, row, None]
+        near = (distance[tile, row] <= limit[tile, row, None]).scatter_(1, label[tile, row, None], True)
         pair, cluster = near.nonzero(as_tuple=True)
         at = (tile[pair], row[pair])
         exact = torch.full_like(near, math.inf, dtype=torch.float64)
@@ -128,10 +142,21 @@ def _means(tiles: _Tiles, labels: Tensor, centres: Tensor, present: Tensor) -> T
     if bool(empty.any()):
         cluster = _fill_empty(tiles, labels, cluster, centres, empty)
         counts = torch.bincount(cluster.flatten(), minlength=n_all + 1)
-    order = torch.argsort(cluster.flatten(), stable=True)
-    sums = torch.segment_reduce(tiles.x.flatten(0, 1)[order], "sum", lengths=counts)[:-1]
+    sums = _sums_of_clusters(tiles.x.flatten(0, 1), cluster.flatten(), counts)[:-1]
     means = torch.where(counts[:-1, None] > 0, sums / counts[:-1, None], centres.flatten(0, 1))
     return means.reshape(n_models, n_clusters, n_features)
+
+
+def _sums_of_clusters(x: Tensor, cluster: Tensor, counts: Tensor) -> Tensor:
+    """Sum of the rows of ``x`` [P, D] of each cluster, added one after the other."""
+    if not x.is_cuda:
+        return x.new_zeros(len(counts), x.shape[1]).index_add_(0, cluster, x)
+    return _sorted_sums(x, cluster, counts)
+
+
+def _sorted_sums(x: Tensor, cluster: Tensor, counts: Tensor) -> Tensor:
+    # On a GPU index_add_ adds in any order.
+    return torch.segment_reduce(x[torch.argsort(cluster, stable=True)], "sum", lengths=counts)
 
 
 def _fill_empty(tiles: _Tiles, labels: Tensor, cluster: Tensor, centres: Tensor, empty: Tensor) -> Tensor:
@@ -185,15 +210,15 @@ def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
     if bool(wrong.any()):
         m = int(wrong.nonzero()[0])
         raise ValueError(
-            f"n_clusters is {int(counts[m])} for model {m} of {int(layout.sizes[m])} points, but must be at least 1 and "
-            "at most the number of points."
+            f"n_clusters is {int(counts[m])} for model {m} of {int(layout.sizes[m])} points, but must be at least 1 "
+            "and at most the number of points."
         )
     return counts
 
 
 def _start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backend: str) -> Tensor:
     """Rows of ``points`` to start from, int64 [M, K]; zero for clusters that a model lacks."""
-    rows = counts.new_zeros(layout.n_models, int(counts.max()))
+    rows = counts.new_zeros(layout.n_models, int(counts.max()) if len(counts) else 0)
     for k in counts.unique().tolist():
         if k:
             models = (counts == k).nonzero()[:, 0]
@@ -253,28 +278,28 @@ def kmeans(
     layout = as_layout(layout, layout.n_models if isinstance(layout, Layout) else len(layout) - 1, len(points))
     counts = _cluster_counts(n_clusters, layout)
     points = points.detach()
+    starts = _start_rows(points, layout, counts, seed, backend)
     occupied = layout.sizes.nonzero()[:, 0]
     result = KMeans(
         torch.full((len(points),), -1, device=points.device),
-        points.new_full((layout.n_models, int(counts.max()) if len(counts) else 0, points.shape[1]), math.nan),
+        points.new_full((*starts.shape, points.shape[1]), math.nan),
         torch.zeros(layout.n_models, dtype=torch.float64, device=points.device),
         torch.zeros_like(layout.sizes),
     )
     runs = bounded_runs(layout.sizes[occupied].tolist(), max(1, _MAX_POINT_ELEMENTS // points.shape[1]))
     for models in (occupied[begin:end] for begin, end in runs if begin < end):
         own = layout.select(models)
-        rows = _start_rows(points, own, counts[models], seed, backend)
-        mean = own.sum(points) / own.sizes[:, None]
-        tiles = _tiles_of(points, own, mean)
-        present = torch.arange(rows.shape[1], device=rows.device) < counts[models, None]
-        start = (points[rows].double() - mean[:, None]).masked_fill_(~present[..., None], 0.0)
-        variance = _sums_of_models(tiles, tiles.x.square(), own) / own.sizes
-        centres, n_iter = _lloyd(tiles, start, present, tol * variance / points.shape[1], max_iter)
+        tiles, origin = _tiles_of(points, own)
+        present = torch.arange(int(counts[models].max()), device=points.device) < counts[models, None]
+        rows = starts[models, : present.shape[1]]
+        start = (points[rows].double() - origin[:, None]).masked_fill_(~present[..., None], 0.0)
+        tolerance = tol * _mean_variance(tiles, own)
+        centres, n_iter = _lloyd(tiles, start, present, tolerance, max_iter)
         labels = _nearest(tiles, centres, present)
         result.labels[tiles.row[tiles.valid]] = labels[tiles.valid]
-        placed = (centres + mean[:, None]).masked_fill_(~present[..., None], math.nan)
+        placed = (centres + origin[:, None]).masked_fill_(~present[..., None], math.nan)
         result.centres[models, : rows.shape[1]] = placed.to(points.dtype)
-        error = tiles.x - centres[tiles.model[:, None], labels]
-        result.inertia[models] = _sums_of_models(tiles, error.square_(), own)
+        error = (tiles.x - centres[tiles.model[:, None], labels])[tiles.valid]
+        result.inertia[models] = _row_sums(torch.segment_reduce(error.square_(), "sum", lengths=own.sizes))
         result.n_iter[models] = n_iter
     return result
