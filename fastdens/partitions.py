@@ -271,7 +271,7 @@ class _Search:
 
     def __init__(self, draws: NDArray[np.int64], loss: str) -> None:
         self.n_draws, self.n_points = draws.shape
-        numbers = torch.arange(self.n_points + 1, dtype=torch.float64)
+        numbers = torch.arange(self.n_points + 1, dtype=torch.float64, device="cpu")
         self.f = (numbers * _g(loss, numbers, self.n_points)).nan_to_num().numpy()
         self.step = np.diff(self.f)
         n_clusters = draws.max(1) + 1
@@ -353,7 +353,7 @@ class _Search:
         """Merge each cluster in turn with the one that lowers the loss most; whether one merged."""
         merged = False
         for own in range(len(self.sizes)):
-            # Clusters that a draw's cluster does not meet lose nothing in it.
+            # Clusters of draws that this cluster does not meet stay as they are.
             rows = np.flatnonzero(self.table[:, own])
             others, size = self.sizes.copy(), self.sizes[own]
             meeting, overlap = self.table[rows], self.table[rows, own, None]
