@@ -319,7 +319,8 @@ class _Search:
     def _reallocate_clusters(self) -> bool:
         """Dissolve each cluster in turn and put its points one by one where they add least; whether that helped."""
         helped = False
-        for own in range(len(self.sizes)):
+        # A point on its own has had its move.
+        for own in np.flatnonzero(self.sizes > 1).tolist():
             before = self.f[self.sizes[own]] - 2 / self.n_draws * self.f[self.table[:, own]].sum()
             kept = self.labels.copy(), self.sizes.copy(), self.table.copy()
             self.sizes[own] = self.table[:, own] = 0
@@ -346,8 +347,9 @@ class _Search:
         self.sizes[cluster] += 1
         self.table[self.rows[i], cluster] += 1
         if self.sizes.all():
-            self.sizes = np.pad(self.sizes, (0, 1))
-            self.table = np.pad(self.table, ((0, 0), (0, 1)))
+            spare = 1 + len(self.sizes) // 4
+            self.sizes = np.pad(self.sizes, (0, spare))
+            self.table = np.pad(self.table, ((0, 0), (0, spare)))
 
     def _merge_clusters(self) -> bool:
         """Merge each cluster in turn with the one that lowers the loss most; whether one merged."""
