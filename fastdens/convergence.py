@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fastdens.errors import check_integer, check_non_negative
 from fastdens.f_distribution import f_survival, f_upper_quantile
@@ -340,13 +341,21 @@ def _where_finite(values: Tensor, draws: Tensor) -> Tensor:
 
 def _normal_scores(draws: Tensor) -> Tensor:
     """Phi^-1((r - 3/8) / (N + 1/4)) [B, C, S] of the ranks r of the N = C S draws of each model."""
-    values = draws.flatten(1)
-    ordered = values.sort(-1).values
-    below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
-    # Equal draws share their mean rank.
-    rank = (below + up_to + 1).double() / 2
-    scores = torch.special.ndtri((rank - 3 / 8) / (values.shape[-1] + 1 / 4))
+    rank = _mean_ranks(draws.flatten(1))
+    scores = torch.special.ndtri((rank - 3 / 8) / (rank.shape[-1] + 1 / 4))
     return _where_finite(scores.view_as(draws), draws)
+
+
+def _mean_ranks(values: Tensor) -> Tensor:
+    """Ranks from 1 over the last axis of [B, N]; equal values share the mean of theirs."""
+    ordered, order = values.sort(-1)
+    position = torch.arange(values.shape[-1], device=values.device)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    # Positions of the first and the last of the values equal to each.
+    first = pad(torch.where(differs, position[1:], 0), (1, 0)).cummax(-1).values
+    last = pad(torch.where(differs, position[:-1], position[-1]), (0, 1), value=len(position) - 1)
+    last = last.flip(-1).cummin(-1).values.flip(-1)
+    return torch.empty_like(values).scatter_(-1, order, (first + last).double() / 2 + 1)
 
 
 def _mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -271,7 +271,7 @@ class _Search:
 
     def __init__(self, draws: NDArray[np.int64], loss: str) -> None:
         self.n_draws, self.n_points = draws.shape
-        numbers = torch.arange(self.n_points + 1, dtype=torch.float64)
+        numbers = torch.arange(self.n_points + 1, dtype=torch.float64, device="cpu")
         self.f = (numbers * _g(loss, numbers, self.n_points)).nan_to_num().numpy()
         self.step = np.diff(self.f)
         n_clusters = draws.max(1) + 1
@@ -319,7 +319,8 @@ class _Search:
     def _reallocate_clusters(self) -> bool:
         """Dissolve each cluster in turn and put its points one by one where they add least; whether that helped."""
         helped = False
-        for own in range(len(self.sizes)):
+        # A point on its own has had its move.
+        for own in np.flatnonzero(self.sizes > 1).tolist():
             before = self.f[self.sizes[own]] - 2 / self.n_draws * self.f[self.table[:, own]].sum()
             kept = self.labels.copy(), self.sizes.copy(), self.table.copy()
             self.sizes[own] = self.table[:, own] = 0
@@ -346,14 +347,15 @@ class _Search:
         self.sizes[cluster] += 1
         self.table[self.rows[i], cluster] += 1
         if self.sizes.all():
-            self.sizes = np.pad(self.sizes, (0, 1))
-            self.table = np.pad(self.table, ((0, 0), (0, 1)))
+            spare = 1 + len(self.sizes) // 4
+            self.sizes = np.pad(self.sizes, (0, spare))
+            self.table = np.pad(self.table, ((0, 0), (0, spare)))
 
     def _merge_clusters(self) -> bool:
         """Merge each cluster in turn with the one that lowers the loss most; whether one merged."""
         merged = False
         for own in range(len(self.sizes)):
-            # Clusters that a draw's cluster does not meet lose nothing in it.
+            # Clusters of draws that this cluster does not meet stay as they are.
             rows = np.flatnonzero(self.table[:, own])
             others, size = self.sizes.copy(), self.sizes[own]
             meeting, overlap = self.table[rows], self.table[rows, own, None]
