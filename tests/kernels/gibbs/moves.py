@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
+from functools import partialmethod
 from types import FunctionType
 
 import numba
 import numpy as np
+import pytest
 import torch
 from fastdens.kernels.counter_random import hashed_bits
 from fastdens.kernels.cpu._random import stream_of
@@ -20,7 +22,7 @@ from fastdens.kernels.cpu.gibbs.scan_order import scan_order
 from fastdens.kernels.cpu.gibbs.single_site import refresh_weights
 from fastdens.kernels.cpu.gibbs.statistics import Prior, load_points, new_clusters, new_scratch
 from fastdens.kernels.gibbs.normalisers import log_normalisers
-from fastdens.kernels.reference.split_merge import split_or_merge
+from fastdens.kernels.reference import split_merge as reference
 
 from tests.kernels.gibbs.posterior import KAPPA0, NU0_OVER_D
 
@@ -44,25 +46,19 @@ class Fault(IntEnum):
 def scan_with_fault(stream, base, i, j, a, b, order, label, columns, prior, least, sides):
     """The production scan, with log q as the fault has it; the fault follows the sides of the points."""
     fault = sides.side[len(label)]
-    if fault != Fault.NONE:
-        least = -np.inf
-    log_q = split_merge.scan(stream, base, i, j, a, b, order, label, columns, prior, least, sides)
-    if fault == Fault.Q_LEFT_OUT or (fault == Fault.NO_WAY_BACK and a != b):
-        return 0.0
-    return 2 * log_q if fault == Fault.Q_TWICE else log_q
-
-
-@compiled
-def launch_with_fault(stream, base, i, j, a, b, order, label, columns, prior, sides):
-    """The production launch, or for a merge the sides of the present labels."""
-    split_merge.launch(stream, base, i, j, a, b, order, label, columns, prior, sides)
-    if sides.side[len(label)] == Fault.LAUNCH_SEES_LABELS and a != b:
+    if fault == Fault.LAUNCH_SEES_LABELS and a != b:
         for s in (split_merge.FIRST, split_merge.SECOND):
             split_merge.empty_side(s, prior, sides)
             for p in order:
                 if label[p] == (a if s == split_merge.FIRST else b):
                     sides.side[p] = s
                     split_merge.join_side(s, p, columns, prior, sides)
+    if fault in (Fault.Q_LEFT_OUT, Fault.Q_TWICE, Fault.NO_WAY_BACK):
+        least = -np.inf
+    log_q = split_merge.scan(stream, base, i, j, a, b, order, label, columns, prior, least, sides)
+    if fault == Fault.Q_LEFT_OUT or (fault == Fault.NO_WAY_BACK and a != b):
+        return 0.0
+    return 2 * log_q if fault == Fault.Q_TWICE else log_q
 
 
 def with_pieces(function, **pieces):
@@ -72,7 +68,7 @@ def with_pieces(function, **pieces):
 
 
 production_move = split_merge.split_or_merge
-faulty_move = with_pieces(production_move, scan=scan_with_fault, launch=launch_with_fault)
+faulty_move = with_pieces(production_move, scan=scan_with_fault)
 
 
 @compiled
@@ -121,18 +117,31 @@ def compiled_moves(data, labels, alpha, keys, *, n_sweeps, n_moves, has_prior=Fa
     return labels, counted
 
 
-def reference_moves(data, labels, alpha, keys, *, n_sweeps, n_moves):
+def reference_moves(data, labels, alpha, keys, *, n_sweeps, n_moves, fault=Fault.PRODUCTION):
     """As :func:`compiled_moves`, by the reference, with alpha kept."""
     n, d = data.points.shape
-    centred, scale = data.points - data.prior_mean[0], data.prior_scale[0]
+    centred, prior = data.points - data.prior_mean[0], (data.prior_scale[0], KAPPA0, d - 1 + NU0_OVER_D)
     counted = np.zeros(4, np.int32)
     done = []
-    for own, concentration, key in zip(labels, alpha[0].tolist(), keys[0], strict=True):
-        for t in range(n_sweeps):
-            order = torch.argsort(hashed_bits(key, 4 * t, torch.arange(n)) >> 13, stable=True).tolist()
-            for move in range(n_moves):
-                prior = (scale, KAPPA0, d - 1 + NU0_OVER_D)
-                own, counts = split_or_merge(centred, own, order, move, concentration, *prior, key, 4 * t + 3)
-                counted += np.array(counts, np.int32)
-        done.append(own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference._Move, "scan", partialmethod(reference_scan_with_fault, reference._Move.scan, fault))
+        for own, concentration, key in zip(labels, alpha[0].tolist(), keys[0], strict=True):
+            a = 1.0 if fault == Fault.ALPHA_LEFT_OUT else concentration
+            for t in range(n_sweeps):
+                order = torch.argsort(hashed_bits(key, 4 * t, torch.arange(n)) >> 13, stable=True).tolist()
+                for move in range(n_moves):
+                    own, counts = reference.split_or_merge(centred, own, order, move, a, *prior, key, 4 * t + 3)
+                    counted += np.array(counts, np.int32)
+            done.append(own)
     return torch.stack(done).numpy(), counted
+
+
+def reference_scan_with_fault(self, production, fault, first, second, others, goal):
+    """As :func:`scan_with_fault`, of the reference."""
+    if fault == Fault.LAUNCH_SEES_LABELS and goal is not None:
+        both = first | second
+        first[:], second[:] = both & goal, both & ~goal
+    log_q = production(self, first, second, others, goal)
+    if fault == Fault.Q_LEFT_OUT or (fault == Fault.NO_WAY_BACK and goal is not None):
+        return 0.0
+    return 2 * log_q if fault == Fault.Q_TWICE else log_q
