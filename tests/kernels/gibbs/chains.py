@@ -45,7 +45,7 @@ def run(data, labels, alpha, keys, backend, device="cpu", kappa0=KAPPA0, **optio
 
 
 def planted(rng, n_models, n, d, n_clusters, separation):
-    """Models of clusters with random covariances, their labels [N] of the same sizes, priors as a data prior has them."""
+    """Models of clusters with random covariances and priors as a data prior has them, and their labels [1, N]."""
     means = rng.normal(size=(n_models, n_clusters, d)) * separation
     labels = np.stack([rng.permutation(np.arange(n) % n_clusters) for _ in range(n_models)])
     root = rng.normal(size=(n_models, n_clusters, d, 2 * d)) / (2 * d) ** 0.5

@@ -71,6 +71,7 @@ def test_wrong_moves_are_caught(rng, fault):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("fault", [Fault.PRODUCTION, *WRONG])
 def test_reference_is_right_and_wrong_alike(rng, fault):
+    """The slow reference makes the chains that pass or fail above, label by label, with the same piece replaced."""
     data = clustered(rng, [6], 2, separation=1.0)
     start = chain_start(rng, data, 8, 3, 0.4)
     options = {"n_sweeps": 2, "n_moves": 4, "fault": fault}
@@ -83,15 +84,8 @@ def test_reference_is_right_and_wrong_alike(rng, fault):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_moves_of_the_reference_reach_every_partition(rng):
-    """From one cluster; with log q left out the same chains fail."""
-    data = clustered(rng, [4], 2, separation=0.0)
-    exact = exact_posterior(data, 1.5)
-    _, alpha, keys = chain_start(rng, data, 150, 1, 1.5)
-    start = (torch.zeros(150, 4, dtype=torch.int64), alpha, keys)
-    right, wrong = (
-        reference_moves(data, *start, n_sweeps=12, n_moves=1, fault=fault)[0]
-        for fault in (Fault.PRODUCTION, Fault.Q_LEFT_OUT)
-    )
-    assert chi_square_pvalue(right, *exact) > CERTAIN
-    assert chi_square_pvalue(wrong, *exact) < CERTAIN
+def test_moves_of_the_reference_keep_the_posterior(rng):
+    data, start, exact = exact_start(rng, 4, 2, 90, alpha=1.5)
+    labels, counted = reference_moves(data, *start, n_sweeps=6, n_moves=1)
+    assert (counted[1::2] > 0).all()
+    assert chi_square_pvalue(labels, *exact) > CERTAIN

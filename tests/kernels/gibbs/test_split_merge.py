@@ -1,4 +1,4 @@
-"""Split-merge moves of whole chains: against the reference, in other company, in other launches, and what they are for."""
+"""Chains with split-merge moves: against the reference, in other company, in two launches, and what they are for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_same_splits_and_merges_as_reference(rng):
 
 @pytest.mark.usefixtures("one_thread")
 def test_points_that_carry_their_side(rng):
-    """A prior so narrow that without a far point almost nothing of its side's scatter is left: the point stays there."""
+    """A prior so narrow that without a far point almost nothing of its side's scatter is left: the point stays."""
     data = clustered(rng, [10], 2, scale=1e-9)
     start = chain_start(rng, data, 1, 3)
     want, got = (run(data, *start, backend, n_sweeps=2, split_merge=8) for backend in ("reference", "cpu"))
@@ -103,7 +103,7 @@ def test_two_launches_are_one(rng):
 
 @pytest.mark.parametrize(("d", "separation"), [(4, 3.0), (4, 6.0), (16, 3.0)])
 def test_moves_find_the_clusters(rng, d, separation):
-    """From one cluster, with moves as likely as chains from the planted labels; without them far below. Of 10 models 6."""
+    """From one cluster, most chains become as likely as the planted labels with moves; without, most stay far below."""
     data, labels = planted(rng, 10, 500, d, 8, separation)
     _, alpha, keys = chain_start(rng, data, 1, 1, alpha=1.0)
 
