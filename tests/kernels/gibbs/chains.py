@@ -42,3 +42,16 @@ def run(data, labels, alpha, keys, backend, device="cpu", kappa0=KAPPA0, **optio
     d = data.points.shape[1]
     tensors = [t.to(device) for t in (data.points, data.offsets, labels, alpha, keys, *data[2:])]
     return gibbs_sweep(*tensors, kappa0=kappa0, nu0=d - 1 + NU0_OVER_D, backend=backend, **options)
+
+
+def planted(rng, n_models, n, d, n_clusters, separation):
+    """Models of clusters with random covariances and priors as a data prior has them, and their labels [1, N]."""
+    means = rng.normal(size=(n_models, n_clusters, d)) * separation
+    labels = np.stack([rng.permutation(np.arange(n) % n_clusters) for _ in range(n_models)])
+    root = rng.normal(size=(n_models, n_clusters, d, 2 * d)) / (2 * d) ** 0.5
+    model = np.arange(n_models)[:, None]
+    x = means[model, labels] + np.einsum("mnde,mne->mnd", root[model, labels], rng.normal(size=(n_models, n, 2 * d)))
+    prior = (x.mean(1), x.var(1) / n_clusters ** (2 / d))
+    points, labels = x.reshape(-1, d), labels.reshape(1, -1)
+    data = Data(torch.from_numpy(points), torch.arange(n_models + 1) * n, *map(torch.from_numpy, prior))
+    return data, torch.from_numpy(labels)

@@ -1,7 +1,8 @@
-"""The exact posterior of partitions, by enumeration, and a chi-square test of draws against it."""
+"""The exact posterior of partitions, by enumeration, and tests of draws against it."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -43,27 +44,32 @@ def log_marginal(x, m0, s0, kappa0, nu0):
     return total
 
 
-def exact_posterior(data, alpha, kappa0=KAPPA0):
-    """Probability of every partition, for a fixed alpha or (None) under its Gamma(1, 1) prior."""
+def log_prior_of_cluster_number(n, alpha):
+    """Log of the factor of alpha in p(partition) for 1, ..., n clusters; None integrates over Gamma(1, 1)."""
+
+    def log_factor(k, a):
+        return k * math.log(a) + math.lgamma(a) - math.lgamma(a + n)
+
+    if alpha is not None:
+        return [log_factor(k, alpha) for k in range(1, n + 1)]
+    integral = scipy.integrate.quad
+    return [math.log(integral(lambda a, k=k: math.exp(log_factor(k, a) - a), 0, np.inf)[0]) for k in range(1, n + 1)]
+
+
+def exact_posterior(data, alpha, kappa0=KAPPA0, beta=1.0):
+    """Probability of every partition to the power beta, for a fixed alpha or (None) under its Gamma(1, 1) prior."""
     x, m0, s0 = data.points.numpy(), data.prior_mean[0].numpy(), data.prior_scale[0].numpy()
     n, d = x.shape
-    log_prior = {}
-    for k in range(1, n + 1):
-        if alpha is None:
+    log_prior = log_prior_of_cluster_number(n, alpha)
 
-            def density(a, k=k):
-                log_p = k * math.log(a) + math.lgamma(a) - math.lgamma(a + n) - a
-                return math.exp(log_p)
+    @functools.cache
+    def log_cluster(members):
+        own = np.array(members)
+        return scipy.special.gammaln(own.sum()) + log_marginal(x[own], m0, s0, kappa0, d - 1 + NU0_OVER_D)
 
-            log_prior[k] = math.log(scipy.integrate.quad(density, 0, np.inf)[0])
-        else:
-            log_prior[k] = k * math.log(alpha) + math.lgamma(alpha) - math.lgamma(alpha + n)
     every = partitions(n)
-    log_p = []
-    for z in every:
-        sizes = np.bincount(z)
-        own = sum(log_marginal(x[z == k], m0, s0, kappa0, d - 1 + NU0_OVER_D) for k in range(len(sizes)))
-        log_p.append(log_prior[len(sizes)] + scipy.special.gammaln(sizes).sum() + own)
+    log_p = [log_prior[z.max()] + sum(log_cluster(tuple(z == k)) for k in range(z.max() + 1)) for z in every]
+    log_p = beta * np.array(log_p)
     return every, np.exp(log_p - scipy.special.logsumexp(log_p))
 
 
@@ -77,10 +83,22 @@ def in_order_of_appearance(labels):
     return out
 
 
+def counts_of(labels, every):
+    """How often each partition was drawn; labels [C, N]."""
+    code = {tuple(z): j for j, z in enumerate(every.tolist())}
+    return np.bincount([code[tuple(z)] for z in in_order_of_appearance(labels).tolist()], minlength=len(every))
+
+
+def relative_total_variation(labels, every, probability):
+    """Distance in total variation of independent draws from the exact posterior, over what sampling noise leads to."""
+    distance = 0.5 * np.abs(counts_of(labels, every) / len(labels) - probability).sum()
+    noise = np.sqrt(probability * (1 - probability) / len(labels)).sum()
+    return distance / (0.5 * math.sqrt(2 / math.pi) * noise)
+
+
 def chi_square_pvalue(labels, every, probability):
     """Of independent draws of partitions; the rarest are counted together, ten of them expected at least."""
-    code = {tuple(z): j for j, z in enumerate(every.tolist())}
-    count = np.bincount([code[tuple(z)] for z in in_order_of_appearance(labels).tolist()], minlength=len(every))
+    count = counts_of(labels, every)
     order = np.argsort(probability)
     expected, count = probability[order] * len(labels), count[order]
     # A cell begins where the ones before it have come to ten.

@@ -10,12 +10,20 @@ import scipy.stats
 import torch
 
 from tests.kernels.gibbs.chains import CPU, GPU, chain_start, clustered, run
-from tests.kernels.gibbs.posterior import CERTAIN, KAPPA0, NU0_OVER_D, Data, chi_square_pvalue, exact_posterior
+from tests.kernels.gibbs.posterior import (
+    CERTAIN,
+    KAPPA0,
+    NU0_OVER_D,
+    Data,
+    chi_square_pvalue,
+    exact_posterior,
+    relative_total_variation,
+)
 
 
-def final_partitions(rng, data, n_chains, n_sweeps, alpha, backend, device="cpu", kappa0=KAPPA0, alpha_prior=None):
+def final_partitions(rng, data, n_chains, n_sweeps, alpha, backend, device="cpu", **options):
     start = chain_start(rng, data, n_chains, 3, alpha)
-    options = {"n_sweeps": n_sweeps, "thin": n_sweeps, "alpha_prior": alpha_prior, "kappa0": kappa0}
+    options = {"n_sweeps": n_sweeps, "thin": n_sweeps, "alpha_prior": (1.0, 1.0) if alpha is None else None, **options}
     return run(data, *start, backend, device, **options).labels[-1].cpu().numpy()
 
 
@@ -25,9 +33,21 @@ def final_partitions(rng, data, n_chains, n_sweeps, alpha, backend, device="cpu"
 def test_every_partition_as_often_as_it_should_be(rng, backend, device, n, d, alpha):
     data = clustered(rng, [n], d, separation=1.0)
     exact = exact_posterior(data, alpha)
-    prior = None if alpha else (1.0, 1.0)
-    labels = final_partitions(rng, data, 10_000, 100, alpha, backend, device, alpha_prior=prior)
+    labels = final_partitions(rng, data, 10_000, 60, alpha, backend, device)
     assert chi_square_pvalue(labels, *exact) > CERTAIN
+
+
+@pytest.mark.parametrize(("n", "d"), [(7, 2), (6, 5)])
+@pytest.mark.parametrize("alpha", [0.7, None])
+@pytest.mark.parametrize(("moves", "n_sweeps"), [(1, 40), (5, 20)])
+@pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+def test_every_partition_with_moves_among_the_sweeps(rng, backend, device, moves, n_sweeps, n, d, alpha):
+    data = clustered(rng, [n], d, separation=1.0)
+    exact = exact_posterior(data, alpha)
+    labels = final_partitions(rng, data, 10_000, n_sweeps, alpha, backend, device, split_merge=moves)
+    assert chi_square_pvalue(labels, *exact) > CERTAIN
+    # Of fewer partitions the distance varies too much by chance.
+    assert n < 7 or relative_total_variation(labels, *exact) < 1.6
 
 
 @pytest.mark.parametrize("alpha", [0.7, None])
@@ -75,7 +95,7 @@ def draw_prior(rng, n_models, n_points):
     return labels, alpha
 
 
-def geweke_pvalues(rng, kappa0_of_sampler, backend="cpu", device="cpu", n_models=4000, n_rounds=12):
+def geweke_pvalues(rng, kappa0_of_sampler, backend="cpu", device="cpu", split_merge=0, n_models=4000, n_rounds=12):
     """Geweke (2004): draws of the joint, sent through sweeps and new points in turn, are still draws of the joint."""
     n, d, nu0 = 6, 2, 1 + NU0_OVER_D
     s0 = np.array([1.0, 0.3])
@@ -87,7 +107,7 @@ def geweke_pvalues(rng, kappa0_of_sampler, backend="cpu", device="cpu", n_models
         data = Data(torch.from_numpy(x.reshape(-1, d)), torch.arange(n_models + 1) * n, zeros, scale)
         keys = torch.from_numpy(rng.integers(0, 2**62, size=(n_models, 1)))
         start = (torch.from_numpy(labels.reshape(1, -1)), torch.from_numpy(alpha[:, None]), keys)
-        done = run(data, *start, backend, device, kappa0=kappa0_of_sampler)
+        done = run(data, *start, backend, device, kappa0=kappa0_of_sampler, split_merge=split_merge)
         labels, alpha = done.labels[0, 0].cpu().numpy().reshape(n_models, n), done.alpha[:, 0, 0].cpu().numpy()
         x = draw_points(rng, labels, d, s0, KAPPA0, nu0)
 
@@ -100,9 +120,10 @@ def geweke_pvalues(rng, kappa0_of_sampler, backend="cpu", device="cpu", n_models
     return [scipy.stats.mannwhitneyu(a, b).pvalue for a, b in zip(statistics(labels, alpha, x), fresh, strict=True)]
 
 
+@pytest.mark.parametrize("split_merge", [0, 1, 5])
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
-def test_geweke(rng, backend, device):
-    assert min(geweke_pvalues(rng, KAPPA0, backend, device)) > CERTAIN
+def test_geweke(rng, backend, device, split_merge):
+    assert min(geweke_pvalues(rng, KAPPA0, backend, device, split_merge)) > CERTAIN
 
 
 def test_geweke_catches_a_wrong_kappa(rng):
