@@ -1,12 +1,13 @@
-"""Split-merge moves: two clusters become one, or one becomes two, with all their points at once (Jain & Neal 2004).
+"""Split-merge moves: two clusters become one, or one two, with all their points at once (Jain & Neal 2004).
 
-Two points are drawn, the anchors, without regard to the labels: any point, and with equal odds any other or the nearest
-of eight in the metric of the prior scale; near points make merges of clusters that overlap. If both are in one cluster, a
-split of it is proposed, else the merge of theirs. In either case a launch state is made of the points of the cluster or
-of both, from the anchors and random numbers alone: each anchor opens a side, and the others join the sides one after the
-other, in the order of the last sweep, with probabilities proportional to ``n t(x)``, counts and densities of the sides so
-far (sequential allocation, Dahl 2005). A split is one restricted Gibbs scan from there, of log-probability log q; a
-merge's way back is the scan from there that ends on the present labels. With the joints of the two states,
+Two points are drawn, the anchors, without regard to the labels: any point, and with equal odds any other or the
+nearest of eight in the metric of the prior scale; near points make merges of clusters that overlap. If both are in one
+cluster, a split of it is proposed, else the merge of theirs. In either case a launch state is made of the points of the
+cluster or of both, from the anchors and random numbers alone: each anchor opens a side, and the others join the sides
+one after the other, in the order of the last sweep, with probabilities proportional to ``n t(x)``, counts and densities
+of the sides so far (sequential allocation, Dahl 2005). A split is one restricted Gibbs scan from there, of
+log-probability log q; a merge's way back is the scan from there that ends on the present labels. With the joints of the
+two states,
 
 ``log A(split) = log p(two) - log p(one) - log q``,  ``log A(merge) = log p(one) - log p(two) + log q``.
 

@@ -14,9 +14,12 @@ kappa and nu are those of the cluster with x. After each sweep alpha is drawn an
 So a point that stays changes nothing. One that moves costs two rank-one updates of an inverse, and one dot product for
 the distances of each other point.
 
-Single-site updates change large clusters slowly: between one cluster and two lie states that are hundreds of nats worse.
-Split-merge moves (:mod:`~fastdens.kernels.gibbs.split_merge`) after a sweep change many labels at once. A sweep at an
-inverse temperature below one draws from weights to that power, for starts by annealing.
+Single-site updates change large clusters slowly: between one cluster and two lie states that are hundreds of nats
+worse. Split-merge moves (:mod:`~fastdens.kernels.gibbs.split_merge`) after a sweep change many labels at once. A sweep
+at an inverse temperature below one draws from weights to that power, for starts by annealing.
+
+Labels are numbered anew, 0 to K - 1, where a launch begins: the same sweeps in two launches are another chain of the
+same law than in one.
 """
 
 from __future__ import annotations
@@ -141,5 +144,8 @@ def gibbs_sweep(
 
 def _of_sweeps(value: Tensor | float, n_sweeps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A value of each sweep [W], from those values or from one for all."""
-    values = torch.as_tensor(value, dtype=dtype, device=device)
+    values = torch.as_tensor(value, device=device)
+    if values.is_floating_point() and not dtype.is_floating_point:
+        raise TypeError(f"split_merge is {values.dtype}, but it must be integers: moves after each sweep.")
+    values = values.to(dtype)
     return values.expand(max(n_sweeps, 0)).contiguous() if values.ndim == 0 else values.contiguous()
