@@ -98,6 +98,11 @@ class ChainProblem:
     schedule: Schedule
     backend: str
 
+    @property
+    def annealed(self) -> Tensor:
+        """Which models have an annealed search, bool [M]."""
+        return self.schedule.is_annealed(self.layout.sizes, self.points.shape[1])
+
     def rows_of(self, models: Tensor) -> Tensor:
         """Rows of some models, int64, in ascending order."""
         wanted = torch.zeros(self.layout.n_models, dtype=torch.bool, device=models.device)
@@ -127,7 +132,7 @@ def init(problem: ChainProblem, labels: Tensor, alpha: float) -> ChainState:
 
 def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> tuple[ChainState, StepInfo]:
     """The state after ``n_sweeps`` more sweeps, every ``thin``-th of their draws, and what was done."""
-    schedule = problem.schedule
+    schedule, annealed = problem.schedule, problem.annealed
     done = kernels.gibbs_sweep(
         problem.points,
         problem.layout,
@@ -143,8 +148,8 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
         first_sweep=state.sweep + 1,
         n_sweeps=n_sweeps,
         thin=thin,
-        inverse_temperature=schedule.inverse_temperature(state.sweep, n_sweeps),
-        split_merge=schedule.moves(state.sweep, n_sweeps),
+        inverse_temperature=schedule.inverse_temperature(state.sweep, n_sweeps, annealed),
+        split_merge=schedule.moves(state.sweep, n_sweeps, annealed),
         backend=problem.backend,
     )
     every = slice(thin - 1, None, thin)
@@ -154,15 +159,17 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     if schedule.n_annealed > 0:
         found = SearchResult(state.labels, state.alpha, done.log_joint.mean(-1))
         if state.sweep == schedule.n_cold:
-            state = state._replace(labels=fine_labels(problem.keys, problem.layout), cold=found)
+            fine = fine_labels(problem.keys, problem.layout)
+            labels = torch.where(annealed[problem.layout.rows.model], fine, state.labels)
+            state = state._replace(labels=labels, cold=found)
         elif state.sweep == schedule.n_search and state.cold is not None:
             state = ChainState(state.sweep, *_better(problem, state.cold, found))
     return state, info
 
 
 def _better(problem: ChainProblem, first: SearchResult, second: SearchResult) -> tuple[Tensor, Tensor]:
-    """Labels and alpha of the search with the larger log-joint, chain by chain."""
-    is_first = first.log_joint >= second.log_joint
+    """Labels and alpha of the search with the larger log-joint, chain by chain; of the second without annealing."""
+    is_first = (first.log_joint >= second.log_joint) & problem.annealed[:, None]
     of_rows = is_first.T[:, problem.layout.rows.model]
     labels = torch.where(of_rows, first.labels, second.labels)
     return labels, torch.where(is_first, first.alpha, second.alpha)

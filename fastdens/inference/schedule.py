@@ -19,6 +19,10 @@ _SHARE_OF_COOLING = 0.9
 # Sweeps of the search at temperature one beside those of the annealed search.
 _COLD_SHARE = 0.4
 
+# Many small clusters may be the better partition of a model only where it has few points for each dimension: at most so
+# many. Measured; see docs/chains.md.
+_MOST_POINTS_A_FEATURE = 10
+
 _MOST_MOVES, _MOVES_TIMES_FEATURES = 4.0, 16.0
 
 
@@ -28,8 +32,9 @@ class Schedule:
 
     The burn-in opens with two searches, each of which ends in a state of the chain: ``n_cold`` sweeps with split-merge
     moves from the start labels, then ``n_annealed`` sweeps from a fine random partition, at a temperature that falls to
-    one. Coarse states that single-site updates cannot leave are split by the first; the second finds partitions of many
-    small clusters, to which no split of a large cluster leads uphill. The chain goes on from the better of the two.
+    one. Coarse states that single-site updates cannot leave are split by the first; the second, which only models of few
+    points for their dimension have, finds partitions of many small clusters, to which no split of a large cluster leads
+    uphill. The chain goes on from the better of the two.
 
     Attributes
     ----------
@@ -73,19 +78,23 @@ class Schedule:
         n_kept = min(max(1, _SWEEPS_A_LAUNCH // self.thin), (n_sweeps - sweep) // self.thin)
         return n_kept * self.thin, self.thin
 
-    def inverse_temperature(self, sweep: int, n_sweeps: int) -> Tensor:
-        """Of the sweeps that follow the first ``sweep``, float64 [n_sweeps]."""
-        at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64) - self.n_cold
+    def is_annealed(self, sizes: Tensor, n_features: int) -> Tensor:
+        """Which models, of ``sizes`` points, have an annealed search, bool [M]."""
+        return (sizes <= _MOST_POINTS_A_FEATURE * n_features) & (self.n_annealed > 0)
+
+    def inverse_temperature(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
+        """Of the sweeps W that follow the first ``sweep``, float64 [M, W]; ``annealed`` is bool [M]."""
+        at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device) - self.n_cold
         share = (at / max(1.0, _SHARE_OF_COOLING * self.n_annealed)).clamp(0, 1)
         rising = _FIRST_INVERSE_TEMPERATURE + (1 - _FIRST_INVERSE_TEMPERATURE) * share**_POWER
-        return torch.where((at >= 0) & (at < self.n_annealed), rising, 1.0)
+        return torch.where(annealed[:, None] & (at >= 0) & (at < self.n_annealed), rising, 1.0)
 
-    def moves(self, sweep: int, n_sweeps: int) -> Tensor:
-        """Split-merge moves after each of the sweeps that follow the first ``sweep``, int32 [n_sweeps]."""
+    def moves(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
+        """Split-merge moves after each of the sweeps W that follow the first ``sweep``, int32 [M, W]; none while hot."""
         # Whole moves are made when the sum of their fractions reaches them.
-        total = (torch.arange(sweep, sweep + n_sweeps + 1, dtype=torch.float64) * self.split_merge + 1e-9).floor()
-        is_cold = self.inverse_temperature(sweep, n_sweeps) == 1
-        return torch.where(is_cold, total.diff(), 0).int()
+        at = torch.arange(sweep, sweep + n_sweeps + 1, dtype=torch.float64, device=annealed.device)
+        due = (at * self.split_merge + 1e-9).floor().diff()
+        return torch.where(self.inverse_temperature(sweep, n_sweeps, annealed) == 1, due, 0).int()
 
 
 def moves_by_default(n_features: int) -> float:

@@ -31,9 +31,9 @@ class SweepProblem(NamedTuple):
     n_sweeps, thin : int
         Sweeps W of the launch, and the distance between kept labels, which divides them.
     inverse_temperature : Tensor
-        float64 [W], between 0 and 1: the power of the posterior that each sweep samples from.
+        float64 [M, W], over 0 and at most 1: the power of the posterior that each sweep samples from.
     split_merge : Tensor
-        int32 [W], split-merge moves after each sweep.
+        int32 [M, W], split-merge moves after each sweep.
     """
 
     points: Tensor
@@ -110,8 +110,8 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
         "keys": (problem.keys, (n_models, n_chains), (torch.int64,)),
         "prior_mean": (problem.prior_mean, (n_models, n_features), (torch.float64,)),
         "prior_scale": (problem.prior_scale, (n_models, n_features), (torch.float64,)),
-        "inverse_temperature": (problem.inverse_temperature, (problem.n_sweeps,), (torch.float64,)),
-        "split_merge": (problem.split_merge, (problem.n_sweeps,), (torch.int32,)),
+        "inverse_temperature": (problem.inverse_temperature, (n_models, problem.n_sweeps), (torch.float64,)),
+        "split_merge": (problem.split_merge, (n_models, problem.n_sweeps), (torch.int32,)),
     }
     for name, (tensor, shape, dtypes) in wanted.items():
         if tensor.dtype not in dtypes:

@@ -81,10 +81,10 @@ def gibbs_sweep(
     n_sweeps, thin : int
         Sweeps W, a multiple of ``thin``, the distance between kept labels.
     inverse_temperature : Tensor or float
-        [W] or one for all sweeps, over 0 and at most 1: labels are drawn with weights to this power. Below one the
+        [M, W], [W] or one number, over 0 and at most 1: labels are drawn with weights to this power. Below one the
         draws are not those of the posterior.
     split_merge : Tensor or int
-        Integers [W] or one for all sweeps: split-merge moves that follow each sweep. They are moves of the posterior
+        Integers [M, W], [W] or one number: split-merge moves that follow each sweep. They are moves of the posterior
         whatever the inverse temperature.
     backend : {"auto", "triton", "cpu", "reference"}
 
@@ -119,8 +119,8 @@ def gibbs_sweep(
         first_sweep,
         n_sweeps,
         thin,
-        _of_sweeps(inverse_temperature, n_sweeps, torch.float64, points.device),
-        _of_sweeps(split_merge, n_sweeps, torch.int32, points.device),
+        _of_sweeps(inverse_temperature, keys.shape[0], n_sweeps, torch.float64, points.device),
+        _of_sweeps(split_merge, keys.shape[0], n_sweeps, torch.int32, points.device),
     )
     check_problem(problem, labels, alpha)
     start = (labels.to(torch.int32).contiguous(), alpha.contiguous())
@@ -142,10 +142,14 @@ def gibbs_sweep(
     return sweeps
 
 
-def _of_sweeps(value: Tensor | float, n_sweeps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A value of each sweep [W], from those values or from one for all."""
+def _of_sweeps(
+    value: Tensor | float, n_models: int, n_sweeps: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """A value of each sweep of each model [M, W], from those, from values of each sweep, or from one number."""
     values = torch.as_tensor(value, device=device)
     if values.is_floating_point() and not dtype.is_floating_point:
         raise TypeError(f"split_merge is {values.dtype}, but it must be integers: moves after each sweep.")
     values = values.to(dtype)
-    return values.expand(max(n_sweeps, 0)).contiguous() if values.ndim == 0 else values.contiguous()
+    if values.ndim == 0:
+        values = values.expand(max(n_sweeps, 0))
+    return (values.expand(n_models, -1) if values.ndim == 1 else values).contiguous()

@@ -129,12 +129,12 @@ def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSw
             for t in range(problem.n_sweeps):
                 draw = 4 * (problem.first_sweep + t)
                 order = torch.argsort(hashed_bits(key, draw, position) >> 13, stable=True).tolist()
-                beta = float(problem.inverse_temperature[t])
+                beta = float(problem.inverse_temperature[m, t])
                 for i in order:
                     own = single_site_update(
                         centred, own, i, concentration, prior_scale, kappa0, nu0, key, draw + 1, beta
                     )
-                for move in range(int(problem.split_merge[t])):
+                for move in range(int(problem.split_merge[m, t])):
                     own, counted = split_or_merge(
                         centred, own, order, move, concentration, prior_scale, kappa0, nu0, key, draw + 3
                     )

@@ -49,8 +49,8 @@ class ProblemArrays(NamedTuple):
     first_sweep: int
     n_sweeps: int
     thin: int
-    inverse_temperature: NDArray[Any]  # [W]
-    split_merge: NDArray[Any]  # int32 [W]
+    inverse_temperature: NDArray[Any]  # [M, W]
+    split_merge: NDArray[Any]  # int32 [M, W]
 
 
 class SweepArrays(NamedTuple):
@@ -200,7 +200,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
             stream_of(key, draw + 1),
             order,
             math.log(alpha),
-            problem.inverse_temperature[t],
+            problem.inverse_temperature[m, t],
             high,
             label,
             points,
@@ -209,7 +209,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
             scratch,
         )
         if status == RUNNING:
-            for move in range(problem.split_merge[t]):
+            for move in range(problem.split_merge[m, t]):
                 # The slot of a split, and the last one, which is scratch.
                 if free_slot(high, clusters) >= len(clusters.counts) - 1:
                     clusters = add_slots(clusters)
