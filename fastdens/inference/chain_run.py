@@ -126,8 +126,8 @@ class ChainRun:
         """Write the run to a checkpoint, over an earlier one."""
         tensors = {"labels": self.state.labels, "alpha": self.state.alpha}
         tensors |= {"split_merge": self.split_merge, "models": self.models, "n_sweeps": self.n_sweeps}
-        if self.state.cold is not None:
-            tensors |= {f"cold_{name}": value for name, value in self.state.cold._asdict().items()}
+        if self.state.best is not None:
+            tensors |= {f"best_{name}": value for name, value in self.state.best._asdict().items()}
         if self.kept:
             tensors |= {f"draws_{name}": value for name, value in join_draws(self.kept)._asdict().items()}
         if self.settled is not None:
@@ -144,8 +144,8 @@ class ChainRun:
             names = kind._fields  # type: ignore[attr-defined]
             return kind(**{n: tensors[prefix + n] for n in names}) if prefix + names[0] in tensors else None
 
-        kept, cold, settled = of(Draws, "draws_"), of(SearchResult, "cold_"), of(Draws, "settled_")
-        state = ChainState(int(metadata["sweep"]), tensors["labels"], tensors["alpha"], cold)  # type: ignore[arg-type]
+        kept, best, settled = of(Draws, "draws_"), of(SearchResult, "best_"), of(Draws, "settled_")
+        state = ChainState(int(metadata["sweep"]), tensors["labels"], tensors["alpha"], best)  # type: ignore[arg-type]
         return cls(
             state,
             tensors["split_merge"],

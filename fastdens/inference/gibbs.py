@@ -35,13 +35,13 @@ class SearchResult(NamedTuple):
 class ChainState(NamedTuple):
     """Sweeps done; after them labels int32 [C, N] and alpha float64 [M, C].
 
-    While the annealed search runs, ``cold`` is the result of the search before it.
+    While searches run, ``best`` is the best state of those that have ended.
     """
 
     sweep: int
     labels: Tensor
     alpha: Tensor
-    cold: SearchResult | None = None
+    best: SearchResult | None = None
 
 
 class Draws(NamedTuple):
@@ -88,7 +88,11 @@ class StepInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class ChainProblem:
-    """What does not change while chains run; ``alpha_prior`` is None where alpha is fixed."""
+    """What does not change while chains run.
+
+    ``alpha_prior`` is None where alpha is fixed; ``contrast``, the labels int32 [C, N] that the second search starts
+    from, is None where there are no searches.
+    """
 
     points: Tensor
     layout: Layout
@@ -97,6 +101,7 @@ class ChainProblem:
     alpha_prior: tuple[float, float] | None
     schedule: Schedule
     backend: str
+    contrast: Tensor | None = None
 
     @property
     def annealed(self) -> Tensor:
@@ -120,6 +125,7 @@ class ChainProblem:
             prior=self.prior.select(models),
             keys=self.keys[models],
             schedule=schedule,
+            contrast=None,
         )
 
 
@@ -156,23 +162,32 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     draws = Draws(done.labels, *(trace[..., every] for trace in (done.alpha, done.n_components, done.log_joint)))
     info = StepInfo(draws, done.log_joint, done.split_merge.long())
     state = state._replace(sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous())
-    if schedule.n_annealed > 0:
-        found = SearchResult(state.labels, state.alpha, done.log_joint.mean(-1))
-        if state.sweep == schedule.n_cold:
-            fine = fine_labels(problem.keys, problem.layout)
-            labels = torch.where(annealed[problem.layout.rows.model], fine, state.labels)
-            state = state._replace(labels=labels, cold=found)
-        elif state.sweep == schedule.n_search and state.cold is not None:
-            state = ChainState(state.sweep, *_better(problem, state.cold, found))
+    if state.sweep <= schedule.n_search:
+        state = _between_searches(problem, state, done.log_joint.mean(-1))
     return state, info
 
 
-def _better(problem: ChainProblem, first: SearchResult, second: SearchResult) -> tuple[Tensor, Tensor]:
-    """Labels and alpha of the search with the larger log-joint, chain by chain; of the second without annealing."""
-    is_first = (first.log_joint >= second.log_joint) & problem.annealed[:, None]
-    of_rows = is_first.T[:, problem.layout.rows.model]
-    labels = torch.where(of_rows, first.labels, second.labels)
-    return labels, torch.where(is_first, first.alpha, second.alpha)
+def _between_searches(problem: ChainProblem, state: ChainState, log_joint: Tensor) -> ChainState:
+    """The state that the next search starts from where one has ended, and the best one after the last."""
+    schedule, model = problem.schedule, problem.layout.rows.model
+    found = SearchResult(state.labels, state.alpha, log_joint)
+    if state.sweep == schedule.n_cold and problem.contrast is not None:
+        return state._replace(labels=problem.contrast, best=found)
+    if state.best is None or state.sweep not in (2 * schedule.n_cold, schedule.n_search):
+        return state
+    best = _better(state.best, found, model)
+    if state.sweep == schedule.n_search:
+        return ChainState(state.sweep, best.labels, best.alpha)
+    labels = torch.where(problem.annealed[model], fine_labels(problem.keys, problem.layout), 0)
+    return ChainState(state.sweep, labels.int(), best.alpha, best)
+
+
+def _better(first: SearchResult, second: SearchResult, model: Tensor) -> SearchResult:
+    """The state with the larger log-joint, chain by chain; ``model`` is that of each row."""
+    is_first = first.log_joint >= second.log_joint
+    labels = torch.where(is_first.T[:, model], first.labels, second.labels)
+    values = zip(first[1:], second[1:], strict=True)
+    return SearchResult(labels, *(torch.where(is_first, own, other) for own, other in values))
 
 
 def sample(problem: ChainProblem, state: ChainState, n_sweeps: int) -> Iterator[tuple[ChainState, StepInfo]]:

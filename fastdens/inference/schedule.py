@@ -16,9 +16,6 @@ _FIRST_INVERSE_TEMPERATURE = 0.4
 _POWER = 0.7
 _SHARE_OF_COOLING = 0.9
 
-# Sweeps of the search at temperature one beside those of the annealed search.
-_COLD_SHARE = 0.4
-
 # Many small clusters may be the better partition of a model only where it has few points for each dimension: at most so
 # many. Measured; see docs/chains.md.
 _MOST_POINTS_A_FEATURE = 10
@@ -30,18 +27,18 @@ _MOST_MOVES, _MOVES_TIMES_FEATURES = 4.0, 16.0
 class Schedule:
     """The sweeps of a fit.
 
-    The burn-in opens with two searches, each of which ends in a state of the chain: ``n_cold`` sweeps with split-merge
-    moves from the start labels, then ``n_annealed`` sweeps from a fine random partition, at a temperature that falls to
-    one. Coarse states that single-site updates cannot leave are split by the first; the second, which only models of few
-    points for their dimension have, finds partitions of many small clusters, to which no split of a large cluster leads
-    uphill. The chain goes on from the better of the two.
+    The burn-in opens with three searches, each of which ends in a state of the chain: ``n_cold`` sweeps with
+    split-merge moves from the start labels, as many from k-means clusters, and ``n_annealed`` sweeps from one cluster
+    or, where a model has few points for its dimension, from a fine random partition at a temperature that falls to one.
+    Annealing finds partitions of many small clusters, to which no split of a large cluster leads uphill. Each chain
+    goes on from the best of its states.
 
     Attributes
     ----------
     burn_in, thin : int
         Sweeps before the first that may be kept, and the distance between kept ones.
     n_cold, n_annealed : int
-        Sweeps of the two searches, zero for none.
+        Sweeps of each cold search and of the annealed one, zero for none.
     split_merge : float
         Split-merge moves a sweep, on average.
 
@@ -57,21 +54,19 @@ class Schedule:
     split_merge: float = 0.0
 
     @classmethod
-    def of(cls, burn_in: int, thin: int, annealing: float, split_merge: float) -> Schedule:
-        """The schedule of a burn-in whose share ``annealing`` goes to the annealed search."""
-        n_annealed = int(burn_in * annealing)
-        n_cold = min(int(_COLD_SHARE * n_annealed), burn_in - n_annealed)
-        # A burn-in of a few sweeps has no room for searches.
-        return cls(burn_in, thin, n_cold, n_annealed if n_cold > 0 else 0, split_merge)
+    def of(cls, burn_in: int, thin: int, search: float, split_merge: float) -> Schedule:
+        """The schedule of a burn-in whose share ``search`` goes to searches, half of that to the annealed one."""
+        n_cold = int(burn_in * search / 4)
+        return cls(burn_in, thin, n_cold, 2 * n_cold, split_merge)
 
     @property
     def n_search(self) -> int:
-        """Sweeps of both searches."""
-        return self.n_cold + self.n_annealed
+        """Sweeps of all searches."""
+        return 2 * self.n_cold + self.n_annealed
 
     def next_launch(self, sweep: int, n_sweeps: int) -> tuple[int, int]:
         """Sweeps and distance of kept draws of the launch after ``sweep`` sweeps; none when nothing is left to keep."""
-        for stage in (self.n_cold, self.n_search, self.burn_in):
+        for stage in (self.n_cold, 2 * self.n_cold, self.n_search, self.burn_in):
             if sweep < stage:
                 n = min(_SWEEPS_A_LAUNCH, stage - sweep)
                 return n, n
@@ -84,7 +79,7 @@ class Schedule:
 
     def inverse_temperature(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
         """Of the sweeps W that follow the first ``sweep``, float64 [M, W]; ``annealed`` is bool [M]."""
-        at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device) - self.n_cold
+        at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device) - 2 * self.n_cold
         share = (at / max(1.0, _SHARE_OF_COOLING * self.n_annealed)).clamp(0, 1)
         rising = _FIRST_INVERSE_TEMPERATURE + (1 - _FIRST_INVERSE_TEMPERATURE) * share**_POWER
         return torch.where(annealed[:, None] & (at >= 0) & (at < self.n_annealed), rising, 1.0)

@@ -17,6 +17,8 @@ from fastdens.kernels.layout import Layout
 from fastdens.kernels.options import check_choice
 
 INITS = ("overdispersed", "kmeans", "random")
+# The most clusters of a start at temperature one where searches precede the burn-in.
+COARSE_CLUSTERS = 10
 _POINTS_OF_A_FINE_CLUSTER = 6
 _MOST_FINE_CLUSTERS = 100
 
@@ -84,6 +86,11 @@ def start_labels(
         for k, own_seed in zip(n_clusters, chain_seeds, strict=True)
     ]
     return torch.stack(labels)
+
+
+def contrasting_labels(points: Tensor, layout: Layout, keys: Tensor, seed: int, *, backend: str = "auto") -> Tensor:
+    """Labels int32 [C, N] for a second start of each chain: ten k-means clusters, from other seeds than the first."""
+    return start_labels("kmeans", points, layout, keys, COARSE_CLUSTERS, seed + 1, backend=backend)
 
 
 def random_labels(keys: Tensor, layout: Layout, n_labels: Tensor | int) -> Tensor:

@@ -28,7 +28,7 @@ from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, Draws, init, stream_keys
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.inference.schedule import Schedule, moves_by_default
-from fastdens.inference.starts import INITS, start_labels
+from fastdens.inference.starts import COARSE_CLUSTERS, INITS, contrasting_labels, start_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base import integer, one_of, optional, to_jsonable
@@ -45,8 +45,6 @@ AUTO = "auto"
 
 # With "converged", a fit makes at most this many times ``n_sweeps``, and asks for this many effective draws a chain.
 _MOST_SWEEPS, _EFFECTIVE_DRAWS = 10, 10
-# Starts at temperature one are coarse where the annealed search starts from a fine partition.
-_MOST_COARSE_CLUSTERS = 10
 
 # Parameters that two fits share if one continues the chains of the other.
 CHAIN_PARAMETERS = (
@@ -60,7 +58,7 @@ CHAIN_PARAMETERS = (
     "init",
     "init_components",
     "split_merge",
-    "annealing",
+    "search",
     "stop",
     "random_state",
 )
@@ -85,7 +83,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     A Dirichlet process with concentration alpha and a normal-inverse-Wishart base measure: m0 is the sample mean, S0
     the diagonal of the sample variances (divisor n) over ``init_components ** (2 / D)``, and alpha has a gamma prior.
     Collapsed Gibbs sampling updates one point at a time, in an order drawn anew for each sweep; split-merge moves change
-    many labels at once. The burn-in opens with two searches for a start, one of which is annealed.
+    many labels at once. The burn-in opens with searches for a good state.
 
     ``DirichletProcessMixtures("vb", ...)`` makes a :class:`~fastdens.VariationalDirichletProcessMixtures`, for fits
     that need no samples or are too large for sampling.
@@ -111,13 +109,15 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         Keep alpha at this value.
     init : {"overdispersed", "kmeans", "random"}
         Labels that chains start from. "overdispersed": every chain from another number of k-means clusters, from one in
-        the first to ten in the last (without annealing, to one for six points); a single chain starts from one cluster.
+        the first to ten in the last (without searches, to one for six points); a single chain starts from one cluster.
         "kmeans": ``init_components`` clusters. "random": as many labels at random, the paper's.
     split_merge : "auto" or float
         Split-merge moves a sweep, on average; "auto" makes min(4, 16 / D).
-    annealing : float
-        Share of the burn-in that goes to an annealed search from a fine random partition, and two fifths of that to a
-        search from the start labels before it; each chain goes on from the better of the two. Zero leaves both out.
+    search : float
+        Share of the burn-in in which each chain looks for a good state from several starts, of which it goes on from the
+        best: a quarter of it from the start labels, a quarter from ten k-means clusters, and half of it from one cluster
+        or, where a model has at most ten points for each dimension, from a fine random partition by annealing. Zero
+        leaves the searches out.
     stop : {"sweeps", "converged"}
         "converged" goes on with the models whose chains do not agree after ``n_sweeps``: in rounds of twice as many
         sweeps, with as many draws twice as far apart in place of those before, up to ``max_sweeps``.
@@ -196,7 +196,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         "n_chains": integer(1),
         "init": one_of(INITS),
         "split_merge": _auto_or_non_negative,
-        "annealing": _share,
+        "search": _share,
         "stop": one_of(STOPS),
         "max_sweeps": optional(integer(1)),
         "max_rhat": optional(check_positive),
@@ -210,7 +210,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     n_chains: int
     init: str
     split_merge: float | str
-    annealing: float
+    search: float
     stop: str
     max_sweeps: int | None
     max_rhat: float | None
@@ -251,7 +251,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         init: str = "overdispersed",
         init_components: int = 6,
         split_merge: float | str = AUTO,
-        annealing: float = 0.25,
+        search: float = 0.5,
         stop: str = "sweeps",
         max_sweeps: int | None = None,
         max_rhat: float | None = None,
@@ -429,24 +429,23 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         return ~self._convergence_of(traces).converged[run.models]
 
     def _chain_problem(self, batch: RaggedBatch, prior: NormalInverseWishart) -> ChainProblem:
+        points, layout = batch.points, batch.layout
+        keys = stream_keys(points, layout, self.n_chains, self.random_state)
         shape, rate = map(float, self.alpha_prior)
         moves = moves_by_default(batch.n_features) if self.split_merge == AUTO else float(self.split_merge)
-        return ChainProblem(
-            batch.points,
-            batch.layout,
-            prior,
-            stream_keys(batch.points, batch.layout, self.n_chains, self.random_state),
-            (shape, rate) if self.alpha is None else None,
-            Schedule.of(self.burn_in, self.thin, self.annealing, moves),
-            self.backend,
-        )
+        schedule = Schedule.of(self.burn_in, self.thin, self.search, moves)
+        contrast = None
+        if schedule.n_search > 0:
+            contrast = contrasting_labels(points, layout, keys, self.random_state, backend=self.backend)
+        alpha_prior = (shape, rate) if self.alpha is None else None
+        return ChainProblem(points, layout, prior, keys, alpha_prior, schedule, self.backend, contrast)
 
     def _start_labels(self, valid: Partition, problem: ChainProblem) -> Tensor:
         n_points = len(valid.whole.points)
         labels = self._initial_labels(valid, [(n_points,), (self.n_chains, n_points)])
         if labels is not None:
             return labels
-        most = _MOST_COARSE_CLUSTERS if problem.schedule.n_annealed > 0 else None
+        most = COARSE_CLUSTERS if problem.schedule.n_search > 0 else None
         return start_labels(
             self.init,
             problem.points,
