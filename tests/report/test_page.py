@@ -139,13 +139,15 @@ def test_accepted_moves_are_shares_of_those_that_were_proposed(rng):
     [
         (
             {"init": "random", "annealing": 0.0, "split_merge": 0.0},
-            "80 sweeps for each class. A chain starts from 6 components, to which the examples are assigned at random; after the first 64 sweeps, one draw is kept every 4 sweeps. The density",
+            "80 sweeps for each class. A chain starts from 6 components, to which the examples are assigned at random; "
+            "after the first 64 sweeps, one draw is kept every 4 sweeps. The density",
             "better start",
         ),
         (
             {"init": "kmeans"},
-            "for each class and split-merge moves between them. A chain starts from 6 components, which k-means finds; the first 44 sweeps look for a better start, for the most part by simulated annealing; after the "
-            "first 64 sweeps",
+            "for each class and split-merge moves between them. A chain starts from 6 components, which k-means finds; "
+            "the first 44 sweeps look for a better start, for the most part by simulated annealing; after the first 64 "
+            "sweeps",
             "start from different",
         ),
         ({"stop": "converged"}, "replace those before; no chain makes more than 800 sweeps.", "start alike"),
