@@ -1,4 +1,4 @@
-"""Dirichlet-process mixtures by Gibbs sampling, and whether to believe them: R-hat, effective sample size, traces.
+"""Dirichlet-process mixtures by Gibbs sampling, and whether to believe them: agreement of chains, moves, traces.
 
 python examples/sampler_diagnostics.py [--output traces.png]
 """
@@ -26,16 +26,22 @@ points = centres[labels, clusters] + torch.randn(3_000, 4, generator=generator)
 batch = fd.RaggedBatch.from_labels(points, labels)
 dp = fd.DirichletProcessMixtures(n_sweeps=400, burn_in=200, thin=2, n_chains=4, progress=False)
 with warnings.catch_warnings():
-    # Chains that disagree are named in a warning; the table below says the same of every class.
+    # Chains that disagree are named in a warning; convergence_ says the same, and more.
     warnings.simplefilter("ignore", fd.ConvergenceWarning)
     dp.fit(batch)
 
-print("class  clusters  R-hat  effective sample size")
+convergence, moves = dp.convergence_, dp.split_merge_.sum(1)
+print("class  clusters  in the best partition  R-hat  effective draws  splits accepted  merges accepted")
 for c in range(batch.n_models):
-    counts = dp.n_components_[c].double()
-    print(f"{c:5d}  {counts.mean():8.2f}  {dp.rhat_[c]:5.2f}  {dp.effective_sample_size_[c]:21.0f}")
+    best = len(dp.partition(c).labels.unique())
+    splits, merges = moves[c, 1] / moves[c, 0], moves[c, 3] / moves[c, 2]
+    print(
+        f"{c:5d}  {dp.n_components_[c].double().mean():8.2f}  {best:21d}  {convergence.rhat[c]:5.2f}"
+        f"  {convergence.effective_sample_size[c]:15.0f}  {splits:15.1%}  {merges:15.1%}"
+    )
+print(convergence.summary([f"class {c}" for c in range(batch.n_models)]))
 
-worst = int(dp.rhat_.argmax())
+worst = int(convergence.rhat.argmax())
 figure = Figure(figsize=(7, 3), layout="constrained")
 plot_trace(figure.subplots(), dp.log_joint_[worst], f"log-joint of class {worst} (nats)")
 figure.savefig(options.output, dpi=150)

@@ -10,11 +10,12 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from fastdens.cli import analyze, main, make_app
-from fastdens.convergence import rhat_threshold
+from fastdens.convergence import chain_convergence, rhat_threshold
 from fastdens.pipeline import Analysis
 from fastdens.pipeline.options import AnalysisOptions, ImageOptions
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS
@@ -100,10 +101,12 @@ def test_chains_are_of_a_sampled_density(reports):
     for layer in Analysis.load(reports["dp"] / "analysis").layers:
         chains = layer.chains
         # Two chains of four draws each.
-        assert chains.n_components.shape == (10, 2, 4) and chains.sweeps.tolist() == [68, 72, 76, 80]
+        assert chains.n_components.shape == (10, 2, 4) and chains.sweeps.tolist() == [[68, 72, 76, 80]] * 10
         np.testing.assert_array_equal(layer.n_components, chains.n_components.mean((1, 2)))
-        assert chains.limit == rhat_threshold(2, 4) and (chains.rhat > 0.5).all()
-        assert (chains.effective_sample_size > 0).all()
+        assert chains.max_rhat == rhat_threshold(2, 4) and (chains.rhat > 0.5).all()
+        expected = chain_convergence({"log-joint": torch.from_numpy(chains.log_joint)}, chains.max_rhat, 4)
+        np.testing.assert_array_equal(chains.agree, expected.converged.numpy())
+        assert chains.n_sweeps.tolist() == [80] * 10 and chains.split_merge[..., ::2].sum() > 0
     assert all(layer.chains is None for layer in Analysis.load(reports["gmm"] / "analysis").layers)
 
 
@@ -244,6 +247,8 @@ def test_errors_of_activations_are_one_sentence(handed_in, tmp_path, error_of):
         (["--density", "gmm", "--sweeps", "90"], "--sweeps is for --density dp, but the density is gmm"),
         (["--density", "gmm", "--chains", "4"], "--chains is for --density dp"),
         (["--sweeps", "75"], "--sweeps is 75, but"),
+        (["--density", "gmm", "--init", "random"], "--init is for --density dp"),
+        (["--max-sweeps", "900"], "--max-sweeps is 900, but chains make 400 sweeps if --stop is sweeps"),
         (["--test-activations", "test"], "--test-activations goes with --activations"),
         (
             ["--memorization", "a.npz", "--memorization-networks", "2"],
@@ -265,6 +270,9 @@ def test_errors_are_one_sentence(error_of, options, message):
         (["--flip", "1"], "--flip is 1.0, but it must be less than 1."),
         (["--entropy-draws", "1"], "--entropy-draws is 1, but it must be at least 2."),
         (["--density", "dpp"], "dp"),
+        (["--init", "kmean"], "kmeans"),
+        (["--annealing", "2"], "--annealing is 2.0, but it must be at most 1."),
+        (["--split-merge", "auto"], 'Invalid value for --split-merge: unable to convert "auto" into float'),
         (["--epochs"], "--epochs requires an argument"),
     ],
 )
@@ -289,6 +297,12 @@ def test_the_user_wins_over_a_preset_and_a_preset_over_the_default():
     others = {name: value for name, value in PRESETS["digits"].items() if name not in ("epochs", "augment")}
     assert {name: options[name] for name in others} == others
     assert options["sigma"] == AnalysisOptions.sigma and options["dataset"] == ImageOptions.dataset
+
+
+def test_chains_start_move_and_stop_as_the_user_says():
+    options = settled("--init", "kmeans", "--split-merge", "2", "--annealing", "0", "--stop", "converged")
+    assert (options["init"], options["split_merge"], options["annealing"]) == ("kmeans", 2.0, 0.0)
+    assert (options["stop"], options["max_sweeps"]) == ("converged", None)
 
 
 def test_presets_are_of_the_data_set_the_device_and_the_density():

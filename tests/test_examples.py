@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,9 @@ def test_sampler_diagnostics(tmp_path):
     rows = [line.split() for line in printed.splitlines()[1:11]]
     assert [int(row[0]) for row in rows] == list(range(10))
     # Far apart, the three clusters of a class are found.
-    assert all(2.5 < float(row[1]) < 3.5 for row in rows[5:])
+    assert all(2.5 < float(row[1]) < 3.5 and row[2] == "3" for row in rows[5:])
+    assert all(float(row[at].rstrip("%")) <= 100 for row in rows for at in (5, 6))
+    assert re.match(r"\d+ of 10 models agree", printed.splitlines()[11])
     assert (tmp_path / "traces.png").read_bytes().startswith(b"\x89PNG")
 
 

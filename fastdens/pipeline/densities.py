@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastdens as fd
-from fastdens.convergence import rhat_threshold
 from fastdens.pipeline.options import AnalysisOptions, burn_in
 from fastdens.pipeline.results import Chains
 
@@ -50,13 +49,13 @@ class FitDensity(Protocol):
 
 
 def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:
-    """Dirichlet-process mixtures by collapsed Gibbs sampling, with the paper's starts and burn-in.
+    """Dirichlet-process mixtures by collapsed Gibbs sampling, with the paper's burn-in.
 
     Parameters
     ----------
     batch : RaggedBatch
     options : AnalysisOptions
-        ``chains``, ``sweeps``, ``thin`` and ``seed`` count.
+        ``seed`` and the options that belong to this density count.
     progress : bool
         Show a progress bar (needs rich).
 
@@ -70,16 +69,20 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptio
         burn_in=burn_in(options.sweeps),
         thin=options.thin,
         n_chains=options.chains,
+        init=options.init,
         init_components=INIT_COMPONENTS,
+        split_merge="auto" if options.split_merge is None else options.split_merge,
+        annealing=options.annealing,
+        stop=options.stop,
+        max_sweeps=options.max_sweeps,
         random_state=options.seed,
         progress=progress,
     )
     with warnings.catch_warnings():
-        # The R-hat of each class says whether its chains agree.
+        # The report names the classes whose chains do not agree.
         warnings.simplefilter("ignore", fd.ConvergenceWarning)
         dp.fit(batch)
-    n_components, log_joint = dp.n_components_.cpu().numpy(), dp.log_joint_.cpu().numpy()
-    n_draws = log_joint.shape[2]
+    n_components, n_sweeps, convergence = dp.n_components_.cpu().numpy(), dp.n_sweeps_.cpu().numpy(), dp.convergence_
     return Fit(
         dp,
         # A sampled density may give a few odd examples a component of their own, under which they are dense.
@@ -87,13 +90,39 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptio
         n_components.mean((1, 2)),
         Chains(
             n_components,
-            log_joint,
-            burn_in(options.sweeps) + options.thin * np.arange(1, n_draws + 1),
-            dp.rhat_.cpu().numpy(),
-            dp.effective_sample_size_.cpu().numpy(),
-            rhat_threshold(options.chains, n_draws),
+            dp.log_joint_.cpu().numpy(),
+            kept_sweeps(n_sweeps, n_components.shape[2], options),
+            n_sweeps,
+            convergence.rhat.cpu().numpy(),
+            convergence.effective_sample_size.cpu().numpy(),
+            convergence.converged.cpu().numpy(),
+            convergence.max_rhat,
+            convergence.min_effective_sample_size,
+            dp.split_merge_.cpu().numpy(),
         ),
     )
+
+
+def kept_sweeps(n_sweeps: NDArray[np.int64], n_draws: int, options: AnalysisOptions) -> NDArray[np.int64]:
+    """Sweeps after which the draws of each class were kept, int64 [M, S].
+
+    The last draw follows the last sweep. Every round after the first makes twice as many sweeps as the one before, from
+    which it keeps as many draws, twice as far apart.
+
+    Parameters
+    ----------
+    n_sweeps : ndarray
+        int64 [M], sweeps of each class.
+    n_draws : int
+        S.
+    options : AnalysisOptions
+        ``sweeps`` and ``thin`` count.
+    """
+    of_first_round = options.sweeps - burn_in(options.sweeps)
+    # A round may end a few sweeps early, where its draws do not fill it; it is still the nearest whole number.
+    further_rounds = np.rint(np.log2((n_sweeps - options.sweeps) / of_first_round + 2) - 1).astype(np.int64)
+    distance = options.thin * 2**further_rounds
+    return n_sweeps[:, None] - distance[:, None] * np.arange(n_draws - 1, -1, -1)
 
 
 def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:

@@ -1,7 +1,8 @@
 """Options of an analysis, each stated once: its name, type, default, range and meaning.
 
-The defaults are the paper's settings. The command makes its arguments from these classes; what it takes instead for
-the data sets that come with fastdens is in :mod:`fastdens.pipeline.presets`.
+The defaults are the paper's settings, except that chains have better starts and split-merge moves. The command makes
+its arguments from these classes; what it takes instead for the data sets that come with fastdens is in
+:mod:`fastdens.pipeline.presets`.
 """
 
 import math
@@ -9,14 +10,13 @@ import operator
 from collections.abc import Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from fastdens.kernels.options import check_choice
 
 DensityName = Literal["dp", "gmm"]
-_DENSITY_NAMES: tuple[DensityName, ...] = ("dp", "gmm")
 
-# Split R-hat needs as many kept draws.
+# R-hat needs as many kept draws.
 _FEWEST_DRAWS = 4
 
 
@@ -47,7 +47,7 @@ def option(default: Any, *, density: DensityName | None = None, **bounds: float)
     density : str, optional
         The density that the option belongs to, if it belongs to one.
     **bounds : float
-        Its range: ``at_least``, ``more_than``, ``less_than``.
+        Its range: ``at_least``, ``at_most``, ``more_than``, ``less_than``.
     """
     return field(default=default, metadata={"bounds": bounds, "density": density})
 
@@ -65,16 +65,20 @@ class Options:
     ------
     RangeError
         If an option is out of range.
+    ValueError
+        If an option has a choice of values, and this is none of them.
     """
 
     def __post_init__(self) -> None:
         for own in fields(self):
             value = getattr(self, own.name)
+            if get_origin(own.type) is Literal:
+                check_choice(own.name, value, get_args(own.type))
             for number in value if isinstance(value, tuple) else (value,):
                 _check_range(own, number)
 
 
-_FITS = {"at_least": operator.ge, "more_than": operator.gt, "less_than": operator.lt}
+_FITS = {"at_least": operator.ge, "at_most": operator.le, "more_than": operator.gt, "less_than": operator.lt}
 
 
 def _check_range(own: Field[Any], value: object) -> None:
@@ -104,6 +108,23 @@ class DensityOptions(Options):
 
     thin: int = option(4, at_least=1, density="dp")
     """Sweeps from one kept draw to the next, for dp."""
+
+    init: Literal["overdispersed", "kmeans", "random"] = option("overdispersed", density="dp")
+    """Clusters that chains start from, for dp: k-means with another number in each chain (overdispersed) or with 6 in
+    all (kmeans), or 6 at random (random), the paper's."""
+
+    split_merge: float | None = option(None, at_least=0, less_than=math.inf, density="dp")
+    """Split-merge moves a sweep, on average, for dp; by default 16 over the dimensions of the layer, but at most 4."""
+
+    annealing: float = option(0.5, at_least=0, at_most=1, density="dp")
+    """Share of the burn-in in which a chain looks for a better start by annealing, for dp; 0 leaves it out."""
+
+    stop: Literal["sweeps", "converged"] = option("sweeps", density="dp")
+    """When chains end, for dp: after their sweeps, or (converged) once those of the class agree, in rounds of twice as
+    many sweeps each."""
+
+    max_sweeps: int | None = option(None, at_least=1, density="dp")
+    """Most sweeps of a chain that stops when converged, for dp; by default ten times the sweeps."""
 
     components: int | None = option(None, at_least=1, density="gmm")
     """Gaussians of each class, for gmm; by default the number up to 6 with the least BIC over all classes."""
@@ -171,7 +192,7 @@ class MachineOptions(Options):
 
 @dataclass(frozen=True)
 class AnalysisOptions(DensityOptions, MemorizationOptions, RobustnessOptions, MachineOptions):
-    """All options of :func:`fastdens.pipeline.analyze`; the defaults are the paper's settings.
+    """All options of :func:`fastdens.pipeline.analyze`.
 
     The options are the attributes of :class:`DensityOptions` (``dimensions``, ``density``, ``chains``, ...),
     :class:`MemorizationOptions` (``memorization_networks``, ...), :class:`RobustnessOptions` (``bins``, ``sigma``, ...)
@@ -180,21 +201,28 @@ class AnalysisOptions(DensityOptions, MemorizationOptions, RobustnessOptions, Ma
     Raises
     ------
     OptionError
-        If an option is out of range, belongs to the other density, or leaves too few draws for split R-hat.
+        If an option is out of range, belongs to the other density, has no effect, or leaves too few draws for R-hat.
+    ValueError
+        If an option has a choice of values, and this is none of them.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("density", self.density, _DENSITY_NAMES)
         check_density_options(
             self.density, [own.name for own in fields(self) if getattr(self, own.name) != own.default]
         )
         n_draws = (self.sweeps - burn_in(self.sweeps)) // self.thin
         if self.density == "dp" and n_draws < _FEWEST_DRAWS:
             raise OptionError(
-                f"sweeps is {self.sweeps}, but split R-hat needs {_FEWEST_DRAWS} draws of the last fifth, one every "
+                f"sweeps is {self.sweeps}, but R-hat needs {_FEWEST_DRAWS} draws of the last fifth, one every "
                 f"{self.thin} sweeps: raise it to {5 * _FEWEST_DRAWS * self.thin}, or lower thin.",
                 *("sweeps", "thin"),
+            )
+        if self.max_sweeps is not None and self.stop == "sweeps":
+            raise OptionError(
+                f"max_sweeps is {self.max_sweeps}, but chains make {self.sweeps} sweeps if stop is sweeps: choose stop "
+                "converged, or leave max_sweeps out.",
+                *("max_sweeps", "stop"),
             )
 
     def as_json(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fastdens.analysis import (
     Modes,
     PredictorComparison,
 )
+from fastdens.pipeline.earlier_formats import UPGRADES
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.saving import load_tree, save_tree
 
@@ -112,24 +113,36 @@ class Chains:
     log_joint : ndarray
         float64 [M, C, S], in nats.
     sweeps : ndarray
-        int64 [S], the sweeps that were kept.
+        int64 [M, S], the sweeps that were kept.
+    n_sweeps : ndarray
+        int64 [M], sweeps that each chain made.
     rhat, effective_sample_size : ndarray
-        float64 [M], split R-hat and effective sample size of the log-joint.
-    limit : float
-        The chains of a class agree if their R-hat is at most this.
+        float64 [M], rank-normalised R-hat and the smaller of the bulk and the tail effective sample size, of the
+        log-joint.
+    agree : ndarray
+        bool [M], whether R-hat is at most ``max_rhat`` and the effective sample size is at least
+        ``min_effective_sample_size``.
+    max_rhat, min_effective_sample_size : float
+        The limits.
+    split_merge : ndarray
+        int64 [M, C, 4]: splits that were proposed, splits that were accepted, and merges likewise.
     """
 
     n_components: NDArray[np.int32]
     log_joint: NDArray[np.float64]
     sweeps: NDArray[np.int64]
+    n_sweeps: NDArray[np.int64]
     rhat: NDArray[np.float64]
     effective_sample_size: NDArray[np.float64]
-    limit: float
+    agree: NDArray[np.bool_]
+    max_rhat: float
+    min_effective_sample_size: float
+    split_merge: NDArray[np.int64]
 
     @property
     def n_agreeing(self) -> int:
         """Number of classes whose chains agree."""
-        return int((self.rhat <= self.limit).sum())
+        return int(self.agree.sum())
 
 
 @dataclass(frozen=True)
@@ -368,6 +381,8 @@ class Analysis:
     def load(cls, folder: str | os.PathLike[str]) -> Analysis:
         """Read an analysis that :meth:`save` wrote; every number comes back bit for bit.
 
+        Of an analysis that an earlier version wrote, R-hat and effective sample sizes are computed anew from the draws.
+
         Raises
         ------
         FileNotFoundError
@@ -377,4 +392,4 @@ class Analysis:
         ImportError
             If safetensors is missing.
         """
-        return load_tree(cls, Path(folder))
+        return load_tree(cls, Path(folder), UPGRADES)

@@ -9,9 +9,10 @@ import hashlib
 import json
 import math
 import types
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from fastdens.io.atomic import atomic_write
 from fastdens.io.state_file import fingerprint, read_state, write_state
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _TREE, _ARRAYS = "analysis.json", "arrays.safetensors"
 _KIND = "analysis"
@@ -30,6 +31,9 @@ _KIND = "analysis"
 _ARRAY, _NON_FINITE = "$array", "$float"
 
 T = TypeVar("T")
+
+Upgrade = Callable[[dict[str, Any], int], dict[str, Any]]
+"""Makes the fields of a dataclass of those that a file of some format version has."""
 
 
 def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
@@ -62,8 +66,15 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
         write_state(partial / _ARRAYS, _KIND, arrays, {_TREE: _digest(text)}, overwrite=False)
 
 
-def load_tree(cls: type[T], folder: Path) -> T:
+def load_tree(cls: type[T], folder: Path, upgrades: Mapping[str, Upgrade] = MappingProxyType({})) -> T:
     """Read a dataclass that :func:`save_tree` wrote.
+
+    Parameters
+    ----------
+    cls : type
+    folder : Path
+    upgrades : mapping of str to callable
+        By name of a dataclass: its fields of today from those that it has in the file, and the file's format version.
 
     Raises
     ------
@@ -91,7 +102,7 @@ def load_tree(cls: type[T], folder: Path) -> T:
     try:
         if name != cls.__name__:
             raise ValueError(f"it is a {name}, not a {cls.__name__}")
-        found: T = _decode(cls, content, arrays)
+        found: T = _Reader(arrays, upgrades, version).decode(cls, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not hold what this fastdens saves ({error}): save the analysis again.") from None
     return found
@@ -140,26 +151,37 @@ def _children(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _decode(hint: Any, value: Any, arrays: Mapping[str, Tensor]) -> Any:
-    """The value of type ``hint`` that :func:`_encode` made ``value`` of."""
-    if isinstance(value, dict) and value.keys() == {_ARRAY}:
-        return arrays[value[_ARRAY]].numpy()
-    if isinstance(value, dict) and value.keys() == {_NON_FINITE}:
-        return float(value[_NON_FINITE])
-    origin, parameters = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _decode(next(own for own in parameters if own is not types.NoneType), value, arrays)
-    # Of a generic type, such as Interval[float], the type itself.
-    cls = hint if origin is None else origin
-    if is_dataclass(cls) or hasattr(cls, "_fields"):
-        hints = get_type_hints(cls)
-        return cls(**{name: _decode(hints[name], part, arrays) for name, part in value.items()})
-    if isinstance(value, dict):
-        of_values = parameters[1] if len(parameters) == 2 else Any
-        return {name: _decode(of_values, part, arrays) for name, part in value.items()}
-    if isinstance(value, list):
-        # A tuple of one type, as tuple[X, ...]; lists become tuples too.
-        return tuple(_decode(parameters[0] if parameters else Any, part, arrays) for part in value)
-    return value
+@dataclass(frozen=True)
+class _Reader:
+    """Reads what :func:`_encode` wrote, with its arrays, in a file of some format version."""
+
+    arrays: Mapping[str, Tensor]
+    upgrades: Mapping[str, Upgrade]
+    version: int
+
+    def decode(self, hint: Any, value: Any) -> Any:
+        """The value of type ``hint`` that was written as ``value``."""
+        if isinstance(value, dict) and value.keys() == {_ARRAY}:
+            return self.arrays[value[_ARRAY]].numpy()
+        if isinstance(value, dict) and value.keys() == {_NON_FINITE}:
+            return float(value[_NON_FINITE])
+        origin, parameters = get_origin(hint), get_args(hint)
+        if origin in (Union, types.UnionType):
+            if value is None:
+                return None
+            return self.decode(next(own for own in parameters if own is not types.NoneType), value)
+        # Of a generic type, such as Interval[float], the type itself.
+        cls = hint if origin is None else origin
+        if is_dataclass(cls) or hasattr(cls, "_fields"):
+            hints = get_type_hints(cls)
+            # Fields that there are no more have no type.
+            parts = {name: self.decode(hints.get(name, Any), part) for name, part in value.items()}
+            upgrade = self.upgrades.get(cls.__name__)
+            return cls(**parts if upgrade is None else upgrade(parts, self.version))
+        if isinstance(value, dict):
+            of_values = parameters[1] if len(parameters) == 2 else Any
+            return {name: self.decode(of_values, part) for name, part in value.items()}
+        if isinstance(value, list):
+            # A tuple of one type, as tuple[X, ...]; lists become tuples too.
+            return tuple(self.decode(parameters[0] if parameters else Any, part) for part in value)
+        return value

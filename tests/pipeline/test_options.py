@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import fields
 
 import pytest
 
+from fastdens import DirichletProcessMixtures
 from fastdens.pipeline.options import (
     AnalysisOptions,
     ImageOptions,
@@ -27,6 +29,9 @@ from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, preset
         (AnalysisOptions, "dimensions", (4, 0), "dimensions is 0, but it must be at least 1."),
         (AnalysisOptions, "sigma", 0.0, "sigma is 0.0, but it must be more than 0."),
         (AnalysisOptions, "epsilon", math.inf, "epsilon is inf, but it must be less than inf."),
+        (AnalysisOptions, "annealing", 1.5, "annealing is 1.5, but it must be at most 1."),
+        (AnalysisOptions, "split_merge", -1.0, "split_merge is -1.0, but it must be at least 0."),
+        (AnalysisOptions, "max_sweeps", 0, "max_sweeps is 0, but it must be at least 1."),
         (AnalysisOptions, "memorization_share", 1.0, "memorization_share is 1.0, but it must be less than 1."),
         (AnalysisOptions, "sigma", math.nan, "sigma is nan, but it must be more than 0."),
         (MachineOptions, "seed", -1, "seed is -1, but it must be at least 0."),
@@ -45,7 +50,11 @@ def test_an_option_out_of_range_is_named(cls, option, value, message):
     [
         ({"components": 3}, "components is for density gmm, but the density is dp"),
         ({"density": "gmm", "sweeps": 90}, "sweeps is for density dp, but the density is gmm"),
-        ({"sweeps": 75}, "sweeps is 75, but split R-hat needs 4 draws .* raise it to 80, or lower thin"),
+        ({"sweeps": 75}, "sweeps is 75, but R-hat needs 4 draws .* raise it to 80, or lower thin"),
+        ({"density": "gmm", "init": "random"}, "init is for density dp, but the density is gmm"),
+        ({"max_sweeps": 900}, "max_sweeps is 900, but chains make 400 sweeps if stop is sweeps: choose stop converged"),
+        ({"init": "kmean"}, r"init is 'kmean', but it must be one of .* \(did you mean 'kmeans'\?\)"),
+        ({"stop": "never"}, "stop is 'never', but it must be one of 'sweeps', 'converged'"),
         ({"density": "dpp"}, r"density is 'dpp', but it must be one of 'dp', 'gmm' \(did you mean 'dp'\?\)"),
     ],
 )
@@ -58,6 +67,13 @@ def test_an_option_of_another_density_is_refused_at_its_default_too_if_it_was_gi
     check_density_options("gmm", ["components", "seed"])
     with pytest.raises(OptionError, match="chains is for density dp"):
         check_density_options("gmm", ["chains"])
+
+
+def test_chains_start_move_and_stop_as_those_of_the_estimator():
+    estimator, options = inspect.signature(DirichletProcessMixtures).parameters, AnalysisOptions()
+    for name in ("init", "annealing", "stop", "max_sweeps"):
+        assert getattr(options, name) == estimator[name].default
+    assert options.split_merge is None and estimator["split_merge"].default == "auto"
 
 
 def test_presets_ask_for_options_that_there_are_and_differ_from_the_papers():

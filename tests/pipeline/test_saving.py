@@ -6,15 +6,19 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from fastdens.convergence import rank_normalised_rhat
 from fastdens.pipeline import Analysis
 from fastdens.pipeline.saving import load_tree, save_tree
+from fastdens.report import metrics_of
+from tests.report.analysis_problem import analysis_problem
 
 
 class Pair(NamedTuple):
@@ -171,6 +175,49 @@ def test_a_newer_version_asks_to_upgrade(saved):
     file = saved / "analysis.json"
     file.write_text(re.sub(r'"format": \d+', '"format": 99', file.read_text(), count=1))
     assert "format version 99" in error_of(Tree, saved) and "upgrade fastdens" in error_of(Tree, saved)
+
+
+def earlier(value, name, without, **changed):
+    """A dataclass of that name with the fields that it had before."""
+    values = {own.name: getattr(value, own.name) for own in fields(value) if own.name not in without} | changed
+    return make_dataclass(name, list(values))(**values)
+
+
+@pytest.mark.parametrize("density", ["dp", "gmm"])
+def test_an_analysis_that_was_saved_before_there_were_moves_is_filled_in(rng, tmp_path, monkeypatch, density):
+    analysis = analysis_problem(rng, density=density)
+    sweeps = np.array([68, 72, 76, 80])
+    new = ("n_sweeps", "agree", "max_rhat", "min_effective_sample_size", "split_merge")
+    layers = [
+        replace(layer, chains=layer.chains and earlier(layer.chains, "Chains", new, limit=1.3, sweeps=sweeps))
+        for layer in analysis.layers
+    ]
+    options = earlier(analysis.options, "AnalysisOptions", ("init", "split_merge", "annealing", "stop", "max_sweeps"))
+    monkeypatch.setattr("fastdens.pipeline.saving.FORMAT_VERSION", 1)
+    replace(analysis, options=options, layers=tuple(layers)).save(tmp_path / "saved")
+    monkeypatch.undo()
+    loaded = Analysis.load(tmp_path / "saved")
+    started = {"init": "random", "split_merge": 0.0, "annealing": 0.0} if density == "dp" else {}
+    assert loaded.options == replace(analysis.options, **started)
+    for own, layer in zip(loaded.layers, analysis.layers, strict=True):
+        if density == "gmm":
+            assert own.chains is None
+            continue
+        chains, draws = own.chains, torch.from_numpy(layer.chains.log_joint)
+        np.testing.assert_array_equal(chains.log_joint, layer.chains.log_joint)
+        assert chains.sweeps.tolist() == [sweeps.tolist()] * 5 and chains.n_sweeps.tolist() == [80] * 5
+        np.testing.assert_array_equal(chains.rhat, rank_normalised_rhat(draws).numpy())
+        np.testing.assert_array_equal(chains.agree, chains.rhat <= 1.3)
+        assert (chains.max_rhat, chains.min_effective_sample_size) == (1.3, 0)
+        assert chains.split_merge.shape == (5, 2, 4) and not chains.split_merge.any()
+    assert_same(loaded.memorization, analysis.memorization)
+    assert "layer1.components.rhat_max" in metrics_of(loaded) or density == "gmm"
+
+
+def test_an_analysis_comes_back_whole(rng, tmp_path):
+    analysis = analysis_problem(rng)
+    analysis.save(tmp_path / "saved")
+    assert_same(Analysis.load(tmp_path / "saved"), analysis)
 
 
 def test_an_analysis_without_options_of_today_is_one_sentence(saved):

@@ -111,16 +111,8 @@ def layer_problem(
     chains = None
     n_components = np.full(n_classes, 3.0)
     if density == "dp":
-        counts = rng.integers(1, 9, (n_classes, 2, 4)).astype(np.int32)
-        n_components = counts.mean((1, 2))
-        chains = results.Chains(
-            counts,
-            rng.normal(size=counts.shape),
-            np.array([68, 72, 76, 80]),
-            1 + 0.2 * rng.random(n_classes),
-            rng.uniform(1, 8, n_classes),
-            1.1,
-        )
+        chains = chains_problem(rng, n_classes)
+        n_components = chains.n_components.mean((1, 2))
     return results.LayerAnalysis(
         name,
         32,
@@ -139,6 +131,27 @@ def layer_problem(
         None if examples.test_labels is None else classification(rng, examples.test_labels),
         np.nan if examples.flipped is None else roc_auc(-log_density, examples.flipped),
         np.nan if examples.long_tailed is None else roc_auc(-classes.mean, examples.long_tailed),
+    )
+
+
+def chains_problem(rng: np.random.Generator, n_classes: int, n_chains: int = 2) -> results.Chains:
+    """Four draws of each chain, of classes that made one round of sweeps or two."""
+    rhat, size = 1 + 0.2 * rng.random(n_classes), rng.uniform(1, 8, n_classes)
+    rounds = 1 + rng.integers(2, size=n_classes)
+    n_sweeps = np.where(rounds == 1, 80, 112)
+    accepted = rng.integers(9, size=(2, n_classes, n_chains))
+    proposed = accepted + rng.integers(1, 9, size=accepted.shape)
+    return results.Chains(
+        rng.integers(1, 9, (n_classes, n_chains, 4)).astype(np.int32),
+        rng.normal(size=(n_classes, n_chains, 4)),
+        n_sweeps[:, None] - 4 * rounds[:, None] * np.arange(3, -1, -1),
+        n_sweeps,
+        rhat,
+        size,
+        (rhat <= 1.1) & (size >= 4),
+        1.1,
+        4.0,
+        np.stack([proposed[0], accepted[0], proposed[1], accepted[1]], -1),
     )
 
 

@@ -41,10 +41,124 @@ def test_chains_are_reported_of_a_sampled_density_only(rng):
     sampled, fitted = analysis_problem(rng), analysis_problem(rng, density="gmm")
     assert "a Dirichlet-process mixture of Gaussians was fitted" in words(sampled) and "Gibbs" in words(sampled)
     for layer in sampled.layers:
-        agreeing = int((layer.chains.rhat <= layer.chains.limit).sum())
+        agreeing = int(((layer.chains.rhat <= 1.1) & (layer.chains.effective_sample_size >= 4)).sum())
         assert f"At {layer.name} the chains of {agreeing} of {len(CLASSES)} classes agree" in words(sampled)
     assert "Dirichlet" not in words(fitted) and "chains of" not in words(fitted) and "BIC over all" in words(fitted)
     assert not any("rhat" in id for id in metrics_of(fitted))
+
+
+def with_chains(analysis, **parts):
+    """The analysis with other chains at every layer."""
+    layers = [replace(layer, chains=replace(layer.chains, **parts)) for layer in analysis.layers]
+    return replace(analysis, layers=tuple(layers))
+
+
+@pytest.mark.parametrize(
+    ("rhat", "size", "n_agreeing", "shown_limit", "expected"),
+    [
+        (
+            (1.0, 1.3149, np.inf, 1.1, 1.02),
+            (40, 12.4, 2, 39.2, 90),
+            3,
+            "1.10",
+            "; these do not: 2 (R-hat ∞, 2.0 effective draws), 1 (R-hat 1.31, 12.4 effective draws).",
+        ),
+        # Numbers that look like a limit when they are rounded have more decimals.
+        (
+            (1.1004, 1.0, 1.0, 1.0, 1.0),
+            (40, 38.96, 50, 50, 50),
+            3,
+            "1.1000",
+            "; these do not: 0 (R-hat 1.1004, 40.00 effective draws), 1 (R-hat 1.0000, 38.96 effective draws).",
+        ),
+        (
+            (1.0, 1.0, 1.0, 1.0, 1.25),
+            (40, 40, 40, 40, 40),
+            4,
+            "1.10",
+            "; this one does not: 4 (R-hat 1.25, 40.0 effective draws).",
+        ),
+        ((1.0, 1.0, 1.0, 1.0, 1.0), (40, 40, 40, 40, 40), 5, "1.10", "."),
+    ],
+)
+def test_classes_whose_chains_do_not_agree_are_named_the_worst_first(
+    rng, rhat, size, n_agreeing, shown_limit, expected
+):
+    rhat, size = np.array(rhat), np.array(size, dtype=float)
+    parts = {"rhat": rhat, "effective_sample_size": size, "agree": (rhat <= 1.1) & (size >= 39)}
+    analysis = with_chains(analysis_problem(rng), **parts, min_effective_sample_size=39.0)
+    text = words(analysis)
+    limits = f"(rank-normalised R-hat of at most {shown_limit} and at least 39 effective draws)"
+    for layer in LAYERS:
+        assert f"At {layer} the chains of {n_agreeing} of 5 classes agree {limits}{expected}" in text
+
+
+def test_ten_classes_are_named_and_the_others_counted(rng):
+    names = [f"c{k}" for k in range(13)]
+    rhat = 1.2 + 0.01 * rng.permutation(13)
+    analysis = analysis_problem(rng, class_names=names)
+    text = words(with_chains(analysis, rhat=rhat, agree=np.zeros(13, dtype=bool)))
+    sentence = text.partition("At layer1 the chains of 0 of 13 classes agree")[2].partition(" At layer2 ")[0]
+    assert re.findall(r"(c\d+) \(R-hat", sentence) == [names[c] for c in np.argsort(-rhat)[:10]]
+    assert sentence.endswith("effective draws), and 3 more.")
+
+
+def test_a_single_chain_agrees_with_itself_at_most(rng):
+    analysis = analysis_problem(rng)
+    one = {"log_joint": rng.normal(size=(5, 1, 4)), "n_components": np.ones((5, 1, 4), np.int32)}
+    text = words(with_chains(replace(analysis, options=replace(analysis.options, chains=1)), **one))
+    assert "At layer1 the two halves of the chain of " in text and "There is one chain for each class" in text
+    assert "Where chains disagree" not in text and "with 1 chain of 80 sweeps for each class" in text
+    assert "A chain starts from one component;" in text and "one chain for each" not in words(analysis)
+
+
+def test_no_effective_draws_are_spoken_of_where_none_are_asked_for(rng):
+    text = words(with_chains(analysis_problem(rng), min_effective_sample_size=0.0))
+    assert "(rank-normalised R-hat of at most 1.10)" in text and "at least" not in text.partition("Do the chains")[2]
+
+
+def test_sweeps_are_a_range_where_classes_differ(rng):
+    analysis = analysis_problem(rng)
+    apart = words(with_chains(analysis, n_sweeps=np.array([80, 112, 80, 176, 80])))
+    assert "went on: at layer1 a chain made 80 to 176 sweeps, at layer2 a chain made 80 to 176 sweeps." in apart
+    alike = words(with_chains(analysis, n_sweeps=np.full(5, 80)))
+    assert "Every chain made 80 sweeps." in alike and "went on:" not in alike
+
+
+def test_accepted_moves_are_shares_of_those_that_were_proposed(rng):
+    analysis = analysis_problem(rng)
+    text = words(analysis)
+    assert "moves were proposed that split a component" in text and "share of merges accepted" in text
+    still = with_chains(analysis, split_merge=np.zeros((5, 2, 4), np.int64))
+    assert "moves were proposed" not in words(still) and "share of merges accepted" not in words(still)
+    assert np.isnan(metrics_of(still)["layer1.components.split_acceptance"].value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "absent"),
+    [
+        (
+            {"init": "random", "annealing": 0.0, "split_merge": 0.0},
+            "80 sweeps for each class. A chain starts from 6 components, to which the examples are assigned at random; "
+            "after the first 64 sweeps, one draw is kept every 4 sweeps. The density",
+            "better start",
+        ),
+        (
+            {"init": "kmeans"},
+            "for each class and split-merge moves between them. A chain starts from 6 components, which k-means finds; "
+            "the first 44 sweeps look for a better start, for the most part by simulated annealing; after the first 64 "
+            "sweeps",
+            "start from different",
+        ),
+        ({"stop": "converged"}, "replace those before; no chain makes more than 800 sweeps.", "start alike"),
+        ({"stop": "converged", "max_sweeps": 300}, "no chain makes more than 300 sweeps.", "start alike"),
+    ],
+)
+def test_the_setting_says_how_chains_start_and_stop(rng, options, expected, absent):
+    analysis = analysis_problem(rng)
+    text = words(replace(analysis, options=replace(analysis.options, **options)))
+    assert expected in text and absent not in text
+    assert ("All chains of a class start alike" in text) == ("init" in options)
 
 
 def test_what_is_not_known_is_not_on_the_page(rng):
@@ -101,7 +215,7 @@ def test_the_table_of_classes_has_every_metric_of_a_class_at_a_layer(rng, densit
     table = page(analysis).partition("<h2>Classes</h2>")[2]
     of_classes = [metric for metric in metrics_of(analysis).values() if metric.layer and metric.class_name]
     expected = [repr(metric.value) for metric in of_classes if not metric.other_class]
-    assert len(expected) == len(LAYERS) * len(CLASSES) * (11 if density == "dp" else 7)
+    assert len(expected) == len(LAYERS) * len(CLASSES) * (13 if density == "dp" else 7)
     shown = re.findall(r'<td><data value="([^"]+)">', table)
     assert sorted(shown) == sorted(expected)
 

@@ -142,10 +142,23 @@ def test_numbers_of_chains_follow_from_those_of_classes(reports):
         # Two chains of four draws each: the mean is a number of eighths.
         np.testing.assert_array_equal(mean * 8, (mean * 8).round())
         assert value[f"{layer}.components.n_draws"] == 8
-        limit = value[f"{layer}.components.rhat_limit"]
+        limit, least = value[f"{layer}.components.rhat_limit"], value[f"{layer}.components.ess_limit"]
         assert value[f"{layer}.components.rhat_max"] == rhat.max()
-        assert value[f"{layer}.components.n_agreeing"] == (rhat <= limit).sum()
+        assert value[f"{layer}.components.n_agreeing"] == ((rhat <= limit) & (size >= least)).sum()
         assert value[f"{layer}.components.ess_min"] == size.min() > 0
+        sweeps = [value[f"{layer}.components.class.{c}.n_sweeps"] for c in CLASSES]
+        assert value[f"{layer}.components.n_sweeps_min"] == min(sweeps)
+        assert value[f"{layer}.components.n_sweeps_max"] == max(sweeps)
+
+
+def test_acceptance_is_over_all_moves_of_a_layer(analyses, reports):
+    value = values_of(reports["dp"])
+    for layer in analyses["dp"].layers:
+        moves = layer.chains.split_merge
+        for name, proposed, accepted in (("split", 0, 1), ("merge", 2, 3)):
+            n = moves[..., proposed].sum()
+            assert value[f"{layer.name}.components.n_{name}s"] == n > 0
+            assert value[f"{layer.name}.components.{name}_acceptance"] == moves[..., accepted].sum() / n
 
 
 def test_numbers_follow_from_the_examples(reports):

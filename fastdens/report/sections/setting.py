@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from fastdens.inference.schedule import Schedule
 from fastdens.pipeline.densities import INIT_COMPONENTS, MAX_COMPONENTS
 from fastdens.pipeline.options import burn_in
 from fastdens.pipeline.results import Analysis
@@ -40,11 +41,15 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 
 def context(analysis: Analysis) -> Mapping[str, object]:
     """Whether labels were flipped, and constants of the densities."""
+    options = analysis.options
+    schedule = Schedule.of(burn_in(options.sweeps), options.thin, options.annealing, 0)
     return {
         "any_flipped": flipped_labels.applies(analysis),
-        "burn_in": burn_in(analysis.options.sweeps),
+        "burn_in": schedule.burn_in,
         "init_components": INIT_COMPONENTS,
         "max_components": MAX_COMPONENTS,
+        # The two searches of a start, one of which is annealed.
+        "n_search": schedule.n_search,
     }
 
 
