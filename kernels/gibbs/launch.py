@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from fastdens.kernels.gibbs.kernel import DONE, NEEDS_REFIT, NEEDS_SLOTS, SINGULAR, blocks, gibbs_sweep_kernel
+from fastdens.kernels.gibbs.kernel import blocks, gibbs_sweep_kernel
 from fastdens.kernels.gibbs.normalisers import log_normalisers
 from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, new_sweeps, raise_singular
 from fastdens.kernels.gibbs.scan_order import scan_order
 from fastdens.kernels.gibbs.statistics import add_slots, fit_statistics, select_chains, slots_for
+from fastdens.kernels.gibbs.status import DONE, NEEDS_REFIT, NEEDS_SLOTS, SINGULAR
 from torch import Tensor
 
 
@@ -35,10 +36,20 @@ def scan_orders(problem: SweepProblem) -> Tensor:
     return order
 
 
+def move_memory(n_launched: int, n_features: int, labels: Tensor) -> list[Tensor]:
+    """Working memory of the moves of a launch: rows of points and their sides [C, N], counts and statistics of sides."""
+    return [
+        torch.empty_like(labels),
+        torch.empty_like(labels),
+        torch.empty(n_launched, 3, dtype=torch.int64, device=labels.device),
+        torch.empty(n_launched, 3, n_features + 3, n_features, dtype=torch.float64, device=labels.device),
+    ]
+
+
 def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: int | None = None) -> GibbsSweeps:
     """All sweeps of all chains on the device of the points; the log-joint lacks the factors of alpha.
 
-    A chain for which no slot is free stops before that update. It goes on from there in twice as many slots, with the
+    A chain for which no slot is free stops before that update or split. It goes on from there in twice as many slots, with the
     same statistics: the same chain as if it had had them from the start. A chain with a cluster that is to be fitted
     anew stops likewise, and goes on in the variant of the kernel that does so.
 
@@ -74,7 +85,8 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
     order = scan_orders(problem)
     labels = compact_labels(labels, problem)
     alpha = alpha.clone()
-    progress = torch.zeros(n_models, n_chains, dtype=torch.int64, device=device)
+    has_moves = bool(problem.split_merge.any())
+    progress = torch.zeros(n_models, n_chains, 2, dtype=torch.int64, device=device)
     status = torch.zeros(n_models, n_chains, dtype=torch.int32, device=device)
     sweeps = new_sweeps(problem)
     statistics = fit_statistics(problem, centred, labels, n_slots or slots_for(labels))
@@ -89,6 +101,8 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             centred,
             layout.ranges,
             order,
+            problem.inverse_temperature,
+            problem.split_merge if has_moves else None,
             labels,
             problem.keys,
             alpha,
@@ -105,6 +119,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             statistics.mahalanobis_sq,
             statistics.row_offset,
             torch.empty(n_launched, n_features + 3, n_features, dtype=torch.float64, device=device),
+            *(move_memory(n_launched, n_features, labels) if has_moves else [None] * 4),
             progress,
             status,
             *sweeps,
@@ -117,6 +132,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             problem.thin,
             SLOTS=statistics.n_slots,
             REFIT=refit,
+            MOVES=has_moves,
             BLOCK_N=sizes.block_n,
             BLOCK_D=sizes.block_d,
             NUM_D_BLOCKS=sizes.num_d_blocks,
