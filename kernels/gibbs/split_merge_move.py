@@ -246,9 +246,9 @@ def split_or_merge(
                 tl.store(counts_ptr + b, tl.full([], 0, tl.int64))
         kind = tl.arange(0, 4)
         proposed = tl.where(is_split, 0, 2)
-        counted = (kind == proposed) | ((kind == proposed + 1) & is_accepted)
+        counted = tl.where(kind == proposed, 1, tl.where(kind == proposed + 1, is_accepted.to(tl.int32), 0))
         # No hazard: a thread stores where it loaded.
-        tl.store(out_split_merge_ptr + kind, tl.load(out_split_merge_ptr + kind) + counted.to(tl.int32))
+        tl.store(out_split_merge_ptr + kind, tl.load(out_split_merge_ptr + kind) + counted)
         # RAW: the next update or move reads labels and counts. WAR: the next move overwrites sides and others.
         tl.debug_barrier()
     return status
