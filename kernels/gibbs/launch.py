@@ -37,7 +37,7 @@ def scan_orders(problem: SweepProblem) -> Tensor:
 
 
 def move_memory(n_launched: int, n_features: int, labels: Tensor) -> list[Tensor]:
-    """Working memory of the moves of a launch: rows of points and their sides [C, N], counts and statistics of sides."""
+    """Working memory of the moves of a launch: rows and sides of points, counts and statistics of sides."""
     return [
         torch.empty_like(labels),
         torch.empty_like(labels),
@@ -49,8 +49,8 @@ def move_memory(n_launched: int, n_features: int, labels: Tensor) -> list[Tensor
 def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: int | None = None) -> GibbsSweeps:
     """All sweeps of all chains on the device of the points; the log-joint lacks the factors of alpha.
 
-    A chain for which no slot is free stops before that update or split. It goes on from there in twice as many slots, with the
-    same statistics: the same chain as if it had had them from the start. A chain with a cluster that is to be fitted
+    A chain for which no slot is free stops before that update or split. It goes on from there in twice as many slots, with
+    the same statistics: the same chain as if it had had them from the start. A chain with a cluster that is to be fitted
     anew stops likewise, and goes on in the variant of the kernel that does so.
 
     Parameters

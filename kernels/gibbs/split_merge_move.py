@@ -60,7 +60,7 @@ def fit_union(
         BLOCK_D,
     )
     # The anchor of the smaller cluster is the last of its points.
-    for index in range(n_others + 1):
+    for index in tl.range(n_others + 1, disable_licm=True):
         anchor = tl.where(a_is_larger, second_anchor, first_anchor)
         other = tl.load(others_ptr + index, mask=index < n_others, other=0).to(tl.int64)
         row = tl.where(index < n_others, other, anchor)
@@ -86,7 +86,7 @@ def relabel(
     side_ptr,  # [N]
     BLOCK_N: tl.constexpr,
 ):
-    """Labels after a split, of the second side of cluster a = b, which become ``new``, or after the merge of b with a."""
+    """Labels of points that change their cluster: the second side of ``a = b`` becomes ``new``, or b becomes a."""
     for first in range(start, stop, BLOCK_N):
         rows = first + tl.arange(0, BLOCK_N)
         label = tl.load(labels_ptr + rows, mask=rows < stop, other=-1)

@@ -1,7 +1,7 @@
 """Proposals of split-merge moves inside the sweep kernel: anchors, launch state, restricted scan.
 
-:mod:`fastdens.kernels.gibbs.split_merge` describes the move. Rows are those of the points of all models; the counters of
-random numbers count from the model's first row.
+:mod:`fastdens.kernels.gibbs.split_merge` describes the move. Rows are those of the points of all models; counters
+of random numbers count from the model's first row.
 """
 
 from __future__ import annotations
@@ -120,13 +120,15 @@ def allocate(
         empty_side(s, sides_ptr, side_counts_ptr, prior_scale_ptr, prior_log_det, n_features, BLOCK_D, NUM_D_BLOCKS)
         join_side(s, anchor, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS)
         tl.store(side_ptr + anchor, s)
-    for index in range(n_others):
+    for index in tl.range(n_others, disable_licm=True):
         row = tl.load(others_ptr + index).to(tl.int64)
-        q_first = distance_from_side(FIRST, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-        q_second = distance_from_side(SECOND, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-        log_odds = weigh_side(
-            FIRST, q_first, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0
-        ) - weigh_side(SECOND, q_second, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
+        log_odds = tl.full([], 0.0, tl.float64)
+        q_first, q_second = log_odds, log_odds
+        for s in range(2):
+            q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+            log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
+            log_odds += tl.where(s == FIRST, log_weight, -log_weight)
+            q_first, q_second = tl.where(s == FIRST, q, q_first), tl.where(s == SECOND, q, q_second)
         log_u = tl.log(uniform(stream, base + _ALLOCATION + row - start))
         joins_first = log_u < log_sigmoid(log_odds)
         s = tl.where(joins_first, FIRST, SECOND)
@@ -175,45 +177,48 @@ def scan(
     ``-inf`` as soon as the log-probability is under ``least``.
     """
     log_q = tl.full([], 0.0, tl.float64)
-    index = tl.full([], 0, tl.int32)
-    while (index < n_others) & (log_q >= least):
-        row = tl.load(others_ptr + index).to(tl.int64)
-        own = tl.load(side_ptr + row)
-        other = 1 - own
-        q_own = distance_from_side(own, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-        log_weight_own, is_precise = weigh_own_side(
-            own, q_own, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0
-        )
-        goal = tl.where(tl.load(labels_ptr + row) == a, FIRST, SECOND)
-        stays = (goal == own) | (is_led == 0)
-        if is_precise:
-            q_other = distance_from_side(other, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-            log_odds = log_weight_own - weigh_side(
-                other, q_other, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0
-            )
-            log_u = tl.log(uniform(stream, base + _SCAN + row - start))
-            stays = tl.where(is_led, stays, log_u < log_sigmoid(log_odds))
-            log_q += log_sigmoid(tl.where(stays, log_odds, -log_odds))
-            if stays == 0:
-                # No hazard: barriers lie behind the reading of the point's side.
-                tl.store(side_ptr + row, other)
-                # The point leaves its side, then joins the other.
-                for joins in range(2):
-                    move_point_of_side(
-                        2.0 * tl.cast(joins, tl.float64) - 1.0,
-                        tl.where(joins == 1, other, own),
-                        tl.where(joins == 1, q_other, q_own),
-                        row,
-                        points_ptr,
-                        sides_ptr,
-                        side_counts_ptr,
-                        n_features,
-                        kappa0,
-                        BLOCK_D,
-                        NUM_D_BLOCKS,
-                    )
-        elif stays == 0:
-            # The point stays on the side that it carries: the scan cannot end on its label.
-            log_q += float("-inf")
-        index += 1
+    for index in tl.range(n_others, disable_licm=True):
+        if log_q >= least:
+            row = tl.load(others_ptr + index).to(tl.int64)
+            own = tl.load(side_ptr + row)
+            other = 1 - own
+            goal = tl.where(tl.load(labels_ptr + row) == a, FIRST, SECOND)
+            stays = (goal == own) | (is_led == 0)
+            log_odds = tl.full([], 0.0, tl.float64)
+            q_own, q_other = log_odds, log_odds
+            is_precise = own >= 0
+            for s in range(2):
+                q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+                log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
+                log_weight_own, is_own_precise = weigh_own_side(
+                    s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0
+                )
+                log_odds += tl.where(s == own, log_weight_own, -log_weight)
+                is_precise = is_precise & (is_own_precise | (s == other))
+                q_own, q_other = tl.where(s == own, q, q_own), tl.where(s == other, q, q_other)
+            if is_precise:
+                log_u = tl.log(uniform(stream, base + _SCAN + row - start))
+                stays = tl.where(is_led, stays, log_u < log_sigmoid(log_odds))
+                log_q += log_sigmoid(tl.where(stays, log_odds, -log_odds))
+                if stays == 0:
+                    # No hazard: barriers lie behind the reading of the point's side.
+                    tl.store(side_ptr + row, other)
+                    # The point leaves its side, then joins the other.
+                    for joins in range(2):
+                        move_point_of_side(
+                            2.0 * tl.cast(joins, tl.float64) - 1.0,
+                            tl.where(joins == 1, other, own),
+                            tl.where(joins == 1, q_other, q_own),
+                            row,
+                            points_ptr,
+                            sides_ptr,
+                            side_counts_ptr,
+                            n_features,
+                            kappa0,
+                            BLOCK_D,
+                            NUM_D_BLOCKS,
+                        )
+            elif stays == 0:
+                # The point stays on the side that it carries: the scan cannot end on its label.
+                log_q += float("-inf")
     return tl.where(log_q >= least, log_q, float("-inf"))

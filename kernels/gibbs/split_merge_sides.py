@@ -1,7 +1,7 @@
 """Statistics of a split-merge proposal inside the sweep kernel: its two sides, and the union of both.
 
-Side s has its count in ``side_counts_ptr[s]`` and the rest in ``sides_ptr[s]``, [D + 3, D]: w, m, log det S in the first
-element of a row, S^-1. Barriers are explained as in :mod:`.moves`.
+Side s has its count in ``side_counts_ptr[s]`` and the rest in ``sides_ptr[s]``, [D + 3, D]: w, m, log det S in the
+first element of a row, S^-1. Barriers are explained as in :mod:`.moves`.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def distance_from_side(
 ):
     """Squared distance of a point from a side, whose w is that of the point from now on."""
     w_ptr, mean_ptr, _, inverse_ptr = statistics_of_side(s, sides_ptr, n_features)
-    distance_sq, _ = distance_to_mean(
-        row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
-    )
+    distance_sq, _ = distance_to_mean(row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
     return distance_sq
 
 
