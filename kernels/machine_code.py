@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import itertools
 import re
 import subprocess
 import tempfile
@@ -113,14 +112,13 @@ def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     sweep, statistics = (importlib.import_module(f"fastdens.kernels.gibbs.{name}") for name in ("kernel", "statistics"))
     variant: Callable[..., _Variant] = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
     # One chain a model is the rule.
-    for refit, moves in itertools.product((False, True), repeat=2):
-        constants = {"SLOTS": 16, "REFIT": refit, "MOVES": moves, "n_chains": 1}
-        if not moves:
-            memory = ("split_merge_ptr", "others_ptr", "side_ptr", "side_counts_ptr", "sides_ptr")
-            constants |= dict.fromkeys(memory)
-        sizes = sweep.blocks(n_features, refit)
-        label = " ".join(name for name, used in (("refit", refit), ("moves", moves)) if used)
-        yield variant(sweep.gibbs_sweep_kernel, blocks=sizes, label=label, **constants, **_block_constants(sizes))
+    memory = dict.fromkeys(("others_ptr", "side_ptr", "side_counts_ptr", "sides_ptr"))
+    no_moves = {**memory, "split_merge_ptr": None}
+    for label, absent in (("", no_moves), ("refit", no_moves), ("refit between moves", memory), ("moves", {})):
+        refit, moves = label.startswith("refit"), label == "moves"
+        sizes = sweep.blocks(n_features, refit, moves)
+        constants = {"SLOTS": 16, "REFIT": refit, "MOVES": moves, "n_chains": 1, **absent, **_block_constants(sizes)}
+        yield variant(sweep.gibbs_sweep_kernel, blocks=sizes, label=label, **constants)
     sizes = config(n_features, torch.float64)
     yield variant(statistics.mahalanobis_kernel, blocks=sizes, n_chains=1, **_block_constants(sizes))
 

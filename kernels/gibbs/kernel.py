@@ -13,7 +13,7 @@ from fastdens.kernels.gibbs.concentration import resample_concentration
 from fastdens.kernels.gibbs.log_joint import log_joint
 from fastdens.kernels.gibbs.single_site import update_point
 from fastdens.kernels.gibbs.split_merge_move import split_or_merge
-from fastdens.kernels.gibbs.status import DONE, RUNNING
+from fastdens.kernels.gibbs.status import DONE, NEEDS_MOVES, RUNNING, SINGULAR
 from fastdens.kernels.optional_triton import tl, triton
 
 
@@ -44,7 +44,7 @@ def gibbs_sweep_kernel(
     ranges_ptr,  # int64 [M, 2]
     order_ptr,  # int32 [W, C, N]
     inverse_temperature_ptr,  # [W]
-    split_merge_ptr,  # int32 [W], or None without MOVES
+    split_merge_ptr,  # int32 [W], or None if there are no moves
     labels_ptr,  # int32 [C, N]: slots
     keys_ptr,  # int64 [M, C]
     alpha_ptr,  # [M, C]
@@ -89,8 +89,8 @@ def gibbs_sweep_kernel(
     """Sweeps of one chain from where it stands to the last, or to an update or move that it cannot make.
 
     With REFIT a cluster that its point carries is fitted anew to its other points: rare, and more registers than the
-    usual sweep needs, hence a variant. With MOVES split-merge moves follow the updates of a sweep. Pointers without a
-    dtype are to float64.
+    usual sweep needs, hence a variant. With MOVES the kernel makes split-merge moves. Both together would need more
+    registers than there are. Pointers without a dtype are to float64.
     """
     program = tl.program_id(0).to(tl.int64)
     chain = tl.load(chain_ptr + program)
@@ -116,12 +116,12 @@ def gibbs_sweep_kernel(
     while (sweep < n_sweeps) & (status == RUNNING):
         random_draw = 4 * (first_sweep + sweep)
         own_order_ptr = order_ptr + (sweep * n_chains + c) * n_rows + start
-        if MOVES:
-            n_steps = n_points + tl.load(split_merge_ptr + sweep)
+        n_steps = n_points
+        # Known at compile time if there are no moves.
+        is_update = True
+        if split_merge_ptr is not None:
+            n_steps += tl.load(split_merge_ptr + sweep)
             is_update = step < n_points
-        else:
-            n_steps = n_points
-            is_update = True
         if is_update:
             status = update_point(
                 tl.load(own_order_ptr + step).to(tl.int64),
@@ -184,6 +184,8 @@ def gibbs_sweep_kernel(
                 BLOCK_D,
                 NUM_D_BLOCKS,
             )
+        else:
+            status = tl.full([], NEEDS_MOVES, tl.int32)
         step = tl.where(status == RUNNING, step + 1, step)
         if step == n_steps:
             counts = tl.load(counts_ptr + slots)
@@ -206,6 +208,7 @@ def gibbs_sweep_kernel(
                 keep_labels(counts, start, stop, labels_ptr, out_labels_ptr + kept * n_rows, SLOTS, BLOCK_N)
             # RAW: the next update reads alpha.
             tl.debug_barrier()
+            status = tl.where(log_p == log_p, RUNNING, SINGULAR)
             sweep += 1
             step = tl.full([], 0, tl.int64)
     tl.store(progress_ptr + 2 * chain, sweep)
@@ -223,13 +226,13 @@ class Blocks(NamedTuple):
     max_registers: int
 
 
-def blocks(n_features: int, refit: bool) -> Blocks:
+def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     """Block sizes by D: tiles of float64 that stay in registers, more threads where there are many of them.
 
     Without a limit on the registers, ptxas keeps room for more programs on a multiprocessor and spills to make it.
     """
-    block_d = 16 if refit or n_features <= 16 else 32
+    block_d = 16 if refit or n_features <= 16 or (moves and n_features > 64) else 32
     num_warps = 4 if n_features <= 64 else 8
     # Three programs of four warps fit at 168.
-    max_registers = 168 if n_features <= 16 and not refit else 255
+    max_registers = 168 if n_features <= 16 and not refit and not moves else 255
     return Blocks(64, block_d, -(-n_features // block_d), num_warps, max_registers)

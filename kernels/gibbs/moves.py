@@ -322,7 +322,7 @@ def adopt_statistics(
     copy_statistics(
         from_mean_ptr, from_inverse_ptr, from_log_det_ptr, mean_ptr, inverse_ptr, log_det_ptr, n_features, BLOCK_D
     )
-    for other in range(start, stop):
+    for other in tl.range(start, stop, disable_licm=True):
         distance_sq, _ = distance_to_mean(
             other, points_ptr, from_mean_ptr, from_inverse_ptr, statistics_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
         )

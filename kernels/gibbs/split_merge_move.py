@@ -223,7 +223,8 @@ def split_or_merge(
             tl.debug_barrier()
             relabel(a, b, new, start, stop, labels_ptr, side_ptr, BLOCK_N)
             # Cluster a takes the first side and the new one the second, or a takes the union.
-            for s in range(tl.where(is_split, FIRST, UNION), tl.where(is_split, SECOND, UNION) + 1):
+            first_side, last_side = tl.where(is_split, FIRST, UNION), tl.where(is_split, SECOND, UNION)
+            for s in tl.range(first_side, last_side + 1, disable_licm=True):
                 k = tl.where(s == SECOND, new, a)
                 statistics_ptr, _, _, _ = statistics_of_side(s, sides_ptr, n_features)
                 adopt_statistics(

@@ -115,7 +115,7 @@ def allocate(
     NUM_D_BLOCKS: tl.constexpr,
 ):
     """The launch state: each anchor opens a side, and the others join the sides one after the other."""
-    for s in range(2):
+    for s in tl.range(2, disable_licm=True):
         anchor = tl.where(s == FIRST, first_anchor, second_anchor)
         empty_side(s, sides_ptr, side_counts_ptr, prior_scale_ptr, prior_log_det, n_features, BLOCK_D, NUM_D_BLOCKS)
         join_side(s, anchor, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS)
@@ -124,7 +124,7 @@ def allocate(
         row = tl.load(others_ptr + index).to(tl.int64)
         log_odds = tl.full([], 0.0, tl.float64)
         q_first, q_second = log_odds, log_odds
-        for s in range(2):
+        for s in tl.range(2, disable_licm=True):
             q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
             log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
             log_odds += tl.where(s == FIRST, log_weight, -log_weight)
@@ -187,7 +187,7 @@ def scan(
             log_odds = tl.full([], 0.0, tl.float64)
             q_own, q_other = log_odds, log_odds
             is_precise = own >= 0
-            for s in range(2):
+            for s in tl.range(2, disable_licm=True):
                 q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
                 log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
                 log_weight_own, is_own_precise = weigh_own_side(
@@ -204,7 +204,7 @@ def scan(
                     # No hazard: barriers lie behind the reading of the point's side.
                     tl.store(side_ptr + row, other)
                     # The point leaves its side, then joins the other.
-                    for joins in range(2):
+                    for joins in tl.range(2, disable_licm=True):
                         move_point_of_side(
                             2.0 * tl.cast(joins, tl.float64) - 1.0,
                             tl.where(joins == 1, other, own),
