@@ -139,10 +139,8 @@ def split_or_merge(
     if (i != j) & (status == RUNNING):
         n_others = gather_others(i, j, a, b, n_points, order_ptr, labels_ptr, others_ptr, BLOCK_N)
         log_u = tl.log(uniform(stream, base + _ACCEPTANCE))
-        prior_log_det = tl.load(prior_log_det_ptr)
         # Log p(two clusters) - log p(one).
-        log_ratio = tl.log(tl.load(alpha_ptr)) + 0.5 * nu0 * prior_log_det
-        log_marginal_a = log_marginal(tl.load(counts_ptr + a), tl.load(log_det_ptr + a), marginal_norm_ptr, nu0)
+        log_ratio = tl.log(tl.load(alpha_ptr)) + 0.5 * nu0 * tl.load(prior_log_det_ptr)
         if is_split == 0:
             fit_union(
                 i,
@@ -164,7 +162,7 @@ def split_or_merge(
                 BLOCK_D,
                 NUM_D_BLOCKS,
             )
-            log_ratio += log_marginal_a
+            log_ratio += log_marginal(tl.load(counts_ptr + a), tl.load(log_det_ptr + a), marginal_norm_ptr, nu0)
             log_ratio += log_marginal(tl.load(counts_ptr + b), tl.load(log_det_ptr + b), marginal_norm_ptr, nu0)
             log_ratio -= log_marginal_of_side(UNION, sides_ptr, side_counts_ptr, marginal_norm_ptr, n_features, nu0)
         is_accepted = log_u > 0.0
@@ -181,7 +179,7 @@ def split_or_merge(
                 start,
                 points_ptr,
                 prior_scale_ptr,
-                prior_log_det,
+                tl.load(prior_log_det_ptr),
                 predictive_norm_ptr,
                 sides_ptr,
                 side_counts_ptr,
@@ -215,7 +213,8 @@ def split_or_merge(
             if is_split:
                 for s in range(2):
                     log_ratio += log_marginal_of_side(s, sides_ptr, side_counts_ptr, marginal_norm_ptr, n_features, nu0)
-                is_accepted = log_u < log_ratio - log_marginal_a - log_q
+                log_ratio -= log_marginal(tl.load(counts_ptr + a), tl.load(log_det_ptr + a), marginal_norm_ptr, nu0)
+                is_accepted = log_u < log_ratio - log_q
             else:
                 is_accepted = log_u < log_q - log_ratio
         if is_accepted:

@@ -44,9 +44,9 @@ def run(data, labels, alpha, keys, backend, device="cpu", kappa0=KAPPA0, **optio
     return gibbs_sweep(*tensors, kappa0=kappa0, nu0=d - 1 + NU0_OVER_D, backend=backend, **options)
 
 
-def liveliest_chain(rng, data, n_labels, alpha=None, n_chains=200, **options):
-    """The start of one chain out of many: of those whose splits and merges both succeed, one with most of the rarer."""
-    labels, alpha, keys = chain_start(rng, data, n_chains, n_labels, alpha)
+def liveliest_chain(rng, data, n_labels, n_chains=200, **options):
+    """The start of one chain out of many, one in which splits and merges succeed if there is any, and otherwise most."""
+    labels, alpha, keys = chain_start(rng, data, n_chains, n_labels)
     accepted = run(data, labels, alpha, keys, "cpu", **options).split_merge.sum(0)[:, [1, 3]]
-    c = int(accepted.min(1).values.argmax())
+    c = int((1000 * accepted.min(1).values + accepted.sum(1)).argmax())
     return labels[c : c + 1], alpha[:, c : c + 1], keys[:, c : c + 1]

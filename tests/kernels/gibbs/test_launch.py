@@ -68,10 +68,10 @@ def test_a_split_for_which_no_slot_is_free(rng, device):
     points = torch.from_numpy(rng.normal(size=(16, 1)) + 100 * (np.arange(16) % 4)[:, None])
     data = Data(points, torch.tensor([0, 16]), points.mean(0)[None], torch.ones(1, 1, dtype=torch.float64))
     labels, alpha, keys = chain_start(rng, data, 200, 2, alpha=1e-4)
-    options = {"n_sweeps": 2, "kappa0": 1e-4}
+    options = {"n_sweeps": 1, "kappa0": 1e-4}
     chains = run(data, labels, alpha, keys, "cpu", alpha_prior=None, **options)
     assert int(chains.n_components.max()) <= 2
-    options["split_merge"] = 4
+    options["split_merge"] = 5
     chains = run(data, labels, alpha, keys, "cpu", alpha_prior=None, **options)
     c = int(chains.n_components[0].max(1).values.argmax())
     assert int(chains.n_components[0, c].max()) > 2
