@@ -235,4 +235,5 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     num_warps = 4 if n_features <= 64 else 8
     # Three programs of four warps fit at 168.
     max_registers = 168 if n_features <= 16 and not refit and not moves else 255
-    return Blocks(64, block_d, -(-n_features // block_d), num_warps, max_registers)
+    block_n = 32 if moves and block_d == 32 else 64
+    return Blocks(block_n, block_d, -(-n_features // block_d), num_warps, max_registers)
