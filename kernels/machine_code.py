@@ -30,8 +30,9 @@ _TYPES = {
     **dict.fromkeys(("nk_ptr", "moment_ptr", "partial_ptr"), "*fp64"),
     **dict.fromkeys((f"{of}_{what}_ptr" for of in ("tile", "chunk") for what in ("model", "start", "stop")), "*i64"),
     **dict.fromkeys(("offsets_ptr", "first_ptr", "ranges_ptr", "keys_ptr", "counts_ptr", "progress_ptr"), "*i64"),
-    **dict.fromkeys(("chain_ptr", "row_offset_ptr"), "*i64"),
+    **dict.fromkeys(("chain_ptr", "row_offset_ptr", "side_counts_ptr"), "*i64"),
     **dict.fromkeys(("order_ptr", "labels_ptr", "status_ptr", "out_labels_ptr", "out_n_components_ptr"), "*i32"),
+    **dict.fromkeys(("others_ptr", "side_ptr", "split_merge_ptr", "out_split_merge_ptr"), "*i32"),
 }
 
 
@@ -102,21 +103,24 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
         yield from _sampler_variants(n_features)
 
 
+def _block_constants(blocks: Any) -> dict[str, int]:
+    return {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "NUM_D_BLOCKS": blocks.num_d_blocks}
+
+
 def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     """The kernels of the sampler, which compute in float64 whatever the points are."""
     sweep, statistics = (importlib.import_module(f"fastdens.kernels.gibbs.{name}") for name in ("kernel", "statistics"))
     variant: Callable[..., _Variant] = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
     # One chain a model is the rule.
-    for kernel, blocks, constants in (
-        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, False), {"SLOTS": 16, "REFIT": False, "n_chains": 1}),
-        (sweep.gibbs_sweep_kernel, sweep.blocks(n_features, True), {"SLOTS": 16, "REFIT": True, "n_chains": 1}),
-        (statistics.mahalanobis_kernel, config(n_features, torch.float64), {"n_chains": 1}),
-    ):
-        constants |= {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d, "NUM_D_BLOCKS": blocks.num_d_blocks}
-        label = "refit" if constants.get("REFIT") else ""
-        yield variant(
-            kernel, blocks=blocks, label=label, **{k: v for k, v in constants.items() if k in kernel.arg_names}
-        )
+    memory = dict.fromkeys(("others_ptr", "side_ptr", "side_counts_ptr", "sides_ptr"))
+    no_moves = {**memory, "split_merge_ptr": None}
+    for label, absent in (("", no_moves), ("refit", no_moves), ("refit between moves", memory), ("moves", {})):
+        refit, moves = label.startswith("refit"), label == "moves"
+        sizes = sweep.blocks(n_features, refit, moves)
+        constants = {"SLOTS": 16, "REFIT": refit, "MOVES": moves, "n_chains": 1, **absent, **_block_constants(sizes)}
+        yield variant(sweep.gibbs_sweep_kernel, blocks=sizes, label=label, **constants)
+    sizes = config(n_features, torch.float64)
+    yield variant(statistics.mahalanobis_kernel, blocks=sizes, n_chains=1, **_block_constants(sizes))
 
 
 def _resources(ptx: str, target: int) -> tuple[int, int]:

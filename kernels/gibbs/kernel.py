@@ -10,31 +10,11 @@ from typing import NamedTuple
 
 from fastdens.kernels.counter_random_triton import stream_of
 from fastdens.kernels.gibbs.concentration import resample_concentration
-from fastdens.kernels.gibbs.moves import move_point, open_cluster
-from fastdens.kernels.gibbs.refit import refit_without, weigh_without
-from fastdens.kernels.gibbs.single_site import draw, weigh, weigh_own
+from fastdens.kernels.gibbs.log_joint import log_joint
+from fastdens.kernels.gibbs.single_site import update_point
+from fastdens.kernels.gibbs.split_merge_move import split_or_merge
+from fastdens.kernels.gibbs.status import DONE, NEEDS_MOVES, RUNNING, SINGULAR
 from fastdens.kernels.optional_triton import tl, triton
-
-# Status of a chain. One that is not done stands before the single-site update that it cannot make: no slot is free, the
-# variant of the kernel that refits clusters has to make it, or a scale matrix has lost its definiteness in rounding.
-RUNNING = tl.constexpr(0)
-DONE = tl.constexpr(1)
-NEEDS_SLOTS = tl.constexpr(2)
-NEEDS_REFIT = tl.constexpr(3)
-SINGULAR = tl.constexpr(4)
-
-# A point carries its cluster where the closed form of the cluster without it has lost six digits.
-SMALLEST_RATIO = tl.constexpr(1e-6)
-
-
-@triton.jit
-def log_joint(counts, log_det, marginal_norm_ptr, prior_log_det, nu0):
-    """Log p(points, labels) without the factors of alpha, and the number of clusters."""
-    is_used = counts > 0
-    n_clusters = tl.sum(is_used.to(tl.int32), 0)
-    terms = tl.load(marginal_norm_ptr + counts) - 0.5 * (nu0 + counts) * log_det
-    prior_terms = 0.5 * n_clusters.to(tl.float64) * nu0 * prior_log_det
-    return tl.sum(tl.where(is_used, terms, 0.0), 0) + prior_terms, n_clusters
 
 
 @triton.jit
@@ -63,6 +43,8 @@ def gibbs_sweep_kernel(
     points_ptr,  # [N, D], about the prior mean
     ranges_ptr,  # int64 [M, 2]
     order_ptr,  # int32 [W, C, N]
+    inverse_temperature_ptr,  # [M, W]
+    split_merge_ptr,  # int32 [M, W], or None if there are no moves
     labels_ptr,  # int32 [C, N]: slots
     keys_ptr,  # int64 [M, C]
     alpha_ptr,  # [M, C]
@@ -79,12 +61,17 @@ def gibbs_sweep_kernel(
     mahalanobis_sq_ptr,  # [R, SLOTS], the rows of the L chains
     row_offset_ptr,  # int64 [L]: row i of the points is row row_offset + i of the chain's distances
     workspace_ptr,  # [L, D + 3, D]
-    progress_ptr,  # int64 [M, C]: single-site updates done
+    others_ptr,  # int32 [C, N], or None without MOVES
+    side_ptr,  # int32 [C, N], or None without MOVES
+    side_counts_ptr,  # int64 [L, 3], or None without MOVES
+    sides_ptr,  # [L, 3, D + 3, D], or None without MOVES
+    progress_ptr,  # int64 [M, C, 2]: sweeps done, and single-site updates and moves done in the next
     status_ptr,  # int32 [M, C]
     out_labels_ptr,  # int32 [W / thin, C, N]
     out_alpha_ptr,  # [M, C, W]
     out_n_components_ptr,  # int32 [M, C, W]
     out_log_joint_ptr,  # [M, C, W]
+    out_split_merge_ptr,  # int32 [M, C, 4]
     constants_ptr,  # [4]: kappa0, nu0, shape and rate of alpha's prior; as arguments they would come as float32
     n_rows,  # N
     n_features,  # D
@@ -94,14 +81,16 @@ def gibbs_sweep_kernel(
     thin,
     SLOTS: tl.constexpr,
     REFIT: tl.constexpr,
+    MOVES: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """Sweeps of one chain from where it stands to the last, or to an update that it cannot make.
+    """Sweeps of one chain from where it stands to the last, or to an update or move that it cannot make.
 
     With REFIT a cluster that its point carries is fitted anew to its other points: rare, and more registers than the
-    usual sweep needs, hence a variant. Pointers without a dtype are to float64.
+    usual sweep needs, hence a variant. With MOVES the kernel makes split-merge moves. Both together would need more
+    registers than there are. Pointers without a dtype are to float64.
     """
     program = tl.program_id(0).to(tl.int64)
     chain = tl.load(chain_ptr + program)
@@ -113,150 +102,104 @@ def gibbs_sweep_kernel(
     key = tl.load(keys_ptr + chain)
     slots = tl.arange(0, SLOTS)
     labels_ptr += c * n_rows
+    alpha_ptr += chain
+    prior_scale_ptr += m * width
+    prior_log_det_ptr += m
     counts_ptr += program * SLOTS
     mean_ptr += program * SLOTS * width
     inverse_ptr += program * SLOTS * width * width
     log_det_ptr += program * SLOTS
     mahalanobis_sq_ptr += tl.load(row_offset_ptr + program) * SLOTS
     workspace_ptr += program * (width + 3) * width
-    progress = tl.load(progress_ptr + chain)
+    sweep, step = tl.load(progress_ptr + 2 * chain), tl.load(progress_ptr + 2 * chain + 1)
     status = tl.full([], RUNNING, tl.int32)
-    while (progress < n_points * n_sweeps) & (status == RUNNING):
-        sweep = progress // n_points
-        position = progress % n_points
+    while (sweep < n_sweeps) & (status == RUNNING):
         random_draw = 4 * (first_sweep + sweep)
-        row = tl.load(order_ptr + (sweep * n_chains + c) * n_rows + start + position).to(tl.int64)
-        old = tl.load(labels_ptr + row).to(tl.int64)
-        count_old = tl.load(counts_ptr + old)
-        is_singleton = count_old == 1
-        counts = tl.load(counts_ptr + slots)
-        log_weight = weigh(
-            counts,
-            tl.load(mahalanobis_sq_ptr + row * SLOTS + slots),
-            tl.load(log_det_ptr + slots),
-            predictive_norm_ptr,
-            kappa0,
-            nu0,
-        )
-        log_weight_own, is_precise = weigh_own(
-            count_old,
-            tl.load(mahalanobis_sq_ptr + row * SLOTS + old),
-            tl.load(log_det_ptr + old),
-            predictive_norm_ptr,
-            kappa0,
-            nu0,
-            SMALLEST_RATIO,
-        )
-        if REFIT:
-            if is_precise == 0:
-                log_weight_own = weigh_without(
-                    row,
-                    old,
-                    start,
-                    stop,
-                    points_ptr,
-                    labels_ptr,
-                    prior_scale_ptr + m * width,
-                    predictive_norm_ptr,
-                    workspace_ptr,
-                    width,
-                    kappa0,
-                    nu0,
-                    BLOCK_N,
-                    BLOCK_D,
-                    NUM_D_BLOCKS,
-                )
-                status = tl.where(log_weight_own == log_weight_own, RUNNING, SINGULAR)
+        own_order_ptr = order_ptr + (sweep * n_chains + c) * n_rows + start
+        n_steps = n_points
+        # Known at compile time if there are no moves.
+        is_update = True
+        if split_merge_ptr is not None:
+            n_steps += tl.load(split_merge_ptr + m * n_sweeps + sweep)
+            is_update = step < n_points
+        if is_update:
+            status = update_point(
+                tl.load(own_order_ptr + step).to(tl.int64),
+                stream_of(key, random_draw + 1),
+                tl.load(inverse_temperature_ptr + m * n_sweeps + sweep),
+                start,
+                stop,
+                points_ptr,
+                labels_ptr,
+                alpha_ptr,
+                prior_mahalanobis_sq_ptr,
+                prior_log_prob_ptr,
+                prior_scale_ptr,
+                prior_log_det_ptr,
+                predictive_norm_ptr,
+                counts_ptr,
+                mean_ptr,
+                inverse_ptr,
+                log_det_ptr,
+                mahalanobis_sq_ptr,
+                workspace_ptr,
+                width,
+                kappa0,
+                nu0,
+                SLOTS,
+                REFIT,
+                BLOCK_N,
+                BLOCK_D,
+                NUM_D_BLOCKS,
+            )
+        elif MOVES:
+            status = split_or_merge(
+                stream_of(key, random_draw + 3),
+                step - n_points,
+                own_order_ptr,
+                start,
+                stop,
+                points_ptr,
+                labels_ptr,
+                alpha_ptr,
+                prior_scale_ptr,
+                prior_log_det_ptr,
+                predictive_norm_ptr,
+                marginal_norm_ptr,
+                counts_ptr,
+                mean_ptr,
+                inverse_ptr,
+                log_det_ptr,
+                mahalanobis_sq_ptr,
+                others_ptr + c * n_rows + start,
+                side_ptr + c * n_rows,
+                side_counts_ptr + 3 * program,
+                sides_ptr + 3 * program * (width + 3) * width,
+                out_split_merge_ptr + 4 * chain,
+                width,
+                kappa0,
+                nu0,
+                SLOTS,
+                BLOCK_N,
+                BLOCK_D,
+                NUM_D_BLOCKS,
+            )
         else:
-            status = tl.where(is_precise, RUNNING, NEEDS_REFIT)
-            # Known at compile time: the update goes on only if it is.
-            is_precise = True
-        log_weight = tl.where(slots == old, log_weight_own, log_weight)
-        log_weight_new = tl.log(tl.load(alpha_ptr + chain)) + tl.load(prior_log_prob_ptr + row)
-        drawn, free = draw(stream_of(key, random_draw + 1), row - start, counts, log_weight, log_weight_new, SLOTS)
-        is_new = drawn == SLOTS
-        # A singleton that draws a new cluster stays where it is.
-        stays = (drawn == old) | (is_new & is_singleton)
-        new = tl.where(is_new, free, drawn).to(tl.int64)
-        status = tl.where((status == RUNNING) & (stays == 0) & (new == SLOTS), NEEDS_SLOTS, status)
-        # WAR: all threads have read labels and statistics before any of them changes.
-        tl.debug_barrier()
-        if (stays == 0) & (status == RUNNING):
-            if is_new:
-                open_cluster(
-                    start,
-                    stop,
-                    prior_mahalanobis_sq_ptr,
-                    prior_scale_ptr + m * width,
-                    tl.load(prior_log_det_ptr + m),
-                    mean_ptr + new * width,
-                    inverse_ptr + new * width * width,
-                    log_det_ptr + new,
-                    mahalanobis_sq_ptr + new,
-                    width,
-                    SLOTS,
-                    BLOCK_N,
-                    BLOCK_D,
-                    NUM_D_BLOCKS,
-                )
-            tl.store(labels_ptr + row, new.to(tl.int32))
-            if is_singleton:
-                tl.store(counts_ptr + old, count_old * 0)
-            # RAW: counts and labels are read next.
-            tl.debug_barrier()
-            # The point leaves its cluster, unless that is gone, then joins the other.
-            for move in range(is_singleton.to(tl.int32), 2):
-                joins = tl.cast(move, tl.int64)
-                cluster = tl.where(joins == 1, new, old)
-                if (joins == 1) | is_precise:
-                    move_point(
-                        (2 * joins - 1).to(tl.float64),
-                        row,
-                        start,
-                        stop,
-                        points_ptr,
-                        counts_ptr + cluster,
-                        mean_ptr + cluster * width,
-                        inverse_ptr + cluster * width * width,
-                        log_det_ptr + cluster,
-                        mahalanobis_sq_ptr + cluster,
-                        workspace_ptr,
-                        width,
-                        SLOTS,
-                        kappa0,
-                        BLOCK_N,
-                        BLOCK_D,
-                        NUM_D_BLOCKS,
-                    )
-                elif REFIT:
-                    refit_without(
-                        workspace_ptr,
-                        counts_ptr + cluster,
-                        mean_ptr + cluster * width,
-                        inverse_ptr + cluster * width * width,
-                        log_det_ptr + cluster,
-                        mahalanobis_sq_ptr + cluster,
-                        SLOTS,
-                        start,
-                        stop,
-                        points_ptr,
-                        width,
-                        BLOCK_D,
-                        NUM_D_BLOCKS,
-                    )
-        if (position == n_points - 1) & (status == RUNNING):
+            status = tl.full([], NEEDS_MOVES, tl.int32)
+        step = tl.where(status == RUNNING, step + 1, step)
+        if step == n_steps:
             counts = tl.load(counts_ptr + slots)
             log_p, n_clusters = log_joint(
-                counts, tl.load(log_det_ptr + slots), marginal_norm_ptr, tl.load(prior_log_det_ptr + m), nu0
+                counts, tl.load(log_det_ptr + slots), marginal_norm_ptr, tl.load(prior_log_det_ptr), nu0
             )
-            alpha = tl.load(alpha_ptr + chain)
+            alpha = tl.load(alpha_ptr)
             shape, rate = tl.load(constants_ptr + 2), tl.load(constants_ptr + 3)
             if shape > 0.0:
                 stream = stream_of(key, random_draw + 2)
                 alpha = resample_concentration(stream, alpha, n_points, n_clusters, shape, rate)
             # WAR: all threads have read alpha.
             tl.debug_barrier()
-            tl.store(alpha_ptr + chain, alpha)
+            tl.store(alpha_ptr, alpha)
             tl.store(out_alpha_ptr + chain * n_sweeps + sweep, alpha)
             tl.store(out_n_components_ptr + chain * n_sweeps + sweep, n_clusters)
             tl.store(out_log_joint_ptr + chain * n_sweeps + sweep, log_p)
@@ -265,8 +208,11 @@ def gibbs_sweep_kernel(
                 keep_labels(counts, start, stop, labels_ptr, out_labels_ptr + kept * n_rows, SLOTS, BLOCK_N)
             # RAW: the next update reads alpha.
             tl.debug_barrier()
-        progress = tl.where(status == RUNNING, progress + 1, progress)
-    tl.store(progress_ptr + chain, progress)
+            status = tl.where(log_p == log_p, RUNNING, SINGULAR)
+            sweep += 1
+            step = tl.full([], 0, tl.int64)
+    tl.store(progress_ptr + 2 * chain, sweep)
+    tl.store(progress_ptr + 2 * chain + 1, step)
     tl.store(status_ptr + chain, tl.where(status == RUNNING, DONE, status))
 
 
@@ -280,13 +226,14 @@ class Blocks(NamedTuple):
     max_registers: int
 
 
-def blocks(n_features: int, refit: bool) -> Blocks:
+def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     """Block sizes by D: tiles of float64 that stay in registers, more threads where there are many of them.
 
     Without a limit on the registers, ptxas keeps room for more programs on a multiprocessor and spills to make it.
     """
-    block_d = 16 if refit or n_features <= 16 else 32
+    block_d = 16 if refit or n_features <= 16 or (moves and n_features > 64) else 32
     num_warps = 4 if n_features <= 64 else 8
     # Three programs of four warps fit at 168.
-    max_registers = 168 if n_features <= 16 and not refit else 255
-    return Blocks(64, block_d, -(-n_features // block_d), num_warps, max_registers)
+    max_registers = 168 if n_features <= 16 and not refit and not moves else 255
+    block_n = 32 if moves and block_d == 32 else 64
+    return Blocks(block_n, block_d, -(-n_features // block_d), num_warps, max_registers)

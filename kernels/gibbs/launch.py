@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from fastdens.kernels.gibbs.kernel import DONE, NEEDS_REFIT, NEEDS_SLOTS, SINGULAR, blocks, gibbs_sweep_kernel
+from fastdens.kernels.gibbs.kernel import blocks, gibbs_sweep_kernel
 from fastdens.kernels.gibbs.normalisers import log_normalisers
 from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, new_sweeps, raise_singular
 from fastdens.kernels.gibbs.scan_order import scan_order
 from fastdens.kernels.gibbs.statistics import add_slots, fit_statistics, select_chains, slots_for
+from fastdens.kernels.gibbs.status import DONE, NEEDS_MOVES, NEEDS_REFIT, NEEDS_SLOTS, SINGULAR
 from torch import Tensor
 
 
@@ -35,12 +36,22 @@ def scan_orders(problem: SweepProblem) -> Tensor:
     return order
 
 
+def move_memory(n_launched: int, n_features: int, labels: Tensor) -> list[Tensor]:
+    """Working memory of the moves of a launch: rows and sides of points, counts and statistics of sides."""
+    return [
+        torch.empty_like(labels),
+        torch.empty_like(labels),
+        torch.empty(n_launched, 3, dtype=torch.int64, device=labels.device),
+        torch.empty(n_launched, 3, n_features + 3, n_features, dtype=torch.float64, device=labels.device),
+    ]
+
+
 def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: int | None = None) -> GibbsSweeps:
     """All sweeps of all chains on the device of the points; the log-joint lacks the factors of alpha.
 
-    A chain for which no slot is free stops before that update. It goes on from there in twice as many slots, with the
-    same statistics: the same chain as if it had had them from the start. A chain with a cluster that is to be fitted
-    anew stops likewise, and goes on in the variant of the kernel that does so.
+    A chain for which no slot is free stops before that update or split. It goes on from there in twice as many slots,
+    with the same statistics: the same chain as if it had had them from the start. A chain with a cluster that is to be
+    fitted anew stops likewise, and goes on in the variant of the kernel that does so, until the next split-merge move.
 
     Parameters
     ----------
@@ -74,7 +85,8 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
     order = scan_orders(problem)
     labels = compact_labels(labels, problem)
     alpha = alpha.clone()
-    progress = torch.zeros(n_models, n_chains, dtype=torch.int64, device=device)
+    has_moves = bool(problem.split_merge.any())
+    progress = torch.zeros(n_models, n_chains, 2, dtype=torch.int64, device=device)
     status = torch.zeros(n_models, n_chains, dtype=torch.int32, device=device)
     sweeps = new_sweeps(problem)
     statistics = fit_statistics(problem, centred, labels, n_slots or slots_for(labels))
@@ -83,12 +95,15 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
     while unfinished:
         statistics, refit = unfinished.pop()
         n_launched = len(statistics.chain)
-        sizes = blocks(n_features, refit)
+        makes_moves = has_moves and not refit
+        sizes = blocks(n_features, refit, makes_moves)
         gibbs_sweep_kernel[(n_launched,)](
             statistics.chain,
             centred,
             layout.ranges,
             order,
+            problem.inverse_temperature,
+            problem.split_merge if has_moves else None,
             labels,
             problem.keys,
             alpha,
@@ -105,6 +120,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             statistics.mahalanobis_sq,
             statistics.row_offset,
             torch.empty(n_launched, n_features + 3, n_features, dtype=torch.float64, device=device),
+            *(move_memory(n_launched, n_features, labels) if makes_moves else [None] * 4),
             progress,
             status,
             *sweeps,
@@ -117,6 +133,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             problem.thin,
             SLOTS=statistics.n_slots,
             REFIT=refit,
+            MOVES=makes_moves,
             BLOCK_N=sizes.block_n,
             BLOCK_D=sizes.block_d,
             NUM_D_BLOCKS=sizes.num_d_blocks,
@@ -127,12 +144,12 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             break
         launched = status.flatten()[statistics.chain]
         raise_singular(status == SINGULAR.value)
-        for reason in (NEEDS_SLOTS.value, NEEDS_REFIT.value):
+        for reason in (NEEDS_SLOTS.value, NEEDS_REFIT.value, NEEDS_MOVES.value):
             stopped = (launched == reason).nonzero()[:, 0]
             if len(stopped):
                 own = select_chains(statistics, stopped, problem)
                 if reason == NEEDS_SLOTS.value:
                     unfinished.append((add_slots(own), refit))
                 else:
-                    unfinished.append((own, True))
+                    unfinished.append((own, reason == NEEDS_REFIT.value))
     return sweeps

@@ -33,6 +33,30 @@ def store_tile(matrix_ptr, rows, columns, end_row, n_columns, tile):
 
 
 @triton.jit
+def empty_statistics(
+    prior_scale_ptr,  # [D]
+    prior_log_det,
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    log_det_ptr,  # scalar
+    n_features,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """The statistics of no points: those of the prior."""
+    for i in range(NUM_D_BLOCKS):
+        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
+        mask = rows < n_features
+        prior_precision = 1.0 / tl.load(prior_scale_ptr + rows, mask=mask, other=1.0)
+        tl.store(mean_ptr + rows, tl.zeros([BLOCK_D], tl.float64), mask=mask)
+        for j in range(NUM_D_BLOCKS):
+            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+            diagonal = tl.where(rows[:, None] == columns[None, :], prior_precision[:, None], 0.0)
+            store_tile(inverse_ptr, rows, columns, n_features, n_features, diagonal)
+    tl.store(log_det_ptr, prior_log_det)
+
+
+@triton.jit
 def open_cluster(
     start,
     stop,
@@ -49,21 +73,14 @@ def open_cluster(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """Give a free slot the statistics of no points: those of the prior."""
-    for i in range(NUM_D_BLOCKS):
-        rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
-        mask = rows < n_features
-        prior_precision = 1.0 / tl.load(prior_scale_ptr + rows, mask=mask, other=1.0)
-        tl.store(mean_ptr + rows, tl.zeros([BLOCK_D], tl.float64), mask=mask)
-        for j in range(NUM_D_BLOCKS):
-            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-            diagonal = tl.where(rows[:, None] == columns[None, :], prior_precision[:, None], 0.0)
-            store_tile(inverse_ptr, rows, columns, n_features, n_features, diagonal)
+    """Give a free slot the statistics of no points."""
+    empty_statistics(
+        prior_scale_ptr, prior_log_det, mean_ptr, inverse_ptr, log_det_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
+    )
     for first in range(start, stop, BLOCK_N):
         others = first + tl.arange(0, BLOCK_N)
         q = tl.load(prior_mahalanobis_sq_ptr + others, mask=others < stop, other=0.0)
         tl.store(mahalanobis_sq_ptr + others * n_slots, q, mask=others < stop)
-    tl.store(log_det_ptr, prior_log_det)
     # RAW: the point that joins reads mean and inverse in another layout than they were stored in.
     tl.debug_barrier()
 
@@ -165,6 +182,43 @@ def update_distances(
 
 
 @triton.jit
+def update_statistics(
+    sign,
+    distance_sq,
+    row,
+    points_ptr,  # [N, D]
+    count_ptr,  # scalar
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    log_det_ptr,  # scalar
+    w_ptr,  # [D]
+    n_features,
+    kappa0,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """A point joins (sign 1) or leaves (-1), of which :func:`distance_to_mean` told w and the squared distance.
+
+    By the formula of Sherman and Morrison: with d = x - m and kappa before the move, S changes by
+    ``sign kappa / (kappa + sign) d d'``, m by ``sign / (kappa + sign) d``. Returns the coefficient of ``w w'`` in the
+    change of the inverse, and minus that of d in the change of m.
+    """
+    kappa = kappa0 + tl.load(count_ptr)
+    step = -sign / (kappa + sign)
+    scale = kappa / (kappa + sign)
+    ratio = 1.0 + sign * scale * distance_sq
+    coefficient = -sign * scale / ratio
+    update_inverse(coefficient, step, row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+    count = tl.load(count_ptr) + sign.to(tl.int64)
+    log_det = tl.load(log_det_ptr) + tl.log(ratio)
+    # WAR: all threads have read count and log-determinant.
+    tl.debug_barrier()
+    tl.store(log_det_ptr, log_det)
+    tl.store(count_ptr, count)
+    return coefficient, step
+
+
+@triton.jit
 def move_point(
     sign,
     row,
@@ -184,26 +238,25 @@ def move_point(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """A point joins the cluster (sign 1) or leaves it (-1), by the formula of Sherman and Morrison.
-
-    With d = x - m, w = S^-1 d and kappa before the move: S changes by ``sign kappa / (kappa + sign) d d'``, m by
-    ``sign / (kappa + sign) d``.
-    """
-    kappa = kappa0 + tl.load(count_ptr)
+    """A point joins the cluster (sign 1) or leaves it (-1), and all distances follow."""
     distance_sq, offset = distance_to_mean(
         row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
     )
-    step = -sign / (kappa + sign)
-    scale = kappa / (kappa + sign)
-    ratio = 1.0 + sign * scale * distance_sq
-    coefficient = -sign * scale / ratio
-    update_inverse(coefficient, step, row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-    count = tl.load(count_ptr) + sign.to(tl.int64)
-    log_det = tl.load(log_det_ptr) + tl.log(ratio)
-    # WAR: all threads have read count and log-determinant.
-    tl.debug_barrier()
-    tl.store(log_det_ptr, log_det)
-    tl.store(count_ptr, count)
+    coefficient, step = update_statistics(
+        sign,
+        distance_sq,
+        row,
+        points_ptr,
+        count_ptr,
+        mean_ptr,
+        inverse_ptr,
+        log_det_ptr,
+        w_ptr,
+        n_features,
+        kappa0,
+        BLOCK_D,
+        NUM_D_BLOCKS,
+    )
     update_distances(
         coefficient,
         step,
@@ -220,5 +273,61 @@ def move_point(
         BLOCK_D,
         NUM_D_BLOCKS,
     )
+    # RAW: the next move or update reads the statistics. WAR: it overwrites w.
+    tl.debug_barrier()
+
+
+@triton.jit
+def copy_statistics(
+    from_mean_ptr,  # [D]
+    from_inverse_ptr,  # [D, D]
+    from_log_det_ptr,  # scalar
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    log_det_ptr,  # scalar
+    n_features,
+    BLOCK_D: tl.constexpr,
+):
+    """Mean, inverse and log-determinant from one place to another."""
+    for i in range(0, n_features, BLOCK_D):
+        rows = i + tl.arange(0, BLOCK_D)
+        tl.store(mean_ptr + rows, load_block(from_mean_ptr, rows, n_features), mask=rows < n_features)
+        for j in range(0, n_features, BLOCK_D):
+            columns = j + tl.arange(0, BLOCK_D)
+            tile = load_tile(from_inverse_ptr, rows, columns, n_features, n_features)
+            store_tile(inverse_ptr, rows, columns, n_features, n_features, tile)
+    tl.store(log_det_ptr, tl.load(from_log_det_ptr))
+
+
+@triton.jit
+def adopt_statistics(
+    statistics_ptr,  # [D + 3, D]: w, which is overwritten, m, log det S in the first element of a row, S^-1
+    count,
+    count_ptr,  # scalar
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    log_det_ptr,  # scalar
+    mahalanobis_sq_ptr,  # [N], n_slots apart
+    n_slots,
+    start,
+    stop,
+    points_ptr,  # [N, D]
+    n_features,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """The cluster takes a count and statistics from working memory, and distances that are computed from them."""
+    from_mean_ptr, from_log_det_ptr = statistics_ptr + n_features, statistics_ptr + 2 * n_features
+    from_inverse_ptr = statistics_ptr + 3 * n_features
+    copy_statistics(
+        from_mean_ptr, from_inverse_ptr, from_log_det_ptr, mean_ptr, inverse_ptr, log_det_ptr, n_features, BLOCK_D
+    )
+    for other in tl.range(start, stop, disable_licm=True):
+        distance_sq, _ = distance_to_mean(
+            other, points_ptr, from_mean_ptr, from_inverse_ptr, statistics_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
+        )
+        tl.store(mahalanobis_sq_ptr + other * n_slots, distance_sq)
+    # No hazard: barriers of the loop lie between this and the reading of the count.
+    tl.store(count_ptr, count)
     # RAW: the next move or update reads the statistics. WAR: it overwrites w.
     tl.debug_barrier()

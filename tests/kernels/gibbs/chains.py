@@ -55,3 +55,11 @@ def planted(rng, n_models, n, d, n_clusters, separation):
     points, labels = x.reshape(-1, d), labels.reshape(1, -1)
     data = Data(torch.from_numpy(points), torch.arange(n_models + 1) * n, *map(torch.from_numpy, prior))
     return data, torch.from_numpy(labels)
+
+
+def liveliest_chain(rng, data, n_labels, n_chains=200, **options):
+    """The start of one chain out of many, one in which splits and merges succeed if there is any, and otherwise most."""
+    labels, alpha, keys = chain_start(rng, data, n_chains, n_labels)
+    accepted = run(data, labels, alpha, keys, "cpu", **options).split_merge.sum(0)[:, [1, 3]]
+    c = int((1000 * accepted.min(1).values + accepted.sum(1)).argmax())
+    return labels[c : c + 1], alpha[:, c : c + 1], keys[:, c : c + 1]

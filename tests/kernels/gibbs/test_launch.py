@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from fastdens.kernels.gibbs.problem import SingularScatterError, SweepProblem
@@ -21,13 +22,16 @@ def far_apart(rng, sizes):
     return Data(points, torch.tensor([0, *sizes]).cumsum(0), means, torch.full_like(means, 1e-3))
 
 
-def launch(data, labels, alpha, keys, n_slots, device="cpu", n_sweeps=2, alpha_prior=(0.0, 0.0)):
+def launch(data, labels, alpha, keys, n_slots, device="cpu", n_sweeps=2, split_merge=0, kappa0=KAPPA0):
     points, offsets, labels, alpha, keys, mean, scale = (
         t.to(device) for t in (data.points, data.offsets, labels, alpha, keys, *data[2:])
     )
     layout = Layout.from_offsets(offsets, len(points))
     nu0 = points.shape[1] - 1 + NU0_OVER_D
-    problem = SweepProblem(points, layout, keys, mean, scale, KAPPA0, nu0, alpha_prior, 0, n_sweeps, 1)
+    temperature = torch.ones(n_sweeps, dtype=torch.float64, device=device)
+    moves = torch.full((n_sweeps,), split_merge, dtype=torch.int32, device=device)
+    prior = (mean, scale, kappa0, nu0, (0.0, 0.0))
+    problem = SweepProblem(points, layout, keys, *prior, 0, n_sweeps, 1, temperature, moves)
     return sweep_chains(problem, labels, alpha, n_slots)
 
 
@@ -56,6 +60,29 @@ def test_chains_that_stop_for_different_reasons(rng, device):
     for backend in ("cpu", "reference"):
         want = run(data, labels, alpha, keys, backend, n_sweeps=2, alpha_prior=None)
         assert torch.equal(few.labels.cpu(), want.labels)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_split_for_which_no_slot_is_free(rng, device):
+    """Four blobs far apart, two labels and two slots, under a prior that lets no point open a cluster by itself."""
+    points = torch.from_numpy(rng.normal(size=(16, 1)) + 100 * (np.arange(16) % 4)[:, None])
+    data = Data(points, torch.tensor([0, 16]), points.mean(0)[None], torch.ones(1, 1, dtype=torch.float64))
+    labels, alpha, keys = chain_start(rng, data, 200, 2, alpha=1e-4)
+    options = {"n_sweeps": 1, "kappa0": 1e-4}
+    chains = run(data, labels, alpha, keys, "cpu", alpha_prior=None, **options)
+    assert int(chains.n_components.max()) <= 2
+    options["split_merge"] = 5
+    chains = run(data, labels, alpha, keys, "cpu", alpha_prior=None, **options)
+    c = int(chains.n_components[0].max(1).values.argmax())
+    assert int(chains.n_components[0, c].max()) > 2
+    few, many = (
+        launch(data, labels[c : c + 1], alpha[:, c : c + 1], keys[:, c : c + 1], n_slots, device, **options)
+        for n_slots in (2, 16)
+    )
+    for a, b in zip(few, many, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(few.labels[:, 0].cpu(), chains.labels[:, c])
+    assert torch.equal(few.split_merge[:, 0].cpu(), chains.split_merge[:, c])
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fastdens.kernels import gibbs_sweep, reference
 
-from tests.kernels.gibbs.chains import CPU, GPU, INTERPRETER, chain_start, clustered, run
+from tests.kernels.gibbs.chains import CPU, GPU, INTERPRETER, chain_start, clustered, liveliest_chain, run
 from tests.kernels.gibbs.posterior import KAPPA0, NU0_OVER_D, Data
 
 
@@ -40,6 +40,34 @@ def test_cpu_same_chain_as_reference_on_larger_models(rng, sizes, d, n_labels, n
     want, got = (run(data, *start, backend, n_sweeps=n_sweeps) for backend in ("reference", "cpu"))
     assert torch.equal(got.labels, want.labels)
     torch.testing.assert_close(got.log_joint, want.log_joint, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "d", "n_labels", "scale"),
+    [([1, 2, 9], 1, 2, 1.0), ([7, 1, 10], 3, 2, 1.0), ([10], 17, 2, 1.0), ([12], 2, 3, 1e-9)],
+)
+@pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
+def test_moves_and_temperatures_are_those_of_the_cpu(rng, backend, device, sizes, d, n_labels, scale):
+    """Splits and merges that succeed, models of one point and of more, and clusters that their points carry."""
+    data = clustered(rng, sizes, d, scale)
+    options = {
+        "n_sweeps": 3,
+        "first_sweep": 5,
+        "inverse_temperature": torch.tensor([0.4, 0.9, 1.0], dtype=torch.float64),
+        "split_merge": torch.tensor([3, 0, 2]),
+    }
+    start = liveliest_chain(rng, data, n_labels, **options)
+    want = run(data, *start, "cpu", **options)
+    options["inverse_temperature"] = options["inverse_temperature"].to(device)
+    got = run(data, *start, backend, device, **options)
+    assert torch.equal(got.labels.cpu(), want.labels)
+    assert torch.equal(got.split_merge.cpu(), want.split_merge)
+    assert torch.equal(got.n_components.cpu(), want.n_components)
+    torch.testing.assert_close(got.alpha.cpu(), want.alpha, rtol=1e-10, atol=0)
+    torch.testing.assert_close(got.log_joint.cpu(), want.log_joint, rtol=1e-10 if scale == 1 else 1e-6, atol=1e-9)
+    splits, merges = want.split_merge.sum((0, 1))[[1, 3]].tolist()
+    # Splits of clusters that their points carry hardly ever succeed.
+    assert merges > 0 and (splits > 0 or scale < 1)
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])

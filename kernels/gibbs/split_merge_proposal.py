@@ -1,0 +1,224 @@
+"""Proposals of split-merge moves inside the sweep kernel: anchors, launch state, restricted scan.
+
+:mod:`fastdens.kernels.gibbs.split_merge` describes the move. Rows are those of the points of all models; counters
+of random numbers count from the model's first row.
+"""
+
+from __future__ import annotations
+
+from fastdens.kernels.counter_random_triton import uniform
+from fastdens.kernels.gibbs import split_merge
+from fastdens.kernels.gibbs.moves import load_block, load_tile
+from fastdens.kernels.gibbs.split_merge_sides import (
+    FIRST,
+    SECOND,
+    distance_from_side,
+    empty_side,
+    join_side,
+    move_point_of_side,
+    weigh_own_side,
+    weigh_side,
+)
+from fastdens.kernels.optional_triton import tl, triton
+
+_CANDIDATES = tl.constexpr(split_merge.CANDIDATES)
+_NEARBY = tl.constexpr(split_merge.NEARBY)
+_ALLOCATION = tl.constexpr(split_merge.ALLOCATION)
+_SCAN = tl.constexpr(split_merge.SCAN)
+
+
+@triton.jit
+def log_sigmoid(x):
+    """``log(1 / (1 + exp(-x)))``."""
+    return tl.minimum(x, 0.0) - tl.log(1.0 + tl.exp(-tl.abs(x)))
+
+
+@triton.jit
+def draw_anchors(
+    stream,
+    base,
+    start,
+    n_points,
+    points_ptr,  # [N, D]
+    prior_scale_ptr,  # [D]
+    n_features,
+    BLOCK_D: tl.constexpr,
+):
+    """Rows of two points: any, and any other or the nearest of some; twice the same where there is no other."""
+    first = start + (uniform(stream, base) * n_points).to(tl.int64)
+    n_candidates = tl.where(uniform(stream, base + _NEARBY) < 0.5, _CANDIDATES, 1)
+    number = tl.arange(0, _CANDIDATES)
+    rows = start + (uniform(stream, base + 1 + number) * n_points).to(tl.int64)
+    distance_sq = tl.zeros([_CANDIDATES], tl.float64)
+    for j in range(0, n_features, BLOCK_D):
+        columns = j + tl.arange(0, BLOCK_D)
+        x = load_block(points_ptr + first * n_features, columns, n_features)
+        difference = load_tile(points_ptr, rows, columns, start + n_points, n_features) - x[None, :]
+        scale = tl.load(prior_scale_ptr + columns, mask=columns < n_features, other=1.0)
+        distance_sq += tl.sum(difference * difference / scale[None, :], 1)
+    is_candidate = (number < n_candidates) & (rows != first)
+    distance_sq = tl.where(is_candidate, distance_sq, float("inf"))
+    is_nearest = is_candidate & (distance_sq == tl.min(distance_sq, 0))
+    nearest = tl.min(tl.where(is_nearest, number, _CANDIDATES), 0)
+    second = tl.sum(tl.where(number == nearest, rows, 0), 0)
+    return first, tl.where(nearest == _CANDIDATES, first, second)
+
+
+@triton.jit
+def gather_others(
+    first_anchor,
+    second_anchor,
+    a,
+    b,
+    n_points,
+    order_ptr,  # [n]
+    labels_ptr,  # [N]
+    others_ptr,  # [n]
+    BLOCK_N: tl.constexpr,
+):
+    """Rows of the points of clusters a and b without the anchors, in the order of the sweep, and their number."""
+    n_others = tl.full([], 0, tl.int32)
+    for first in range(0, n_points, BLOCK_N):
+        positions = first + tl.arange(0, BLOCK_N)
+        in_model = positions < n_points
+        rows = tl.load(order_ptr + positions, mask=in_model, other=0)
+        label = tl.load(labels_ptr + rows, mask=in_model, other=-1)
+        is_other = ((label == a) | (label == b)) & (rows != first_anchor) & (rows != second_anchor)
+        rank = tl.cumsum(is_other.to(tl.int32), 0)
+        tl.store(others_ptr + n_others + rank - 1, rows, mask=is_other)
+        n_others += tl.sum(is_other.to(tl.int32), 0)
+    # RAW: the rows are read one by one.
+    tl.debug_barrier()
+    return n_others
+
+
+@triton.jit
+def allocate(
+    stream,
+    base,
+    first_anchor,
+    second_anchor,
+    n_others,
+    others_ptr,  # [n]
+    side_ptr,  # [N]
+    start,
+    points_ptr,  # [N, D]
+    prior_scale_ptr,  # [D]
+    prior_log_det,
+    predictive_norm_ptr,  # [max n + 1]
+    sides_ptr,  # [3, D + 3, D]
+    side_counts_ptr,  # [3]
+    n_features,
+    kappa0,
+    nu0,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """The launch state: each anchor opens a side, and the others join the sides one after the other."""
+    for s in tl.range(2, disable_licm=True):
+        anchor = tl.where(s == FIRST, first_anchor, second_anchor)
+        empty_side(s, sides_ptr, side_counts_ptr, prior_scale_ptr, prior_log_det, n_features, BLOCK_D, NUM_D_BLOCKS)
+        join_side(s, anchor, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS)
+        tl.store(side_ptr + anchor, s)
+    for index in tl.range(n_others, disable_licm=True):
+        row = tl.load(others_ptr + index).to(tl.int64)
+        log_odds = tl.full([], 0.0, tl.float64)
+        q_first, q_second = log_odds, log_odds
+        for s in tl.range(2, disable_licm=True):
+            q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+            log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
+            log_odds += tl.where(s == FIRST, log_weight, -log_weight)
+            q_first, q_second = tl.where(s == FIRST, q, q_first), tl.where(s == SECOND, q, q_second)
+        log_u = tl.log(uniform(stream, base + _ALLOCATION + row - start))
+        joins_first = log_u < log_sigmoid(log_odds)
+        s = tl.where(joins_first, FIRST, SECOND)
+        tl.store(side_ptr + row, s)
+        move_point_of_side(
+            tl.full([], 1.0, tl.float64),
+            s,
+            tl.where(joins_first, q_first, q_second),
+            row,
+            points_ptr,
+            sides_ptr,
+            side_counts_ptr,
+            n_features,
+            kappa0,
+            BLOCK_D,
+            NUM_D_BLOCKS,
+        )
+    # RAW of the sides of the points: the barriers of the moves lie between their stores and what reads them.
+
+
+@triton.jit
+def scan(
+    stream,
+    base,
+    a,
+    is_led,
+    least,
+    n_others,
+    others_ptr,  # [n]
+    side_ptr,  # [N]
+    labels_ptr,  # [N]
+    start,
+    points_ptr,  # [N, D]
+    predictive_norm_ptr,  # [max n + 1]
+    sides_ptr,  # [3, D + 3, D]
+    side_counts_ptr,  # [3]
+    n_features,
+    kappa0,
+    nu0,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """A Gibbs scan between the two sides, and the log-probability of the sides that points end on.
+
+    A scan that is led takes points of cluster a to the first side, the others to the second. It is given up with
+    ``-inf`` as soon as the log-probability is under ``least``.
+    """
+    log_q = tl.full([], 0.0, tl.float64)
+    for index in tl.range(n_others, disable_licm=True):
+        if log_q >= least:
+            row = tl.load(others_ptr + index).to(tl.int64)
+            own = tl.load(side_ptr + row)
+            other = 1 - own
+            goal = tl.where(tl.load(labels_ptr + row) == a, FIRST, SECOND)
+            stays = (goal == own) | (is_led == 0)
+            log_odds = tl.full([], 0.0, tl.float64)
+            q_own, q_other = log_odds, log_odds
+            is_precise = own >= 0
+            for s in tl.range(2, disable_licm=True):
+                q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+                log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
+                log_weight_own, is_own_precise = weigh_own_side(
+                    s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0
+                )
+                log_odds += tl.where(s == own, log_weight_own, -log_weight)
+                is_precise = is_precise & (is_own_precise | (s == other))
+                q_own, q_other = tl.where(s == own, q, q_own), tl.where(s == other, q, q_other)
+            if is_precise:
+                log_u = tl.log(uniform(stream, base + _SCAN + row - start))
+                stays = tl.where(is_led, stays, log_u < log_sigmoid(log_odds))
+                log_q += log_sigmoid(tl.where(stays, log_odds, -log_odds))
+                if stays == 0:
+                    # No hazard: barriers lie behind the reading of the point's side.
+                    tl.store(side_ptr + row, other)
+                    # The point leaves its side, then joins the other.
+                    for joins in tl.range(2, disable_licm=True):
+                        move_point_of_side(
+                            2.0 * tl.cast(joins, tl.float64) - 1.0,
+                            tl.where(joins == 1, other, own),
+                            tl.where(joins == 1, q_other, q_own),
+                            row,
+                            points_ptr,
+                            sides_ptr,
+                            side_counts_ptr,
+                            n_features,
+                            kappa0,
+                            BLOCK_D,
+                            NUM_D_BLOCKS,
+                        )
+            elif stays == 0:
+                # The point stays on the side that it carries: the scan cannot end on its label.
+                log_q += float("-inf")
+    return tl.where(log_q >= least, log_q, float("-inf"))
