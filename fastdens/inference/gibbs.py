@@ -128,6 +128,7 @@ def init(problem: ChainProblem, labels: Tensor, alpha: float) -> ChainState:
 def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> tuple[ChainState, StepInfo]:
     """The state after ``n_sweeps`` more sweeps, every ``thin``-th of their draws, and what was done."""
     schedule = problem.schedule
+    inverse_temperature = schedule.inverse_temperature(state.sweep, n_sweeps)
     done = kernels.gibbs_sweep(
         problem.points,
         problem.layout,
@@ -143,7 +144,7 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
         first_sweep=state.sweep + 1,
         n_sweeps=n_sweeps,
         thin=thin,
-        inverse_temperature=schedule.inverse_temperature(state.sweep, n_sweeps),
+        inverse_temperature=inverse_temperature,
         split_merge=schedule.moves(state.sweep, n_sweeps),
         backend=problem.backend,
     )
@@ -152,7 +153,9 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     info = StepInfo(draws, done.log_joint, done.split_merge.long())
     state = state._replace(sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous())
     if schedule.n_annealed > 0:
-        found = SearchResult(state.labels, state.alpha, done.log_joint.mean(-1))
+        # Sweeps above temperature one do not count.
+        of_posterior = done.log_joint[..., (inverse_temperature == 1).to(done.log_joint.device)]
+        found = SearchResult(state.labels, state.alpha, of_posterior.mean(-1))
         if state.sweep == schedule.n_cold:
             state = state._replace(labels=fine_labels(problem.keys, problem.layout), cold=found)
         elif state.sweep == schedule.n_search and state.cold is not None:

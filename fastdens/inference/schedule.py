@@ -10,8 +10,8 @@ from torch import Tensor
 # After so many sweeps statistics are computed anew from the points, so that the errors of their updates do not add up.
 _SWEEPS_A_LAUNCH = 16
 
-# The annealed search: the inverse temperature that it starts from, the power of time by which that rises to one, and the
-# share of its sweeps after which it is there. Measured; see docs/chains.md.
+# The annealed search: the inverse temperature that it starts from, the power of time by which that rises to one, and
+# the share of its sweeps after which it is there. Measured; see docs/chains.md.
 _FIRST_INVERSE_TEMPERATURE = 0.4
 _POWER = 0.7
 _SHARE_OF_COOLING = 0.9
@@ -53,9 +53,9 @@ class Schedule:
 
     @classmethod
     def of(cls, burn_in: int, thin: int, annealing: float, split_merge: float) -> Schedule:
-        """The schedule of a burn-in whose share ``annealing`` goes to the annealed search."""
-        n_annealed = int(burn_in * annealing)
-        n_cold = min(int(_COLD_SHARE * n_annealed), burn_in - n_annealed)
+        """The schedule of a burn-in whose share ``annealing`` goes to the annealed search, if both find room."""
+        n_annealed = int(burn_in * min(annealing, 1 / (1 + _COLD_SHARE)))
+        n_cold = int(_COLD_SHARE * n_annealed)
         # A burn-in of a few sweeps has no room for searches.
         return cls(burn_in, thin, n_cold, n_annealed if n_cold > 0 else 0, split_merge)
 
@@ -76,7 +76,9 @@ class Schedule:
     def inverse_temperature(self, sweep: int, n_sweeps: int) -> Tensor:
         """Of the sweeps that follow the first ``sweep``, float64 [n_sweeps]."""
         at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64) - self.n_cold
-        share = (at / max(1.0, _SHARE_OF_COOLING * self.n_annealed)).clamp(0, 1)
+        # A short search, too, ends with a sweep at temperature one.
+        n_cooling = max(1.0, min(_SHARE_OF_COOLING * self.n_annealed, self.n_annealed - 1))
+        share = (at / n_cooling).clamp(0, 1)
         rising = _FIRST_INVERSE_TEMPERATURE + (1 - _FIRST_INVERSE_TEMPERATURE) * share**_POWER
         return torch.where((at >= 0) & (at < self.n_annealed), rising, 1.0)
 
