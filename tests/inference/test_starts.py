@@ -99,5 +99,5 @@ def test_rows_that_no_model_owns_are_left_out(rng):
 
 def test_an_unknown_start(rng):
     points, layout, keys, seed = problem(rng, 1)
-    with pytest.raises(ValueError, match="init is 'overdispersd', but it must be one of .* 'overdispersed'"):
+    with pytest.raises(ValueError, match=r"init is 'overdispersd', but it must be one of .* 'overdispersed'"):
         start_labels("overdispersd", points, layout, keys, 6, seed)
