@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from fastdens.kernels.gibbs import GibbsSweeps
+from torch import Tensor
 
+from fastdens import kernels
 from fastdens.distributions.niw import data_prior
 from fastdens.inference.gibbs import ChainProblem, stream_keys
 from fastdens.inference.schedule import Schedule
@@ -22,3 +27,26 @@ def chain_problem(
     prior = prior._replace(scale_diagonal=prior.scale_diagonal.clamp_min(0.1))
     keys = stream_keys(points, layout, n_chains, int(rng.integers(2**31)))
     return ChainProblem(points, layout, prior, keys, (1.0, 1.0), schedule, "cpu")
+
+
+def sweeps_of(
+    problem: ChainProblem, labels: Tensor, alpha: Tensor, first_sweep: int, n_sweeps: int, **options: Any
+) -> GibbsSweeps:
+    """Sweeps of the chains of a problem by the kernel itself."""
+    prior = problem.prior
+    return kernels.gibbs_sweep(
+        problem.points,
+        problem.layout,
+        labels,
+        alpha,
+        problem.keys,
+        prior.mean,
+        prior.scale_diagonal,
+        kappa0=prior.kappa,
+        nu0=prior.nu,
+        alpha_prior=problem.alpha_prior,
+        first_sweep=first_sweep,
+        n_sweeps=n_sweeps,
+        backend="cpu",
+        **options,
+    )

@@ -6,32 +6,10 @@ import pytest
 import torch
 from fastdens.kernels.layout import Layout
 
-from fastdens import kernels
 from fastdens.inference.gibbs import Draws, init, join_draws, sample, step, stream_keys
 from fastdens.inference.schedule import Schedule
 from fastdens.inference.starts import fine_labels, random_labels
-from tests.inference.problems import chain_problem
-
-
-def sweeps_of(problem, labels, alpha, first_sweep, n_sweeps, **options):
-    """The kernel itself."""
-    prior = problem.prior
-    return kernels.gibbs_sweep(
-        problem.points,
-        problem.layout,
-        labels,
-        alpha,
-        problem.keys,
-        prior.mean,
-        prior.scale_diagonal,
-        kappa0=prior.kappa,
-        nu0=prior.nu,
-        alpha_prior=problem.alpha_prior,
-        first_sweep=first_sweep,
-        n_sweeps=n_sweeps,
-        backend="cpu",
-        **options,
-    )
+from tests.inference.problems import chain_problem, sweeps_of
 
 
 def test_models_and_chains_have_streams_of_their_own(rng):
