@@ -271,7 +271,7 @@ def test_errors_are_one_sentence(error_of, options, message):
         (["--entropy-draws", "1"], "--entropy-draws is 1, but it must be at least 2."),
         (["--density", "dpp"], "dp"),
         (["--init", "kmean"], "kmeans"),
-        (["--annealing", "2"], "--annealing is 2.0, but it must be at most 1."),
+        (["--search", "2"], "--search is 2.0, but it must be at most 1."),
         (["--split-merge", "auto"], 'Invalid value for --split-merge: unable to convert "auto" into float'),
         (["--epochs"], "--epochs requires an argument"),
     ],
@@ -300,8 +300,8 @@ def test_the_user_wins_over_a_preset_and_a_preset_over_the_default():
 
 
 def test_chains_start_move_and_stop_as_the_user_says():
-    options = settled("--init", "kmeans", "--split-merge", "2", "--annealing", "0", "--stop", "converged")
-    assert (options["init"], options["split_merge"], options["annealing"]) == ("kmeans", 2.0, 0.0)
+    options = settled("--init", "kmeans", "--split-merge", "2", "--search", "0", "--stop", "converged")
+    assert (options["init"], options["split_merge"], options["search"]) == ("kmeans", 2.0, 0.0)
     assert (options["stop"], options["max_sweeps"]) == ("converged", None)
 
 

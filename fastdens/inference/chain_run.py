@@ -13,15 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fastdens.inference.gibbs import (
-    ChainProblem,
-    ChainState,
-    Draws,
-    SearchResult,
-    StepInfo,
-    join_draws,
-    sample,
-)
+from fastdens.inference.gibbs import ChainProblem, ChainState, Draws, SearchResult, StepInfo, join_draws, sample
 from fastdens.inference.schedule import Schedule
 from fastdens.io.state_file import StateFile
 
@@ -88,7 +80,7 @@ class ChainRun:
     @staticmethod
     def target(n_sweeps: int, burn_in: int, round_: int) -> int:
         """Sweeps at the end of a round, if the first ends after ``n_sweeps``."""
-        return n_sweeps + (2 ** (round_ + 1) - 2) * (n_sweeps - burn_in)
+        return n_sweeps + ((2 << round_) - 2) * (n_sweeps - burn_in)
 
     def problem_of_round(self, problem: ChainProblem, n_sweeps: int) -> ChainProblem:
         """The problem of this round's models, all of whose sweeps may be kept in later rounds."""
@@ -96,7 +88,7 @@ class ChainRun:
             return problem
         schedule = problem.schedule
         begun = self.target(n_sweeps, schedule.burn_in, self.round - 1)
-        thin = schedule.thin * 2**self.round
+        thin = schedule.thin << self.round
         return problem.select(self.models, Schedule(begun, thin, split_merge=schedule.split_merge))
 
     def continued(self, problem: ChainProblem, n_sweeps: int) -> Iterator[tuple[ChainRun, StepInfo]]:

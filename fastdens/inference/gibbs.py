@@ -139,6 +139,7 @@ def init(problem: ChainProblem, labels: Tensor, alpha: float) -> ChainState:
 def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> tuple[ChainState, StepInfo]:
     """The state after ``n_sweeps`` more sweeps, every ``thin``-th of their draws, and what was done."""
     schedule, annealed = problem.schedule, problem.annealed
+    inverse_temperature = schedule.inverse_temperature(state.sweep, n_sweeps, annealed)
     done = kernels.gibbs_sweep(
         problem.points,
         problem.layout,
@@ -154,7 +155,7 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
         first_sweep=state.sweep + 1,
         n_sweeps=n_sweeps,
         thin=thin,
-        inverse_temperature=schedule.inverse_temperature(state.sweep, n_sweeps, annealed),
+        inverse_temperature=inverse_temperature,
         split_merge=schedule.moves(state.sweep, n_sweeps, annealed),
         backend=problem.backend,
     )
@@ -163,7 +164,10 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     info = StepInfo(draws, done.log_joint, done.split_merge.long())
     state = state._replace(sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous())
     if state.sweep <= schedule.n_search:
-        state = _between_searches(problem, state, done.log_joint.mean(-1))
+        # Sweeps above temperature one do not count.
+        is_cold = (inverse_temperature == 1).double()[:, None]
+        mean = (done.log_joint * is_cold).sum(-1) / is_cold.sum(-1).clamp_min(1)
+        state = _between_searches(problem, state, mean)
     return state, info
 
 

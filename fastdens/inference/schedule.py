@@ -10,8 +10,8 @@ from torch import Tensor
 # After so many sweeps statistics are computed anew from the points, so that the errors of their updates do not add up.
 _SWEEPS_A_LAUNCH = 32
 
-# The annealed search: the inverse temperature that it starts from, the power of time by which that rises to one, and the
-# share of its sweeps after which it is there. Measured; see docs/chains.md.
+# The annealed search: the inverse temperature that it starts from, the power of time by which that rises to one, and
+# the share of its sweeps after which it is there. Measured; see docs/chains.md.
 _FIRST_INVERSE_TEMPERATURE = 0.4
 _POWER = 0.7
 _SHARE_OF_COOLING = 0.9
@@ -80,12 +80,14 @@ class Schedule:
     def inverse_temperature(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
         """Of the sweeps W that follow the first ``sweep``, float64 [M, W]; ``annealed`` is bool [M]."""
         at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device) - 2 * self.n_cold
-        share = (at / max(1.0, _SHARE_OF_COOLING * self.n_annealed)).clamp(0, 1)
+        # A short search, too, ends with a sweep at temperature one.
+        n_cooling = max(1.0, min(_SHARE_OF_COOLING * self.n_annealed, self.n_annealed - 1))
+        share = (at / n_cooling).clamp(0, 1)
         rising = _FIRST_INVERSE_TEMPERATURE + (1 - _FIRST_INVERSE_TEMPERATURE) * share**_POWER
         return torch.where(annealed[:, None] & (at >= 0) & (at < self.n_annealed), rising, 1.0)
 
     def moves(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
-        """Split-merge moves after each of the sweeps W that follow the first ``sweep``, int32 [M, W]; none while hot."""
+        """Split-merge moves after each sweep that follows the first ``sweep``, int32 [M, W]; none while hot."""
         # Whole moves are made when the sum of their fractions reaches them.
         at = torch.arange(sweep, sweep + n_sweeps + 1, dtype=torch.float64, device=annealed.device)
         due = (at * self.split_merge + 1e-9).floor().diff()

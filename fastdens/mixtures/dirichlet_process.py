@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,38 +12,30 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.convergence import (
-    ChainConvergence,
-    chain_convergence,
-    effective_sample_size,
-    rhat_threshold,
-    split_rhat,
-)
+from fastdens.convergence import effective_sample_size, split_rhat
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.draws_for_arviz import to_arviz
 from fastdens.errors import check_batch, check_batch_of, check_integer, check_non_negative, check_positive
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
-from fastdens.inference.gibbs import ChainProblem, Draws, init, stream_keys
-from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.inference.gibbs import ChainProblem, init, stream_keys
+from fastdens.inference.predictive import PredictiveOptions
 from fastdens.inference.schedule import Schedule, moves_by_default
 from fastdens.inference.starts import COARSE_CLUSTERS, INITS, contrasting_labels, start_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base import integer, one_of, optional, to_jsonable
-from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
 from fastdens.mixtures.failures import non_finite, raise_failures, without_points
 from fastdens.mixtures.partition import Partition
+from fastdens.mixtures.sampled import HELD_OUT, SampledMixtures
 from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
-from fastdens.partitions import ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters, point_estimate
 from fastdens.progress import progress_bar
 
 METHODS = ("gibbs", "vb")
 STOPS = ("sweeps", "converged")
 AUTO = "auto"
 
-# With "converged", a fit makes at most this many times ``n_sweeps``, and asks for this many effective draws a chain.
-_MOST_SWEEPS, _EFFECTIVE_DRAWS = 10, 10
+# With "converged", a fit makes at most this many times ``n_sweeps``, and needs as many draws as R-hat has sense for.
+_MOST_SWEEPS, _FEWEST_DRAWS = 10, 4
 
 # Parameters that two fits share if one continues the chains of the other.
 CHAIN_PARAMETERS = (
@@ -62,8 +53,7 @@ CHAIN_PARAMETERS = (
     "stop",
     "random_state",
 )
-_TRACES = ("log_joint_", "sampled_labels_", "rhat_", "effective_sample_size_", "n_sweeps_", "split_merge_")
-_HELD_OUT = "held_out_log_density_"
+_DIFFERENCES = {"data": "other data or labels_init", "held_out": "other held-out points"}
 
 
 def _auto_or_non_negative(name: str, value: Any) -> None:
@@ -77,13 +67,13 @@ def _share(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value}, but it must be a share of the burn-in, from 0 to 1.")
 
 
-class DirichletProcessMixtures(BaseDirichletProcessMixtures):
+class DirichletProcessMixtures(SampledMixtures):
     """Infinite mixtures of Gaussians, one for each model of a :class:`~fastdens.RaggedBatch`, by Gibbs sampling.
 
     A Dirichlet process with concentration alpha and a normal-inverse-Wishart base measure: m0 is the sample mean, S0
     the diagonal of the sample variances (divisor n) over ``init_components ** (2 / D)``, and alpha has a gamma prior.
-    Collapsed Gibbs sampling updates one point at a time, in an order drawn anew for each sweep; split-merge moves change
-    many labels at once. The burn-in opens with searches for a good state.
+    Collapsed Gibbs sampling updates one point at a time, in an order drawn anew for each sweep; split-merge moves
+    change many labels at once. The burn-in opens with searches for a good state.
 
     ``DirichletProcessMixtures("vb", ...)`` makes a :class:`~fastdens.VariationalDirichletProcessMixtures`, for fits
     that need no samples or are too large for sampling.
@@ -114,10 +104,10 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     split_merge : "auto" or float
         Split-merge moves a sweep, on average; "auto" makes min(4, 16 / D).
     search : float
-        Share of the burn-in in which each chain looks for a good state from several starts, of which it goes on from the
-        best: a quarter of it from the start labels, a quarter from ten k-means clusters, and half of it from one cluster
-        or, where a model has at most ten points for each dimension, from a fine random partition by annealing. Zero
-        leaves the searches out.
+        Share of the burn-in in which each chain looks for a good state from three starts, and then goes on from the
+        best: a quarter of it from the start labels, a quarter from ten k-means clusters, and half of it from one
+        cluster or, where a model has at most ten points for each dimension, from a fine random partition by annealing.
+        Zero leaves the searches out.
     stop : {"sweeps", "converged"}
         "converged" goes on with the models whose chains do not agree after ``n_sweeps``: in rounds of twice as many
         sweeps, with as many draws twice as far apart in place of those before, up to ``max_sweeps``.
@@ -164,7 +154,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     split_merge_ : Tensor
         int64 [M, C, 4]: splits that were proposed, splits that were accepted, and merges likewise.
     held_out_log_density_ : Tensor
-        float64 [M, C, S], where ``fit`` was given held-out points: mean log-density of those of each model in each draw.
+        float64 [M, C, S], if ``fit`` was given held-out points: mean log-density of those of each model in each draw.
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
     failed_, failures_ : Tensor, dict of int to str
@@ -201,7 +191,7 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         "max_sweeps": optional(integer(1)),
         "max_rhat": optional(check_positive),
         "min_ess": optional(check_non_negative),
-        **BaseDirichletProcessMixtures._parameter_constraints,
+        **SampledMixtures._parameter_constraints,
     }
 
     n_sweeps: int
@@ -213,18 +203,8 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
     search: float
     stop: str
     max_sweeps: int | None
-    max_rhat: float | None
-    min_ess: float | None
     progress: bool
 
-    log_joint_: Tensor
-    sampled_labels_: Tensor
-    rhat_: Tensor
-    effective_sample_size_: Tensor
-    n_sweeps_: Tensor
-    split_merge_: Tensor
-    held_out_log_density_: Tensor
-    _fitted: FittedChains
     _run: ChainRun
     _run_identity: dict[str, Any]
 
@@ -325,13 +305,14 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         self._check_parameters()
         check_integer("checkpoint_every", checkpoint_every, 1)
         valid = self._partition(check_batch(batch))
-        trace = None if held_out is None else self._held_out_trace(valid, held_out)
+        held_out = None if held_out is None else self._check_held_out(valid, held_out)
         path = None if checkpoint is None else Path(checkpoint)
-        fitted = self._fit_models(valid, trace, path, checkpoint_every, resume)
+        fitted = self._fit_models(valid, held_out, path, checkpoint_every, resume)
         self._scatter(valid, fitted)
-        vars(self).pop(_HELD_OUT, None)
+        vars(self).pop(HELD_OUT, None)
+        trace = self._held_out_trace(fitted, held_out)
         if trace is not None:
-            self.held_out_log_density_ = valid.scatter(trace(fitted))
+            self.held_out_log_density_ = valid.scatter(trace)
         self._warn(
             valid.whole,
             self.convergence_.rhat > self.convergence_.max_rhat,
@@ -340,34 +321,20 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         )
         return self
 
-    @property
-    def convergence_(self) -> ChainConvergence:
-        """Whether the chains of each model agree in the log-joint and, if there are any, at held-out points."""
-        self._check_fitted()
-        traces = {"log-joint": self.log_joint_}
-        if hasattr(self, _HELD_OUT):
-            traces["held-out log-density"] = self.held_out_log_density_
-        return self._convergence_of(traces)
+    def _check_held_out(self, valid: Partition, held_out: RaggedBatch) -> RaggedBatch:
+        """The held-out points of the models to fit."""
+        points = valid.batch.points
+        checked = check_batch_of(held_out, valid.whole.n_models, points.shape[1], points.device)
+        failures = {**without_points(checked), **non_finite(checked)}
+        needed = {m: reason for m, reason in failures.items() if m not in valid.failures}
+        raise_failures(checked, needed, "held_out needs points of each model")
+        return checked.select(valid.models)
 
-    def _convergence_of(self, traces: Mapping[str, Tensor]) -> ChainConvergence:
-        n_chains, n_draws = traces["log-joint"].shape[1:]
-        max_rhat = rhat_threshold(n_chains, n_draws) if self.max_rhat is None else float(self.max_rhat)
-        if max_rhat != max_rhat:
-            # Too few draws for an R-hat: no limit is met.
-            max_rhat = 0.0
-        min_ess = n_chains * min(_EFFECTIVE_DRAWS, n_draws / 2) if self.min_ess is None else float(self.min_ess)
-        return chain_convergence(traces, max_rhat, min_ess)
-
-    def _held_out_trace(self, valid: Partition, held_out: RaggedBatch) -> Callable[[FittedChains], Tensor]:
-        """The trace [A, C, S] of fitted chains at held-out points, which are checked here."""
-        n_models, points = valid.whole.n_models, valid.batch.points
-        checked = check_batch_of(held_out, n_models, points.shape[1], points.device)
-        raise_failures(
-            checked, {**without_points(checked), **non_finite(checked)}, "held_out needs points of each model"
-        )
-        own = checked.select(valid.models)
+    def _held_out_trace(self, fitted: FittedChains, held_out: RaggedBatch | None) -> Tensor | None:
+        if held_out is None:
+            return None
         options = PredictiveOptions("exact", self.backend, self.matmul_precision, torch.float64)
-        return lambda fitted: fitted.log_density_trace(own, options)
+        return fitted.log_density_trace(held_out, options)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -376,11 +343,19 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
                 f"n_sweeps is {self.n_sweeps}, burn_in {self.burn_in} and thin {self.thin}, which keeps no draw: raise "
                 "n_sweeps or lower burn_in."
             )
+        if self.stop == "converged":
+            if (n_draws := (self.n_sweeps - self.burn_in) // self.thin) < _FEWEST_DRAWS:
+                raise ValueError(
+                    f"stop is 'converged', but n_sweeps, burn_in and thin keep {n_draws} draws a chain, too few for an "
+                    f"R-hat: keep at least {_FEWEST_DRAWS}."
+                )
+            if self.max_sweeps is not None and self.max_sweeps < self.n_sweeps:
+                raise ValueError(f"max_sweeps is {self.max_sweeps}, but it must be at least n_sweeps, {self.n_sweeps}.")
 
     def _fit_models(
         self,
         valid: Partition,
-        trace: Callable[[FittedChains], Tensor] | None,
+        held_out: RaggedBatch | None,
         checkpoint: Path | None,
         checkpoint_every: int,
         resume: bool,
@@ -391,12 +366,13 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         run = ChainRun.start(init(problem, self._start_labels(valid, problem), self._start_alpha()))
         identity = {name: to_jsonable(getattr(self, name)) for name in CHAIN_PARAMETERS}
         if self.stop == "converged":
-            # The rounds after the first begin where that ends.
-            identity["n_sweeps"] = self.n_sweeps
+            # The rounds after the first begin where that ends, with the models that do not agree then.
+            identity |= {"n_sweeps": self.n_sweeps, "max_rhat": self.max_rhat, "min_ess": self.min_ess}
+            identity["held_out"] = None if held_out is None else fingerprint([held_out.points, held_out.offsets])
         identity["data"] = fingerprint([batch.points, batch.offsets, run.state.labels])
         file = None
         if checkpoint is not None:
-            file = StateFile(checkpoint, "checkpoint", identity, {"data": "other data or labels_init"})
+            file = StateFile(checkpoint, "checkpoint", identity, _DIFFERENCES)
         if resume:
             if not hasattr(self, "_run") or self._run_identity != identity:
                 raise ValueError(
@@ -412,21 +388,19 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
             # An earlier fit of more sweeps may have kept more draws.
             draws = self._run.draws(problem, (self.n_sweeps - self.burn_in) // self.thin)
             fitted = FittedChains(batch, valid.models, valid.whole.n_models, prior, draws)
-            going_on = self._going_on(fitted, trace)
+            going_on = self._going_on(fitted, held_out)
             if not bool(going_on.any()):
                 return fitted
             self._run = self._run.next_round(problem, draws, going_on)
 
-    def _going_on(self, fitted: FittedChains, trace: Callable[[FittedChains], Tensor] | None) -> Tensor:
+    def _going_on(self, fitted: FittedChains, held_out: RaggedBatch | None) -> Tensor:
         """Which models of the last round go on to another one, bool."""
         run = self._run
         most = _MOST_SWEEPS * self.n_sweeps if self.max_sweeps is None else self.max_sweeps
         if self.stop == "sweeps" or run.target(self.n_sweeps, self.burn_in, run.round + 1) > most:
             return torch.zeros_like(run.models, dtype=torch.bool)
-        traces = {"log-joint": fitted.draws.log_joint}
-        if trace is not None:
-            traces["held-out log-density"] = trace(fitted)
-        return ~self._convergence_of(traces).converged[run.models]
+        convergence = self._convergence_of(fitted.draws.log_joint, self._held_out_trace(fitted, held_out))
+        return ~convergence.converged[run.models]
 
     def _chain_problem(self, batch: RaggedBatch, prior: NormalInverseWishart) -> ChainProblem:
         points, layout = batch.points, batch.layout
@@ -492,94 +466,6 @@ class DirichletProcessMixtures(BaseDirichletProcessMixtures):
         self.effective_sample_size_ = valid.scatter(effective_sample_size(draws.log_joint))
         self.n_sweeps_ = valid.scatter(self._run.n_sweeps_of_models)
         self.split_merge_ = valid.scatter(self._run.split_merge)
-
-    def leave_one_out(self) -> Tensor:
-        """Log predictive density of each training point, left out of its own cluster in every kept draw.
-
-        Returns
-        -------
-        Tensor
-            float64 [N], in the order of the rows that were fitted; NaN for failed models.
-        """
-        options = self._predictive_options("exact")
-        scores = self._fitted.leave_one_out(options)
-        out = scores.new_full((self.labels_.shape[-1],), float("nan"))
-        out[self._fitted.batch.index] = scores
-        return out
-
-    def to_arviz(self) -> Any:
-        """The kept draws of log-joint, number of components and alpha, as ArviZ reads them.
-
-        Returns
-        -------
-        arviz.InferenceData or xarray.DataTree
-            Dimensions chain, draw, model; failed models are left out.
-
-        Raises
-        ------
-        ImportError
-            If arviz is missing.
-        """
-        self._check_fitted()
-        draws, batch = self._fitted.draws, self._fitted.batch
-        names = [batch.describe(m) for m in range(batch.n_models)]
-        return to_arviz({"log_joint": draws.log_joint, "n_components": draws.n_components, "alpha": draws.alpha}, names)
-
-    def partition(self, model: int, loss: str = "vi") -> PartitionEstimate:
-        """The partition of a model's points that is closest to its kept draws; see :mod:`fastdens.partitions`.
-
-        Parameters
-        ----------
-        model : int
-        loss : {"vi", "binder"}
-            Variation of information, or Binder's loss.
-
-        Returns
-        -------
-        PartitionEstimate
-            Labels of the model's points, in the caller's row order, and their expected loss in nats, or as a share.
-
-        References
-        ----------
-        Wade & Ghahramani, Bayesian cluster analysis: point estimation and credible balls, Bayesian Analysis 13, 2018.
-        """
-        return point_estimate(self._labels_of(model), loss)
-
-    def co_clustering(self, model: int) -> Tensor:
-        """Share of the kept draws in which two points of a model share a cluster, float64 [n, n], in caller's order."""
-        return co_clustering(self._labels_of(model))
-
-    def number_of_clusters(self, model: int) -> ClusterNumbers:
-        """Numbers of clusters of a model, and their probabilities."""
-        self._labels_of(model)
-        return number_of_clusters(self.n_components_[model])
-
-    def _labels_of(self, model: int) -> Tensor:
-        """Kept labels int32 [S * C, n] of a model's points, in the caller's row order."""
-        self._check_fitted()
-        if not 0 <= model < len(self.failed_):
-            raise ValueError(f"model is {model}, but there are models 0 to {len(self.failed_) - 1}.")
-        if bool(self.failed_[model]):
-            raise ValueError(f"model {model} failed, and has no partition: {self.failures_[model]}.")
-        batch = self._fitted.batch
-        own = int((self._fitted.models == model).nonzero()[0, 0])
-        start, stop = batch.offsets[[own, own + 1]].tolist()
-        return self.sampled_labels_[..., batch.index[start:stop].sort().values].flatten(0, 1)
-
-    def _kept_tensors(self) -> dict[str, Tensor]:
-        draws = {f"draws_{name}": value for name, value in self._fitted.draws._asdict().items()}
-        names = (*_TRACES, _HELD_OUT) if hasattr(self, _HELD_OUT) else _TRACES
-        return draws | {name: getattr(self, name) for name in names}
-
-    def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
-        # Fits that were saved before there were split-merge moves lack what concerns them.
-        n_models, n_chains = tensors["log_joint_"].shape[:2]
-        self.n_sweeps_ = torch.where(self.failed_, 0, self.n_sweeps)
-        self.split_merge_ = torch.zeros(n_models, n_chains, 4, dtype=torch.int64, device=self.failed_.device)
-        for name in (*_TRACES, _HELD_OUT):
-            if name in tensors:
-                setattr(self, name, tensors[name])
-        return FittedChains(**shared, draws=Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields}))
 
 
 # The door returns one in place of the other.

@@ -72,7 +72,7 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptio
         init=options.init,
         init_components=INIT_COMPONENTS,
         split_merge="auto" if options.split_merge is None else options.split_merge,
-        annealing=options.annealing,
+        search=options.search,
         stop=options.stop,
         max_sweeps=options.max_sweeps,
         random_state=options.seed,

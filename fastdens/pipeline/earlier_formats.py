@@ -17,7 +17,7 @@ Fields = dict[str, Any]
 def upgrade_options(options: Fields, version: int) -> Fields:
     """Options of an analysis; before version 2 chains started at random, and there were no split-merge moves."""
     if version < 2 and options["density"] == "dp":
-        options |= {"init": "random", "split_merge": 0.0, "annealing": 0.0}
+        options |= {"init": "random", "split_merge": 0.0, "search": 0.0}
     return options
 
 

@@ -20,7 +20,7 @@ def batch(rng):
 
 
 def test_the_density_of_a_fit_is_that_of_the_estimator_and_its_warning_is_left_to_the_report(batch, recwarn):
-    start = {"init": "random", "split_merge": 0.0, "annealing": 0.0}
+    start = {"init": "random", "split_merge": 0.0, "search": 0.0}
     estimator = fd.DirichletProcessMixtures(
         n_sweeps=80, burn_in=64, thin=1, n_chains=3, init_components=6, random_state=5, progress=False, **start
     )
@@ -46,7 +46,7 @@ def test_the_density_of_a_fit_is_that_of_the_estimator_and_its_warning_is_left_t
 # With 83 sweeps no round is filled by its draws.
 @pytest.mark.parametrize("sweeps", [80, 83])
 def test_draws_of_classes_that_went_on_are_those_of_the_sweeps_that_are_told(batch, sweeps):
-    start = {"init": "random", "split_merge": 0.05, "annealing": 0.0}
+    start = {"init": "random", "split_merge": 0.05, "search": 0.0}
     options = AnalysisOptions(sweeps=sweeps, chains=3, thin=2, stop="converged", max_sweeps=200, **start)
     chains = DENSITIES["dp"](batch, options, progress=False).chains
     assert (chains.sweeps[:, -1] == chains.n_sweeps).all() and 112 < chains.n_sweeps.max() <= 200

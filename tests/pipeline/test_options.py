@@ -29,7 +29,7 @@ from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, preset
         (AnalysisOptions, "dimensions", (4, 0), "dimensions is 0, but it must be at least 1."),
         (AnalysisOptions, "sigma", 0.0, "sigma is 0.0, but it must be more than 0."),
         (AnalysisOptions, "epsilon", math.inf, "epsilon is inf, but it must be less than inf."),
-        (AnalysisOptions, "annealing", 1.5, "annealing is 1.5, but it must be at most 1."),
+        (AnalysisOptions, "search", 1.5, "search is 1.5, but it must be at most 1."),
         (AnalysisOptions, "split_merge", -1.0, "split_merge is -1.0, but it must be at least 0."),
         (AnalysisOptions, "max_sweeps", 0, "max_sweeps is 0, but it must be at least 1."),
         (AnalysisOptions, "memorization_share", 1.0, "memorization_share is 1.0, but it must be less than 1."),
@@ -71,7 +71,7 @@ def test_an_option_of_another_density_is_refused_at_its_default_too_if_it_was_gi
 
 def test_chains_start_move_and_stop_as_those_of_the_estimator():
     estimator, options = inspect.signature(DirichletProcessMixtures).parameters, AnalysisOptions()
-    for name in ("init", "annealing", "stop", "max_sweeps"):
+    for name in ("init", "search", "stop", "max_sweeps"):
         assert getattr(options, name) == estimator[name].default
     assert options.split_merge is None and estimator["split_merge"].default == "auto"
 

@@ -192,12 +192,12 @@ def test_an_analysis_that_was_saved_before_there_were_moves_is_filled_in(rng, tm
         replace(layer, chains=layer.chains and earlier(layer.chains, "Chains", new, limit=1.3, sweeps=sweeps))
         for layer in analysis.layers
     ]
-    options = earlier(analysis.options, "AnalysisOptions", ("init", "split_merge", "annealing", "stop", "max_sweeps"))
+    options = earlier(analysis.options, "AnalysisOptions", ("init", "split_merge", "search", "stop", "max_sweeps"))
     monkeypatch.setattr("fastdens.pipeline.saving.FORMAT_VERSION", 1)
     replace(analysis, options=options, layers=tuple(layers)).save(tmp_path / "saved")
     monkeypatch.undo()
     loaded = Analysis.load(tmp_path / "saved")
-    started = {"init": "random", "split_merge": 0.0, "annealing": 0.0} if density == "dp" else {}
+    started = {"init": "random", "split_merge": 0.0, "search": 0.0} if density == "dp" else {}
     assert loaded.options == replace(analysis.options, **started)
     for own, layer in zip(loaded.layers, analysis.layers, strict=True):
         if density == "gmm":

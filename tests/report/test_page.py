@@ -138,7 +138,7 @@ def test_accepted_moves_are_shares_of_those_that_were_proposed(rng):
     ("options", "expected", "absent"),
     [
         (
-            {"init": "random", "annealing": 0.0, "split_merge": 0.0},
+            {"init": "random", "search": 0.0, "split_merge": 0.0},
             "80 sweeps for each class. A chain starts from 6 components, to which the examples are assigned at random; "
             "after the first 64 sweeps, one draw is kept every 4 sweeps. The density",
             "better start",
@@ -146,7 +146,7 @@ def test_accepted_moves_are_shares_of_those_that_were_proposed(rng):
         (
             {"init": "kmeans"},
             "for each class and split-merge moves between them. A chain starts from 6 components, which k-means finds; "
-            "the first 44 sweeps look for a better start, for the most part by simulated annealing; after the first 64 "
+            "the first 44 sweeps look for a good state from several starts; after the first 64 "
             "sweeps",
             "start from different",
         ),

@@ -177,7 +177,7 @@ def launch(stream, base, i, j, a, b, order, label, columns, prior, sides):
     join_side(SECOND, j, columns, prior, sides)
     side[i], side[j] = FIRST, SECOND
     for p in order:
-        if (label[p] == a or label[p] == b) and p != i and p != j:
+        if (label[p] == a or label[p] == b) and not (p == i or p == j):
             q_first = distance_from(FIRST, p, columns, sides)
             q_second = distance_from(SECOND, p, columns, sides)
             log_odds = log_weight_of_side(FIRST, q_first, prior, sides)
@@ -201,7 +201,7 @@ def scan(stream, base, i, j, a, b, order, label, columns, prior, least, sides):
     is_led = a != b
     log_q = 0.0
     for p in order:
-        if (label[p] == a or label[p] == b) and p != i and p != j:
+        if (label[p] == a or label[p] == b) and not (p == i or p == j):
             own = side[p]
             q_own = distance_from(own, p, columns, sides)
             log_weight_own = log_weight_of_own_side(own, q_own, prior, sides)

@@ -1,0 +1,156 @@
+"""What the chains of fitted Dirichlet-process mixtures tell: convergence, partitions, saved fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from fastdens.convergence import ChainConvergence, chain_convergence, rhat_threshold
+from fastdens.draws_for_arviz import to_arviz
+from fastdens.inference.chain_predictive import FittedChains
+from fastdens.inference.gibbs import Draws
+from fastdens.inference.predictive import FittedModels
+from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
+from fastdens.partitions import ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters, point_estimate
+
+HELD_OUT = "held_out_log_density_"
+
+# Chains that agree have at least this many effective draws each, unless they are asked for others.
+_EFFECTIVE_DRAWS = 10
+_TRACES = ("log_joint_", "sampled_labels_", "rhat_", "effective_sample_size_", "n_sweeps_", "split_merge_")
+# Of fits that were saved before there were other starts and moves.
+_EARLIER_PARAMETERS = {"init": "random", "split_merge": 0.0, "search": 0.0}
+
+
+class SampledMixtures(BaseDirichletProcessMixtures):
+    """Base of the samplers' estimator: everything that is asked of chains once they have been run."""
+
+    n_sweeps: int
+    max_rhat: float | None
+    min_ess: float | None
+
+    log_joint_: Tensor
+    sampled_labels_: Tensor
+    rhat_: Tensor
+    effective_sample_size_: Tensor
+    n_sweeps_: Tensor
+    split_merge_: Tensor
+    held_out_log_density_: Tensor
+    _fitted: FittedChains
+
+    @property
+    def convergence_(self) -> ChainConvergence:
+        """Whether the chains of each model agree in the log-joint and, if there are any, at held-out points."""
+        self._check_fitted()
+        return self._convergence_of(self.log_joint_, getattr(self, HELD_OUT, None))
+
+    def _convergence_of(self, log_joint: Tensor, held_out: Tensor | None) -> ChainConvergence:
+        """The verdict on traces [M, C, S]."""
+        traces = {"log-joint": log_joint} | ({} if held_out is None else {"held-out log-density": held_out})
+        n_chains, n_draws = log_joint.shape[1:]
+        max_rhat = rhat_threshold(n_chains, n_draws) if self.max_rhat is None else float(self.max_rhat)
+        if math.isnan(max_rhat):
+            # Too few draws for an R-hat: no limit is met.
+            max_rhat = 0.0
+        min_ess = n_chains * min(_EFFECTIVE_DRAWS, n_draws / 2) if self.min_ess is None else float(self.min_ess)
+        return chain_convergence(traces, max_rhat, min_ess)
+
+    def leave_one_out(self) -> Tensor:
+        """Log predictive density of each training point, left out of its own cluster in every kept draw.
+
+        Returns
+        -------
+        Tensor
+            float64 [N], in the order of the rows that were fitted; NaN for failed models.
+        """
+        options = self._predictive_options("exact")
+        scores = self._fitted.leave_one_out(options)
+        out = scores.new_full((self.labels_.shape[-1],), float("nan"))
+        out[self._fitted.batch.index] = scores
+        return out
+
+    def to_arviz(self) -> Any:
+        """The kept draws of log-joint, number of components and alpha, as ArviZ reads them.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            Dimensions chain, draw, model; failed models are left out.
+
+        Raises
+        ------
+        ImportError
+            If arviz is missing.
+        """
+        self._check_fitted()
+        draws, batch = self._fitted.draws, self._fitted.batch
+        names = [batch.describe(m) for m in range(batch.n_models)]
+        return to_arviz({"log_joint": draws.log_joint, "n_components": draws.n_components, "alpha": draws.alpha}, names)
+
+    def partition(self, model: int, loss: str = "vi") -> PartitionEstimate:
+        """The partition of a model's points that is closest to its kept draws; see :mod:`fastdens.partitions`.
+
+        Parameters
+        ----------
+        model : int
+        loss : {"vi", "binder"}
+            Variation of information, or Binder's loss.
+
+        Returns
+        -------
+        PartitionEstimate
+            Labels of the model's points, in the caller's row order, and their expected loss in nats, or as a share.
+
+        References
+        ----------
+        Wade & Ghahramani, Bayesian cluster analysis: point estimation and credible balls, Bayesian Analysis 13, 2018.
+        """
+        return point_estimate(self._labels_of(model), loss)
+
+    def co_clustering(self, model: int) -> Tensor:
+        """Share of the kept draws in which two points of a model share a cluster, float64 [n, n], in caller's order."""
+        return co_clustering(self._labels_of(model))
+
+    def number_of_clusters(self, model: int) -> ClusterNumbers:
+        """Numbers of clusters of a model, and their probabilities: the shares of the kept draws of all chains."""
+        self._check_model(model)
+        return number_of_clusters(self.n_components_[model].flatten())
+
+    def _labels_of(self, model: int) -> Tensor:
+        """Kept labels int32 [S * C, n] of a model's points, in the caller's row order."""
+        self._check_model(model)
+        batch = self._fitted.batch
+        own = int((self._fitted.models == model).nonzero()[0, 0])
+        start, stop = batch.offsets[[own, own + 1]].tolist()
+        return self.sampled_labels_[..., batch.index[start:stop].sort().values].flatten(0, 1)
+
+    def _check_model(self, model: int) -> None:
+        self._check_fitted()
+        if not 0 <= model < len(self.failed_):
+            raise ValueError(f"model is {model}, but there are models 0 to {len(self.failed_) - 1}.")
+        if bool(self.failed_[model]):
+            raise ValueError(f"model {model} failed, and has no partition: {self.failures_[model]}.")
+
+    def _kept_tensors(self) -> dict[str, Tensor]:
+        draws = {f"draws_{name}": value for name, value in self._fitted.draws._asdict().items()}
+        names = (*_TRACES, HELD_OUT) if hasattr(self, HELD_OUT) else _TRACES
+        return draws | {name: getattr(self, name) for name in names}
+
+    def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
+        # Fits that were saved before there were split-merge moves lack what concerns them.
+        n_models, n_chains = tensors["log_joint_"].shape[:2]
+        self.n_sweeps_ = torch.where(self.failed_, 0, self.n_sweeps)
+        self.split_merge_ = torch.zeros(n_models, n_chains, 4, dtype=torch.int64, device=self.failed_.device)
+        for name in (*_TRACES, HELD_OUT):
+            if name in tensors:
+                setattr(self, name, tensors[name])
+        return FittedChains(**shared, draws=Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields}))
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
+        """The fitted estimator of a state that :meth:`get_state` returned."""
+        return super().from_state(tensors, {**metadata, "parameters": _EARLIER_PARAMETERS | metadata["parameters"]})
