@@ -48,7 +48,6 @@ def context(analysis: Analysis) -> Mapping[str, object]:
         "burn_in": schedule.burn_in,
         "init_components": INIT_COMPONENTS,
         "max_components": MAX_COMPONENTS,
-        # The two searches of a start, one of which is annealed.
         "n_search": schedule.n_search,
     }
 

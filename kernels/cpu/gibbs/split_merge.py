@@ -168,6 +168,12 @@ def anchors(stream, base, columns, n_points, prior):
 
 
 @kernel
+def is_divided(p, i, j, a, b, label):
+    """Whether a proposal puts the point on a side: it is in cluster a or b, and no anchor."""
+    return label[p] in (a, b) and p not in (i, j)
+
+
+@kernel
 def launch(stream, base, i, j, a, b, order, label, columns, prior, sides):
     """The state that a proposal starts from: points join the sides of the anchors one after the other."""
     side = sides.side
@@ -177,7 +183,7 @@ def launch(stream, base, i, j, a, b, order, label, columns, prior, sides):
     join_side(SECOND, j, columns, prior, sides)
     side[i], side[j] = FIRST, SECOND
     for p in order:
-        if (label[p] == a or label[p] == b) and not (p == i or p == j):
+        if is_divided(p, i, j, a, b, label):
             q_first = distance_from(FIRST, p, columns, sides)
             q_second = distance_from(SECOND, p, columns, sides)
             log_odds = log_weight_of_side(FIRST, q_first, prior, sides)
@@ -201,7 +207,7 @@ def scan(stream, base, i, j, a, b, order, label, columns, prior, least, sides):
     is_led = a != b
     log_q = 0.0
     for p in order:
-        if (label[p] == a or label[p] == b) and not (p == i or p == j):
+        if is_divided(p, i, j, a, b, label):
             own = side[p]
             q_own = distance_from(own, p, columns, sides)
             log_weight_own = log_weight_of_own_side(own, q_own, prior, sides)
