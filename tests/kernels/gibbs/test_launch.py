@@ -78,8 +78,10 @@ def test_a_split_for_which_no_slot_is_free(rng, device):
         launch(data, labels[c : c + 1], alpha[:, c : c + 1], keys[:, c : c + 1], n_slots, device, **options)
         for n_slots in (2, 16)
     )
-    for a, b in zip(few, many, strict=True):
-        assert torch.equal(a, b)
+    for field in ("labels", "alpha", "n_components", "split_merge"):
+        assert torch.equal(getattr(few, field), getattr(many, field))
+    # More slots are summed in another order.
+    torch.testing.assert_close(few.log_joint, many.log_joint, rtol=1e-12, atol=0)
     assert torch.equal(few.labels[:, 0].cpu(), chains.labels[:, c])
     assert torch.equal(few.split_merge[:, 0].cpu(), chains.split_merge[:, c])
 
