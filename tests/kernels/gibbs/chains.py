@@ -58,7 +58,7 @@ def planted(rng, n_models, n, d, n_clusters, separation):
 
 
 def liveliest_chain(rng, data, n_labels, n_chains=200, **options):
-    """The start of one chain out of many: one in which splits and merges succeed if there is any, else most moves."""
+    """The start of one chain out of many, in which splits and merges succeed if that happens in any of them."""
     labels, alpha, keys = chain_start(rng, data, n_chains, n_labels)
     accepted = run(data, labels, alpha, keys, "cpu", **options).split_merge.sum(0)[:, [1, 3]]
     c = int((1000 * accepted.min(1).values + accepted.sum(1)).argmax())
