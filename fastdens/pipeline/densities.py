@@ -122,7 +122,8 @@ def kept_sweeps(n_sweeps: NDArray[np.int64], n_draws: int, options: AnalysisOpti
     # A round may end a few sweeps early, where its draws do not fill it; it is still the nearest whole number.
     further_rounds = np.rint(np.log2((n_sweeps - options.sweeps) / of_first_round + 2) - 1).astype(np.int64)
     distance = options.thin * 2**further_rounds
-    return n_sweeps[:, None] - distance[:, None] * np.arange(n_draws - 1, -1, -1)
+    sweeps: NDArray[np.int64] = n_sweeps[:, None] - distance[:, None] * np.arange(n_draws - 1, -1, -1)
+    return sweeps
 
 
 def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
+from fastdens.convergence import rank_normalised_rhat, rhat_threshold
 from fastdens.pipeline.results import Provenance
 from fastdens.report import Metrics, metrics_of
 from fastdens.report.figures import Picture
@@ -91,6 +92,18 @@ def test_classes_whose_chains_do_not_agree_are_named_the_worst_first(
     limits = f"(rank-normalised R-hat of at most {shown_limit} and at least 39 effective draws)"
     for layer in LAYERS:
         assert f"At {layer} the chains of {n_agreeing} of 5 classes agree {limits}{expected}" in text
+
+
+@pytest.mark.parametrize(
+    ("n_chains", "n_draws", "weak"),
+    [(1, 4, False), (2, 4, True), (2, 5, True), (2, 8, True), (2, 10, False), (3, 5, True), (3, 6, False)],
+)
+def test_a_limit_within_which_chains_far_apart_can_stay_is_said_to_be_weak(rng, n_chains, n_draws, weak):
+    limit = rhat_threshold(n_chains, n_draws)
+    apart = rng.random((1000, n_chains, n_draws)) + 10 * np.arange(n_chains)[:, None]
+    assert n_chains == 1 or bool((rank_normalised_rhat(apart) <= limit).any()) == weak
+    text = words(with_chains(analysis_problem(rng), max_rhat=limit, log_joint=np.zeros((5, n_chains, n_draws))))
+    assert ("even chains which have nothing in common can stay within it" in text) == weak
 
 
 def test_ten_classes_are_named_and_the_others_counted(rng):
