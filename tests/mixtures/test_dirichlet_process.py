@@ -16,8 +16,13 @@ import scipy.stats
 import torch
 
 import fastdens as fd
+from fastdens.distributions.niw import data_prior
+from fastdens.inference.gibbs import ChainProblem, stream_keys
+from fastdens.inference.schedule import Schedule
+from fastdens.inference.starts import random_labels
+from tests.inference.problems import sweeps_of
 from tests.kernels.gibbs.posterior import CERTAIN, Data, chi_square_pvalue, exact_posterior
-from tests.mixtures.problems import QUICK, clusters, quiet_fit, ragged
+from tests.mixtures.problems import QUICK, clusters, quiet_fit, ragged, scipy_log_density
 
 CPU = pytest.param("cpu", "cpu", id="cpu")
 INTERPRETER = pytest.param("triton", "cpu", id="triton-interpreter")
@@ -59,31 +64,6 @@ def test_backends_draw_the_same(rng, backend, device):
     torch.testing.assert_close(got.score_samples(batch.to(device)).cpu(), want.score_samples(batch))
 
 
-def scipy_log_density(x, train, labels, alphas, kappa0, nu0, k0, weighting="exact"):
-    """The predictive mixture of kept draws, written out with scipy's Student-t."""
-    d, n = train.shape[1], len(train)
-    m0, s0 = train.mean(0), np.diag(train.var(0) / k0 ** (2 / d))
-
-    def student(points):
-        kappa, nu = kappa0 + len(points), nu0 + len(points)
-        mean = points.mean(0) if len(points) else m0
-        scatter = (points - mean).T @ (points - mean) + kappa0 * len(points) / kappa * np.outer(mean - m0, mean - m0)
-        df = nu - d + 1
-        location = (kappa0 * m0 + len(points) * mean) / kappa
-        return scipy.stats.multivariate_t(location, (s0 + scatter) * (kappa + 1) / (kappa * df), df).pdf(x)
-
-    total = 0.0
-    for own, alpha in zip(labels, alphas, strict=True):
-        sizes = np.bincount(own)
-        if weighting == "exact":
-            share = sizes / (alpha + n)
-            total = total + alpha / (alpha + n) * student(train[:0])
-        else:
-            share = (alpha + sizes) / (alpha + sizes).sum()
-        total = total + sum(w * student(train[own == k]) for k, w in enumerate(share))
-    return np.log(total / len(labels))
-
-
 @pytest.mark.parametrize("weighting", ["exact", "published"])
 def test_log_prob_is_the_student_mixture_of_scipy(rng, weighting):
     batch = ragged(rng, (30, 12), 2)
@@ -104,42 +84,6 @@ def test_log_prob_is_the_student_mixture_of_scipy(rng, weighting):
         np.testing.assert_allclose(got[:, m], want, rtol=1e-9)
         want = scipy_log_density(train, train, labels, alphas, 0.01, 4, 4, weighting)
         np.testing.assert_allclose(own[rows], want, rtol=1e-9)
-
-
-def test_leave_one_out_is_the_predictive_without_the_point(rng, tmp_path):
-    """Each point scored by scipy's mixture of the others, the prior being that of all."""
-    parts = [clusters(rng, n, 2) for n in (14, 9)]
-    order = torch.from_numpy(rng.permutation(23))
-    x, y = torch.cat(parts)[order], torch.tensor([0] * 14 + [1] * 9)[order]
-    dp = quiet_fit(
-        fd.DirichletProcessMixtures(n_chains=2, init_components=4, **QUICK), fd.RaggedBatch.from_labels(x, y)
-    )
-    got = dp.leave_one_out()
-    kappa0, nu0 = 0.01, 4
-
-    def student(points, at, m0, s0):
-        n = len(points)
-        kappa, nu = kappa0 + n, nu0 + n
-        location = (kappa0 * m0 + points.sum(0)) / kappa
-        scatter = s0 + kappa0 * np.outer(m0, m0) + points.T @ points - kappa * np.outer(location, location)
-        df = nu - 1
-        return scipy.stats.multivariate_t(location, scatter * (kappa + 1) / (kappa * df), df).pdf(at)
-
-    for i in range(23):
-        own = (y == y[i]).numpy()
-        train = x.numpy()[own]
-        m0, s0 = train.mean(0), np.diag(train.var(0) / 4)
-        others = own.copy()
-        others[i] = False
-        density = []
-        for labels, alpha in zip(dp.sampled_labels_.reshape(8, 23), dp.alpha_[y[i]].T.reshape(-1), strict=True):
-            z, points = labels.numpy()[others], x.numpy()[others]
-            parts = [(z == k).sum() * student(points[z == k], x[i].numpy(), m0, s0) for k in np.unique(z)]
-            fresh = float(alpha) * student(points[:0], x[i].numpy(), m0, s0)
-            density.append((sum(parts) + fresh) / (float(alpha) + len(z)))
-        assert float(got[i]) == pytest.approx(np.log(np.mean(density)), rel=1e-8)
-    dp.save(tmp_path / "fit")
-    assert torch.equal(fd.load(tmp_path / "fit").leave_one_out(), got)
 
 
 def test_predictive_integrates_to_one(rng):
@@ -206,6 +150,41 @@ def test_a_bad_model_is_named_and_left_out(rng):
     assert log_prob[:, [1, 2]].isnan().all() and torch.equal(log_prob[:, 0], score[:20])
 
 
+def test_the_plain_chain_is_that_of_the_kernel_from_random_labels(rng):
+    """Without searches and moves: single-site updates from ``init_components`` random labels, as in the paper."""
+    batch, seed = ragged(rng), int(rng.integers(2**31))
+    plain = {"init": "random", "split_merge": 0, "annealing": 0, "n_chains": 2, "init_components": 4}
+    dp = quiet_fit(fd.DirichletProcessMixtures(random_state=seed, **plain, **QUICK), batch)
+    prior = data_prior(batch.points, batch.layout, init_components=4)
+    keys = stream_keys(batch.points, batch.layout, 2, seed)
+    problem = ChainProblem(batch.points, batch.layout, prior, keys, (1.0, 1.0), Schedule(4, 2), "cpu")
+    start = random_labels(keys, batch.layout, 4), torch.ones(3, 2, dtype=torch.float64)
+    first = sweeps_of(problem, *start, 1, 4, thin=4)
+    rest = sweeps_of(problem, first.labels[-1], first.alpha[..., -1].contiguous(), 5, 8, thin=2)
+    assert torch.equal(dp.sampled_labels_, rest.labels) and torch.equal(dp.log_joint_, rest.log_joint[..., 1::2])
+    assert torch.equal(dp.alpha_, rest.alpha[..., 1::2]) and (dp.split_merge_ == 0).all()
+    assert (dp.n_sweeps_ == 12).all()
+
+
+def test_searches_and_moves_leave_one_cluster_that_the_plain_chain_does_not(rng):
+    """Eight far clusters, all points in one at the start: no chain of single-site updates gets away in a few sweeps."""
+    x = torch.from_numpy(rng.normal(size=(160, 8)) + 60 * rng.normal(size=(8, 8)).repeat(20, 0))
+    batch, options = fd.RaggedBatch.from_list([x]), {"labels_init": [0] * 160, "alpha": 1e-6, "progress": False}
+    plain = quiet_fit(
+        fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, annealing=0, split_merge=0, **options), batch
+    )
+    moved = quiet_fit(
+        fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, annealing=0, split_merge=4, **options), batch
+    )
+    annealed = quiet_fit(fd.DirichletProcessMixtures(split_merge=0, **options), batch)
+    assert (plain.n_components_ == 1).all()
+    for dp in (moved, annealed):
+        assert float(dp.log_joint_.mean()) > float(plain.log_joint_.mean()) + 100
+    proposed, accepted = moved.split_merge_[0, 0, ::2], moved.split_merge_[0, 0, 1::2]
+    assert int(proposed.sum()) <= 240 and accepted[0] >= 1 and (accepted <= proposed).all()
+    assert (annealed.split_merge_ == 0).all() and plain.n_sweeps_.tolist() == [60]
+
+
 def test_labels_that_are_given(rng):
     batch = ragged(rng, (20, 15))
     labels = torch.from_numpy(rng.integers(0, 9, size=(2, 35)))
@@ -213,8 +192,13 @@ def test_labels_that_are_given(rng):
     first = quiet_fit(fd.DirichletProcessMixtures(labels_init=labels, **options), batch)
     second = quiet_fit(fd.DirichletProcessMixtures(labels_init=labels.flip(0), **options), batch)
     assert not torch.equal(first.log_joint_, second.log_joint_)
-    with pytest.raises(ValueError, match="labels_init"):
-        fd.DirichletProcessMixtures(labels_init=labels[:, 1:], **options).fit(batch)
+    for wrong, message in (
+        (labels[:, 1:], "labels_init is .*shape"),
+        (labels.double(), "integers"),
+        (-labels, "from 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fd.DirichletProcessMixtures(labels_init=wrong, **options).fit(batch)
 
 
 @pytest.mark.parametrize(
@@ -229,55 +213,22 @@ def test_labels_that_are_given(rng):
         ({"thin": 0}, "thin"),
         ({"init_components": 0}, "init_components"),
         ({"backend": "gpu"}, "backend"),
+        ({"init": "kmean"}, "did you mean 'kmeans'"),
+        ({"split_merge": -0.5}, "split_merge"),
+        ({"split_merge": float("inf")}, "split_merge"),
+        ({"annealing": -0.1}, "annealing"),
+        ({"annealing": 1.5}, "annealing is 1.5, but it must be a share"),
+        ({"stop": "converge"}, "did you mean 'converged'"),
+        ({"max_sweeps": 0}, "max_sweeps"),
+        ({"max_rhat": 0.0}, "max_rhat"),
+        ({"min_ess": -1.0}, "min_ess"),
+        ({"stop": "converged", "max_sweeps": 11}, "max_sweeps is 11, but it must be at least n_sweeps, 12"),
+        ({"stop": "converged", "burn_in": 6}, "keep 3 draws a chain, too few for an R-hat"),
     ],
 )
 def test_parameters_are_checked(rng, options, message):
     with pytest.raises(ValueError, match=message):
         fd.DirichletProcessMixtures(**{**QUICK, **options}).fit(ragged(rng))
-
-
-def test_resumed_is_uninterrupted(rng, tmp_path):
-    batch = ragged(rng)
-    options = {"n_sweeps": 90, "burn_in": 30, "thin": 3, "n_chains": 2, "progress": False}
-    whole = quiet_fit(fd.DirichletProcessMixtures(**options), batch)
-    path = tmp_path / "chains.ckpt"
-    interrupted = fd.DirichletProcessMixtures(**options)
-
-    class Stop(KeyboardInterrupt):
-        pass
-
-    for limit in (1, 2, 3):
-        calls = 0
-
-        def interrupt(*_, limit=limit):
-            nonlocal calls
-            calls += 1
-            if calls > limit:
-                raise Stop
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fastdens.mixtures.dirichlet_process.progress_bar", lambda *_, **__: _bar(interrupt))
-            with pytest.raises(KeyboardInterrupt):
-                fd.DirichletProcessMixtures(**options).fit(batch, checkpoint=path, checkpoint_every=1)
-            with pytest.raises(KeyboardInterrupt):
-                interrupted.fit(batch, resume=limit > 1)
-    resumed = quiet_fit(fd.DirichletProcessMixtures(**options), batch, checkpoint=path)
-    in_memory = quiet_fit(interrupted, batch, resume=True)
-    for dp in (resumed, in_memory, quiet_fit(fd.DirichletProcessMixtures(**options), batch, checkpoint=path)):
-        assert torch.equal(dp.sampled_labels_, whole.sampled_labels_)
-        for name in ("alpha_", "log_joint_", "n_components_"):
-            assert torch.equal(getattr(dp, name), getattr(whole, name))
-
-
-class _bar:
-    def __init__(self, advance):
-        self.advance = advance
-
-    def __enter__(self):
-        return self.advance
-
-    def __exit__(self, *_):
-        return False
 
 
 def test_checkpoints_of_others(rng, tmp_path):
@@ -328,34 +279,6 @@ def test_killed_and_resumed_is_uninterrupted(rng, tmp_path):
     a, b = fd.load(whole), fd.load(resumed)
     assert torch.equal(a.sampled_labels_, b.sampled_labels_) and torch.equal(a.log_joint_, b.log_joint_)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chains.ckpt", "other.ckpt", "resumed", "whole"]
-
-
-def test_diagnostics_are_those_of_arviz(rng):
-    arviz = pytest.importorskip("arviz")
-    dp = quiet_fit(
-        fd.DirichletProcessMixtures(n_chains=3, n_sweeps=60, burn_in=20, thin=1, progress=False), ragged(rng)
-    )
-    data = dp.to_arviz()
-    assert data.posterior["log_joint"].dims == ("chain", "draw", "model")
-    np.testing.assert_array_equal(data.posterior["alpha"].values.transpose(2, 0, 1), dp.alpha_)
-    assert set(data.posterior.data_vars) == {"log_joint", "n_components", "alpha"}
-    np.testing.assert_allclose(arviz.rhat(data, method="split")["log_joint"].values, dp.rhat_, rtol=1e-6)
-    np.testing.assert_allclose(arviz.ess(data, method="mean")["log_joint"].values, dp.effective_sample_size_, rtol=1e-6)
-
-
-def test_chains_that_have_not_converged_are_named(rng):
-    """Far clusters, one chain starting apart and one together: neither gets to the other in a few sweeps."""
-    far = torch.from_numpy(rng.normal(size=(60, 8)) + 50 * (np.arange(60) % 2)[:, None])
-    batch = fd.RaggedBatch.from_list([torch.from_numpy(rng.normal(size=(60, 8))), far], layer="layer2")
-    labels = torch.zeros(2, 120, dtype=torch.int64)
-    labels[1, 60:] = torch.arange(60) % 2
-    dp = fd.DirichletProcessMixtures(
-        n_chains=2, labels_init=labels, n_sweeps=40, burn_in=20, thin=1, alpha=1e-300, progress=False
-    )
-    with pytest.warns(
-        fd.ConvergenceWarning, match=r"1 of 2 models have not converged.*model 1 \(class 1, layer 'layer2'\)"
-    ):
-        dp.fit(batch)
 
 
 def test_unfitted_and_foreign_batches(rng):
