@@ -198,7 +198,7 @@ class ChainConvergence:
     Attributes
     ----------
     rhat : Tensor
-        float64 [M], the largest rank-normalised R-hat of the quantities.
+        float64 [M], the largest R-hat of the quantities, rank-normalised or plain.
     effective_sample_size : Tensor
         float64 [M], the smallest bulk or tail effective sample size of the quantities.
     converged : Tensor
@@ -266,9 +266,10 @@ def chain_convergence(
 ) -> ChainConvergence:
     """Compare the chains of each model in one or several quantities.
 
-    A model has converged where in every quantity the rank-normalised R-hat is at most ``max_rhat``, and the bulk and
-    the tail effective sample size are at least ``min_effective_sample_size``. Quantities that mean the same whatever
-    the components are called, such as the log-joint or the density at held-out points, can be compared.
+    A model has converged where in every quantity R-hat is at most ``max_rhat``, and the bulk and the tail effective
+    sample size are at least ``min_effective_sample_size``. R-hat is the larger of the rank-normalised and the plain
+    split one: the ranks of few draws bound the first, however far apart the chains are. Quantities that mean the same
+    whatever the components are called, such as the log-joint or the density at held-out points, can be compared.
 
     Parameters
     ----------
@@ -301,7 +302,7 @@ def chain_convergence(
                 f"the trace of {name!r} has shape {shape} and that of {first!r} {shapes[first]}, but each must be "
                 "[M, C, S] with the same number of models M."
             )
-    rhat_of = {name: rank_normalised_rhat(trace) for name, trace in traces.items()}
+    rhat_of = {name: torch.maximum(rank_normalised_rhat(trace), split_rhat(trace)) for name, trace in traces.items()}
     size_of = {
         name: torch.minimum(bulk_effective_sample_size(trace), tail_effective_sample_size(trace))
         for name, trace in traces.items()

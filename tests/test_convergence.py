@@ -230,7 +230,9 @@ def test_a_model_converges_if_all_its_quantities_do(rng):
     assert found.max_rhat == 1.05 and found.min_effective_sample_size == 200
     for name, trace in (("log-joint", good), ("density", bad[..., :150])):
         sizes = [bulk_effective_sample_size(trace), tail_effective_sample_size(trace)]
-        np.testing.assert_array_equal(found.rhat_of[name], rank_normalised_rhat(trace))
+        np.testing.assert_array_equal(
+            found.rhat_of[name], torch.maximum(rank_normalised_rhat(trace), split_rhat(trace))
+        )
         np.testing.assert_array_equal(found.effective_sample_size_of[name], torch.minimum(*sizes))
     np.testing.assert_array_equal(found.rhat, torch.maximum(*found.rhat_of.values()))
     np.testing.assert_array_equal(found.effective_sample_size, torch.minimum(*found.effective_sample_size_of.values()))
@@ -280,3 +282,11 @@ def test_wrong_traces_and_limits_are_named():
         chain_convergence({"a": trace}, math.nan, 400)
     with pytest.raises(ValueError, match="min_effective_sample_size is -1"):
         chain_convergence({"a": trace}, 1.01, -1)
+
+
+def test_chains_that_never_meet_are_told_apart_however_few_their_draws(rng):
+    """Ranks alone cannot: two chains of four draws have a rank-normalised R-hat of 3 at most."""
+    apart = torch.from_numpy(rng.random((500, 2, 4)) + 100 * np.arange(2)[:, None])
+    limit = rhat_threshold(2, 4)
+    assert (rank_normalised_rhat(apart) <= limit).all()
+    assert not chain_convergence({"log-joint": apart}, limit, 0).converged.any()

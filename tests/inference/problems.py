@@ -13,6 +13,7 @@ from fastdens import kernels
 from fastdens.distributions.niw import data_prior
 from fastdens.inference.gibbs import ChainProblem, stream_keys
 from fastdens.inference.schedule import Schedule
+from fastdens.inference.starts import random_labels
 from tests.problems import layout_of
 
 
@@ -26,7 +27,8 @@ def chain_problem(
     # A model of one point has no variance of its own.
     prior = prior._replace(scale_diagonal=prior.scale_diagonal.clamp_min(0.1))
     keys = stream_keys(points, layout, n_chains, int(rng.integers(2**31)))
-    return ChainProblem(points, layout, prior, keys, (1.0, 1.0), schedule, "cpu")
+    contrast = random_labels(keys, layout, 2) if schedule.n_search else None
+    return ChainProblem(points, layout, prior, keys, (1.0, 1.0), schedule, "cpu", contrast)
 
 
 def sweeps_of(

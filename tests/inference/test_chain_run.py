@@ -52,7 +52,7 @@ def test_runs_continue_from_files_in_every_stage_of_every_round(problem, tmp_pat
             assert all(map(torch.equal, again.draws(problem, N_DRAWS), last.draws(problem, N_DRAWS)))
         if run.round == 0:
             stages = {early.sweep for early in runs}
-            assert stages >= {8, 24, 28, 40} and {early.sweep for early in runs if early.state.cold} == {8, 24}
+            assert stages >= {5, 10, 20, 40} and {early.sweep for early in runs if early.state.best} == {5, 10}
         if going_on:
             run = last.next_round(problem, last.draws(problem, N_DRAWS), torch.tensor(going_on))
     assert last.round == 2 and last.models.tolist() == [2]
@@ -70,14 +70,14 @@ def test_a_round_is_twice_as_long_and_thinned_twice_as_much(problem):
         assert kept.labels.shape == first.labels.shape and kept.log_joint.shape == (3, 2, N_DRAWS)
         # The kernel goes on from the last state, with the sweep that the round before could not keep any of.
         labels, alpha, sweep = state.labels, state.alpha, state.sweep
-        parts = [begun - sweep] * (begun > sweep) + [16] * (N_DRAWS * thin // 16)
+        parts = [begun - sweep] * (begun > sweep) + [32] * (N_DRAWS * thin // 32)
         want = []
         for n in parts:
-            moves = problem.schedule.moves(sweep, n)
+            moves = problem.schedule.moves(sweep, n, problem.annealed)
             done = sweeps_of(problem, labels, alpha, sweep + 1, n, thin=min(n, thin), split_merge=moves)
             labels, alpha, sweep = done.labels[-1], done.alpha[..., -1].contiguous(), sweep + n
             want.append(done.labels)
-        assert torch.equal(kept.labels, torch.cat(want[-N_DRAWS * thin // 16 :]))
+        assert torch.equal(kept.labels, torch.cat(want[-N_DRAWS * thin // 32 :]))
         assert last.sweep == sweep == begun + N_DRAWS * thin
 
 

@@ -170,12 +170,8 @@ def test_searches_and_moves_leave_one_cluster_that_the_plain_chain_does_not(rng)
     """Eight far clusters, all points in one at the start: no chain of single-site updates gets away in a few sweeps."""
     x = torch.from_numpy(rng.normal(size=(160, 8)) + 60 * rng.normal(size=(8, 8)).repeat(20, 0))
     batch, options = fd.RaggedBatch.from_list([x]), {"labels_init": [0] * 160, "alpha": 1e-6, "progress": False}
-    plain = quiet_fit(
-        fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, annealing=0, split_merge=0, **options), batch
-    )
-    moved = quiet_fit(
-        fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, annealing=0, split_merge=4, **options), batch
-    )
+    plain = quiet_fit(fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, search=0, split_merge=0, **options), batch)
+    moved = quiet_fit(fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, search=0, split_merge=4, **options), batch)
     annealed = quiet_fit(fd.DirichletProcessMixtures(split_merge=0, **options), batch)
     assert (plain.n_components_ == 1).all()
     for dp in (moved, annealed):

@@ -168,7 +168,7 @@ def test_chains_that_have_not_converged_are_named(rng):
         burn_in=20,
         thin=1,
         split_merge=0,
-        annealing=0,
+        search=0,
         alpha=1e-300,
         progress=False,
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastdens.analysis.figures import plot_component_counts, plot_trace
-from fastdens.convergence import rank_normalised_rhat
 from fastdens.pipeline.results import Analysis, Chains
 from fastdens.report.figures import literal, panels
 from fastdens.report.metrics import Metric, section_scope
@@ -70,20 +69,10 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     n_chains = {chains.log_joint.shape[1] for chains in sampled.values()}
     return {
         "disagreement": {layer: _disagreement(analysis, chains) for layer, chains in sampled.items()},
-        "few_draws": any(_is_limit_weak(chains) for chains in sampled.values()),
         "one_chain": n_chains == {1},
         "moved": any(chains.split_merge.any() for chains in sampled.values()),
         "unequal_sweeps": any(np.ptp(chains.n_sweeps) > 0 for chains in sampled.values()),
     }
-
-
-def _is_limit_weak(chains: Chains) -> bool:
-    """Whether chains that never meet can have an R-hat within the limit, since ranks of a few draws bound it."""
-    n_chains, n_draws = chains.log_joint.shape[1:]
-    # The halves of a chain differ as little as they can.
-    alike = np.r_[0:n_draws:2, 1:n_draws:2]
-    never_meet = n_draws * np.arange(n_chains)[:, None] + alike
-    return n_chains > 1 and float(rank_normalised_rhat(never_meet)) <= chains.max_rhat
 
 
 def _disagreement(analysis: Analysis, chains: Chains) -> dict[str, object]:
