@@ -80,7 +80,7 @@ def test_resumed_in_any_stage_is_uninterrupted(rng, tmp_path, options):
     path, stopped = tmp_path / "again and again", 0
     while interrupted(dp := fd.DirichletProcessMixtures(**options), batch, 4, held_out=held_out, checkpoint=path):
         stopped += 1
-    assert stopped >= 3
+    assert stopped >= 2
     assert_same(dp, whole)
 
 
