@@ -142,9 +142,7 @@ def gibbs_sweep(
     return sweeps
 
 
-def _of_sweeps(
-    value: Tensor | float, n_models: int, n_sweeps: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _of_sweeps(value: Tensor | float, n_models: int, n_sweeps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A value of each sweep of each model [M, W], from those, from values of each sweep, or from one number."""
     values = torch.as_tensor(value, device=device)
     if values.is_floating_point() and not dtype.is_floating_point:
