@@ -98,22 +98,10 @@ def update_point(
     count_old = tl.load(counts_ptr + old)
     is_singleton = count_old == 1
     counts = tl.load(counts_ptr + slots)
-    log_weight = weigh(
-        counts,
-        tl.load(mahalanobis_sq_ptr + row * SLOTS + slots),
-        tl.load(log_det_ptr + slots),
-        predictive_norm_ptr,
-        kappa0,
-        nu0,
-    )
-    log_weight_own, is_precise = weigh_own(
-        count_old,
-        tl.load(mahalanobis_sq_ptr + row * SLOTS + old),
-        tl.load(log_det_ptr + old),
-        predictive_norm_ptr,
-        kappa0,
-        nu0,
-    )
+    q, log_det = tl.load(mahalanobis_sq_ptr + row * SLOTS + slots), tl.load(log_det_ptr + slots)
+    log_weight = weigh(counts, q, log_det, predictive_norm_ptr, kappa0, nu0)
+    q_own, log_det_own = tl.load(mahalanobis_sq_ptr + row * SLOTS + old), tl.load(log_det_ptr + old)
+    log_weight_own, is_precise = weigh_own(count_old, q_own, log_det_own, predictive_norm_ptr, kappa0, nu0)
     status = tl.full([], RUNNING, tl.int32)
     if REFIT:
         if is_precise == 0:

@@ -143,25 +143,9 @@ def split_or_merge(
         log_ratio = tl.log(tl.load(alpha_ptr)) + 0.5 * nu0 * tl.load(prior_log_det_ptr)
         if is_split == 0:
             fit_union(
-                i,
-                j,
-                a,
-                b,
-                n_others,
-                others_ptr,
-                points_ptr,
-                labels_ptr,
-                counts_ptr,
-                mean_ptr,
-                inverse_ptr,
-                log_det_ptr,
-                sides_ptr,
-                side_counts_ptr,
-                n_features,
-                kappa0,
-                BLOCK_D,
-                NUM_D_BLOCKS,
-            )
+                i, j, a, b, n_others, others_ptr, points_ptr, labels_ptr, counts_ptr, mean_ptr, inverse_ptr, log_det_ptr,
+                sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS,
+            )  # fmt: skip
             log_ratio += log_marginal(tl.load(counts_ptr + a), tl.load(log_det_ptr + a), marginal_norm_ptr, nu0)
             log_ratio += log_marginal(tl.load(counts_ptr + b), tl.load(log_det_ptr + b), marginal_norm_ptr, nu0)
             log_ratio -= log_marginal_of_side(UNION, sides_ptr, side_counts_ptr, marginal_norm_ptr, n_features, nu0)
@@ -169,47 +153,15 @@ def split_or_merge(
         # The log-probability of the way back is at most zero: most merges are rejected before it is known.
         if is_split | (log_u < -log_ratio):
             allocate(
-                stream,
-                base,
-                i,
-                j,
-                n_others,
-                others_ptr,
-                side_ptr,
-                start,
-                points_ptr,
-                prior_scale_ptr,
-                tl.load(prior_log_det_ptr),
-                predictive_norm_ptr,
-                sides_ptr,
-                side_counts_ptr,
-                n_features,
-                kappa0,
-                nu0,
-                BLOCK_D,
-                NUM_D_BLOCKS,
-            )
+                stream, base, i, j, n_others, others_ptr, side_ptr, start, points_ptr, prior_scale_ptr,
+                tl.load(prior_log_det_ptr), predictive_norm_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, nu0,
+                BLOCK_D, NUM_D_BLOCKS,
+            )  # fmt: skip
+            least = tl.where(is_split, float("-inf"), log_u + log_ratio)
             log_q = scan(
-                stream,
-                base,
-                a,
-                is_split == 0,
-                tl.where(is_split, float("-inf"), log_u + log_ratio),
-                n_others,
-                others_ptr,
-                side_ptr,
-                labels_ptr,
-                start,
-                points_ptr,
-                predictive_norm_ptr,
-                sides_ptr,
-                side_counts_ptr,
-                n_features,
-                kappa0,
-                nu0,
-                BLOCK_D,
-                NUM_D_BLOCKS,
-            )
+                stream, base, a, is_split == 0, least, n_others, others_ptr, side_ptr, labels_ptr, start, points_ptr,
+                predictive_norm_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, nu0, BLOCK_D, NUM_D_BLOCKS,
+            )  # fmt: skip
             if is_split:
                 for s in range(2):
                     log_ratio += log_marginal_of_side(s, sides_ptr, side_counts_ptr, marginal_norm_ptr, n_features, nu0)
@@ -227,21 +179,10 @@ def split_or_merge(
                 k = tl.where(s == SECOND, new, a)
                 statistics_ptr, _, _, _ = statistics_of_side(s, sides_ptr, n_features)
                 adopt_statistics(
-                    statistics_ptr,
-                    tl.load(side_counts_ptr + s),
-                    counts_ptr + k,
-                    mean_ptr + k * n_features,
-                    inverse_ptr + k * n_features * n_features,
-                    log_det_ptr + k,
-                    mahalanobis_sq_ptr + k,
-                    SLOTS,
-                    start,
-                    stop,
-                    points_ptr,
-                    n_features,
-                    BLOCK_D,
-                    NUM_D_BLOCKS,
-                )
+                    statistics_ptr, tl.load(side_counts_ptr + s), counts_ptr + k, mean_ptr + k * n_features,
+                    inverse_ptr + k * n_features * n_features, log_det_ptr + k, mahalanobis_sq_ptr + k, SLOTS,
+                    start, stop, points_ptr, n_features, BLOCK_D, NUM_D_BLOCKS,
+                )  # fmt: skip
             if is_split == 0:
                 tl.store(counts_ptr + b, tl.full([], 0, tl.int64))
         kind = tl.arange(0, 4)

@@ -132,19 +132,10 @@ def allocate(
         log_u = tl.log(uniform(stream, base + _ALLOCATION + row - start))
         joins_first = log_u < log_sigmoid(log_odds)
         s = tl.where(joins_first, FIRST, SECOND)
+        q = tl.where(joins_first, q_first, q_second)
         tl.store(side_ptr + row, s)
         move_point_of_side(
-            tl.full([], 1.0, tl.float64),
-            s,
-            tl.where(joins_first, q_first, q_second),
-            row,
-            points_ptr,
-            sides_ptr,
-            side_counts_ptr,
-            n_features,
-            kappa0,
-            BLOCK_D,
-            NUM_D_BLOCKS,
+            1, s, q, row, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS
         )
     # RAW of the sides of the points: the barriers of the moves lie between their stores and what reads them.
 
@@ -205,19 +196,12 @@ def scan(
                     tl.store(side_ptr + row, other)
                     # The point leaves its side, then joins the other.
                     for joins in tl.range(2, disable_licm=True):
+                        s = tl.where(joins == 1, other, own)
+                        q = tl.where(joins == 1, q_other, q_own)
                         move_point_of_side(
-                            2.0 * tl.cast(joins, tl.float64) - 1.0,
-                            tl.where(joins == 1, other, own),
-                            tl.where(joins == 1, q_other, q_own),
-                            row,
-                            points_ptr,
-                            sides_ptr,
-                            side_counts_ptr,
-                            n_features,
-                            kappa0,
-                            BLOCK_D,
+                            joins, s, q, row, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D,
                             NUM_D_BLOCKS,
-                        )
+                        )  # fmt: skip
             elif stays == 0:
                 # The point stays on the side that it carries: the scan cannot end on its label.
                 log_q += float("-inf")

@@ -92,7 +92,7 @@ def distance_from_side(
 
 @triton.jit
 def move_point_of_side(
-    sign,
+    joins,
     s,
     distance_sq,
     row,
@@ -104,10 +104,10 @@ def move_point_of_side(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """The point of the last :func:`distance_from_side` joins the side (sign 1) or leaves it (-1)."""
+    """The point of the last :func:`distance_from_side` joins the side (``joins`` 1) or leaves it (0)."""
     w_ptr, mean_ptr, log_det_ptr, inverse_ptr = statistics_of_side(s, sides_ptr, n_features)
     update_statistics(
-        sign,
+        2.0 * tl.cast(joins, tl.float64) - 1.0,
         distance_sq,
         row,
         points_ptr,
@@ -140,17 +140,7 @@ def join_side(
     """A point joins a side."""
     distance_sq = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
     move_point_of_side(
-        tl.full([], 1.0, tl.float64),
-        s,
-        distance_sq,
-        row,
-        points_ptr,
-        sides_ptr,
-        side_counts_ptr,
-        n_features,
-        kappa0,
-        BLOCK_D,
-        NUM_D_BLOCKS,
+        1, s, distance_sq, row, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS
     )
 
 
