@@ -419,17 +419,10 @@ class DirichletProcessMixtures(SampledMixtures):
         labels = self._initial_labels(valid, [(n_points,), (self.n_chains, n_points)])
         if labels is not None:
             return labels
+        data = problem.points, problem.layout, problem.keys
         most = COARSE_CLUSTERS if problem.schedule.n_search > 0 else None
-        return start_labels(
-            self.init,
-            problem.points,
-            problem.layout,
-            problem.keys,
-            self.init_components,
-            self.random_state,
-            most_clusters=most,
-            backend=self.backend,
-        )
+        options: dict[str, Any] = {"most_clusters": most, "backend": self.backend}
+        return start_labels(self.init, *data, self.init_components, self.random_state, **options)
 
     def _start_alpha(self) -> float:
         shape, rate = map(float, self.alpha_prior)

@@ -5,17 +5,10 @@ from __future__ import annotations
 from fastdens.kernels.counter_random_triton import uniform
 from fastdens.kernels.gibbs import split_merge
 from fastdens.kernels.gibbs.log_joint import log_marginal
-from fastdens.kernels.gibbs.moves import adopt_statistics
+from fastdens.kernels.gibbs.moves import adopt_statistics, copy_statistics
 from fastdens.kernels.gibbs.single_site import lowest_free
 from fastdens.kernels.gibbs.split_merge_proposal import allocate, draw_anchors, gather_others, scan
-from fastdens.kernels.gibbs.split_merge_sides import (
-    FIRST,
-    SECOND,
-    UNION,
-    copy_to_side,
-    join_side,
-    statistics_of_side,
-)
+from fastdens.kernels.gibbs.split_merge_sides import FIRST, SECOND, UNION, join_side, statistics_of_side
 from fastdens.kernels.gibbs.status import NEEDS_SLOTS, RUNNING
 from fastdens.kernels.optional_triton import tl, triton
 
@@ -47,18 +40,14 @@ def fit_union(
     """Statistics of two clusters together: the points of the smaller join those of the larger."""
     a_is_larger = tl.load(counts_ptr + a) >= tl.load(counts_ptr + b)
     larger, smaller = tl.where(a_is_larger, a, b), tl.where(a_is_larger, b, a)
-    copy_to_side(
-        UNION,
-        larger,
-        counts_ptr,
-        mean_ptr,
-        inverse_ptr,
-        log_det_ptr,
-        sides_ptr,
-        side_counts_ptr,
-        n_features,
-        BLOCK_D,
-    )
+    _, union_mean_ptr, union_log_det_ptr, union_inverse_ptr = statistics_of_side(UNION, sides_ptr, n_features)
+    copy_statistics(
+        mean_ptr + larger * n_features, inverse_ptr + larger * n_features * n_features, log_det_ptr + larger,
+        union_mean_ptr, union_inverse_ptr, union_log_det_ptr, n_features, BLOCK_D,
+    )  # fmt: skip
+    tl.store(side_counts_ptr + UNION, tl.load(counts_ptr + larger))
+    # RAW: the point that joins reads the statistics in other layouts than they were stored in.
+    tl.debug_barrier()
     # The anchor of the smaller cluster is the last of its points.
     for index in tl.range(n_others + 1, disable_licm=True):
         anchor = tl.where(a_is_larger, second_anchor, first_anchor)
@@ -110,11 +99,11 @@ def split_or_merge(
     prior_log_det_ptr,  # scalar
     predictive_norm_ptr,  # [max n + 1]
     marginal_norm_ptr,  # [max n + 1]
+    mahalanobis_sq_ptr,  # [N, SLOTS]
     counts_ptr,  # [SLOTS]
     mean_ptr,  # [SLOTS, D]
     inverse_ptr,  # [SLOTS, D, D]
     log_det_ptr,  # [SLOTS]
-    mahalanobis_sq_ptr,  # [N, SLOTS]
     others_ptr,  # [n]
     side_ptr,  # [N]
     side_counts_ptr,  # [3]
@@ -143,8 +132,8 @@ def split_or_merge(
         log_ratio = tl.log(tl.load(alpha_ptr)) + 0.5 * nu0 * tl.load(prior_log_det_ptr)
         if is_split == 0:
             fit_union(
-                i, j, a, b, n_others, others_ptr, points_ptr, labels_ptr, counts_ptr, mean_ptr, inverse_ptr, log_det_ptr,
-                sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS,
+                i, j, a, b, n_others, others_ptr, points_ptr, labels_ptr, counts_ptr, mean_ptr, inverse_ptr,
+                log_det_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS,
             )  # fmt: skip
             log_ratio += log_marginal(tl.load(counts_ptr + a), tl.load(log_det_ptr + a), marginal_norm_ptr, nu0)
             log_ratio += log_marginal(tl.load(counts_ptr + b), tl.load(log_det_ptr + b), marginal_norm_ptr, nu0)
@@ -159,8 +148,8 @@ def split_or_merge(
             )  # fmt: skip
             least = tl.where(is_split, float("-inf"), log_u + log_ratio)
             log_q = scan(
-                stream, base, a, is_split == 0, least, n_others, others_ptr, side_ptr, labels_ptr, start, points_ptr,
-                predictive_norm_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, nu0, BLOCK_D, NUM_D_BLOCKS,
+                stream, base, a, is_split == 0, least, n_others, others_ptr, side_ptr, labels_ptr, start, n_features,
+                kappa0, nu0, points_ptr, predictive_norm_ptr, sides_ptr, side_counts_ptr, BLOCK_D, NUM_D_BLOCKS,
             )  # fmt: skip
             if is_split:
                 for s in range(2):

@@ -152,13 +152,13 @@ def scan(
     side_ptr,  # [N]
     labels_ptr,  # [N]
     start,
+    n_features,
+    kappa0,
+    nu0,
     points_ptr,  # [N, D]
     predictive_norm_ptr,  # [max n + 1]
     sides_ptr,  # [3, D + 3, D]
     side_counts_ptr,  # [3]
-    n_features,
-    kappa0,
-    nu0,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):

@@ -6,7 +6,7 @@ first element of a row, S^-1. Barriers are explained as in :mod:`.moves`.
 
 from __future__ import annotations
 
-from fastdens.kernels.gibbs.moves import copy_statistics, distance_to_mean, empty_statistics, update_statistics
+from fastdens.kernels.gibbs.moves import distance_to_mean, empty_statistics, update_statistics
 from fastdens.kernels.gibbs.single_site import weigh, weigh_own
 from fastdens.kernels.optional_triton import tl, triton
 
@@ -45,36 +45,6 @@ def empty_side(
 
 
 @triton.jit
-def copy_to_side(
-    s,
-    cluster,
-    counts_ptr,  # [SLOTS]
-    mean_ptr,  # [SLOTS, D]
-    inverse_ptr,  # [SLOTS, D, D]
-    log_det_ptr,  # [SLOTS]
-    sides_ptr,  # [3, D + 3, D]
-    side_counts_ptr,  # [3]
-    n_features,
-    BLOCK_D: tl.constexpr,
-):
-    """Give a side the statistics of a cluster."""
-    _, side_mean_ptr, side_log_det_ptr, side_inverse_ptr = statistics_of_side(s, sides_ptr, n_features)
-    copy_statistics(
-        mean_ptr + cluster * n_features,
-        inverse_ptr + cluster * n_features * n_features,
-        log_det_ptr + cluster,
-        side_mean_ptr,
-        side_inverse_ptr,
-        side_log_det_ptr,
-        n_features,
-        BLOCK_D,
-    )
-    tl.store(side_counts_ptr + s, tl.load(counts_ptr + cluster))
-    # RAW: the point that joins reads the statistics in other layouts than they were stored in.
-    tl.debug_barrier()
-
-
-@triton.jit
 def distance_from_side(
     s,
     row,
@@ -106,21 +76,11 @@ def move_point_of_side(
 ):
     """The point of the last :func:`distance_from_side` joins the side (``joins`` 1) or leaves it (0)."""
     w_ptr, mean_ptr, log_det_ptr, inverse_ptr = statistics_of_side(s, sides_ptr, n_features)
+    sign = 2.0 * tl.cast(joins, tl.float64) - 1.0
     update_statistics(
-        2.0 * tl.cast(joins, tl.float64) - 1.0,
-        distance_sq,
-        row,
-        points_ptr,
-        side_counts_ptr + s,
-        mean_ptr,
-        inverse_ptr,
-        log_det_ptr,
-        w_ptr,
-        n_features,
-        kappa0,
-        BLOCK_D,
-        NUM_D_BLOCKS,
-    )
+        sign, distance_sq, row, points_ptr, side_counts_ptr + s, mean_ptr, inverse_ptr, log_det_ptr, w_ptr, n_features,
+        kappa0, BLOCK_D, NUM_D_BLOCKS,
+    )  # fmt: skip
     # RAW: the next distance reads the statistics. WAR: it overwrites w.
     tl.debug_barrier()
 

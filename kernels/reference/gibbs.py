@@ -117,11 +117,11 @@ def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSw
     alpha : Tensor
         float64 [M, C].
     """
-    kappa0, nu0, alpha_prior = problem.kappa0, problem.nu0, problem.alpha_prior
+    alpha_prior = problem.alpha_prior
     sweeps = new_sweeps(problem)
     for m, (start, stop) in enumerate(problem.layout.ranges.tolist()):
         centred = problem.points[start:stop].double() - problem.prior_mean[m]
-        prior_scale = problem.prior_scale[m]
+        prior = problem.prior_scale[m], problem.kappa0, problem.nu0
         position = torch.arange(stop - start, device=centred.device)
         for c, key in enumerate(problem.keys[m]):
             own = labels[c, start:stop].unique(return_inverse=True)[1]
@@ -131,13 +131,9 @@ def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSw
                 order = torch.argsort(hashed_bits(key, draw, position) >> 13, stable=True).tolist()
                 beta = float(problem.inverse_temperature[m, t])
                 for i in order:
-                    own = single_site_update(
-                        centred, own, i, concentration, prior_scale, kappa0, nu0, key, draw + 1, beta
-                    )
+                    own = single_site_update(centred, own, i, concentration, *prior, key, draw + 1, beta)
                 for move in range(int(problem.split_merge[m, t])):
-                    own, counted = split_or_merge(
-                        centred, own, order, move, concentration, prior_scale, kappa0, nu0, key, draw + 3
-                    )
+                    own, counted = split_or_merge(centred, own, order, concentration, prior, key, draw + 3, move)
                     sweeps.split_merge[m, c] += torch.tensor(counted, dtype=torch.int32, device=own.device)
                 n_clusters = len(own.unique())
                 if alpha_prior[0] > 0:
@@ -146,9 +142,7 @@ def gibbs_sweep(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> GibbsSw
                     )
                 sweeps.alpha[m, c, t] = concentration
                 sweeps.n_components[m, c, t] = n_clusters
-                sweeps.log_joint[m, c, t] = log_joint(
-                    centred, own, concentration, prior_scale, kappa0, nu0, alpha_prior
-                )
+                sweeps.log_joint[m, c, t] = log_joint(centred, own, concentration, *prior, alpha_prior)
                 if (t + 1) % problem.thin == 0:
                     kept = own.unique(return_inverse=True)[1].int()
                     sweeps.labels[(t + 1) // problem.thin - 1, c, start:stop] = kept

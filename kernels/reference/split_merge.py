@@ -17,10 +17,8 @@ SMALLEST_RATIO = 1e-6
 class _Move:
     """Points about the prior mean, the prior, and the random numbers of one move."""
 
-    def __init__(
-        self, centred: Tensor, prior_scale: Tensor, kappa0: float, nu0: float, key: Tensor, draw: int, move: int
-    ) -> None:
-        self.x, self.prior = centred, (prior_scale, kappa0, nu0)
+    def __init__(self, centred: Tensor, prior: tuple[Tensor, float, float], key: Tensor, draw: int, move: int) -> None:
+        self.x, self.prior = centred, prior
         self.key, self.draw, self.base = key, draw, move * MOVE
 
     def uniform(self, counter: int) -> float:
@@ -88,20 +86,18 @@ def split_or_merge(
     centred: Tensor,
     labels: Tensor,
     order: list[int],
-    move: int,
     alpha: float,
-    prior_scale: Tensor,
-    kappa0: float,
-    nu0: float,
+    prior: tuple[Tensor, float, float],
     key: Tensor,
     draw: int,
+    move: int,
 ) -> tuple[Tensor, tuple[int, int, int, int]]:
     """Labels [n] after one move, and what was proposed and accepted: of splits, then of merges.
 
-    Points [n, D] are about the prior mean. The second side of a split takes the lowest free label; a merge takes the
-    label of the first anchor.
+    Points [n, D] are about the prior mean; ``prior`` is the diagonal of S0, kappa0 and nu0. The second side of a split
+    takes the lowest free label; a merge takes the label of the first anchor.
     """
-    proposal = _Move(centred, prior_scale, kappa0, nu0, key, draw, move)
+    proposal = _Move(centred, prior, key, draw, move)
     i, j = proposal.anchors()
     if i == j:
         return labels, (0, 0, 0, 0)

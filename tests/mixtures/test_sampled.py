@@ -161,17 +161,8 @@ def test_chains_that_have_not_converged_are_named(rng):
     batch = fd.RaggedBatch.from_list([torch.from_numpy(rng.normal(size=(60, 8))), far], layer="layer2")
     labels = torch.zeros(2, 120, dtype=torch.int64)
     labels[1, 60:] = torch.arange(60) % 2
-    dp = fd.DirichletProcessMixtures(
-        n_chains=2,
-        labels_init=labels,
-        n_sweeps=40,
-        burn_in=20,
-        thin=1,
-        split_merge=0,
-        search=0,
-        alpha=1e-300,
-        progress=False,
-    )
+    plain = {"split_merge": 0, "search": 0, "alpha": 1e-300, "progress": False}
+    dp = fd.DirichletProcessMixtures(n_chains=2, labels_init=labels, n_sweeps=40, burn_in=20, thin=1, **plain)
     with pytest.warns(
         fd.ConvergenceWarning, match=r"1 of 2 models have not converged.*model 1 \(class 1, layer 'layer2'\)"
     ):

@@ -22,15 +22,21 @@ def free_slot(high, clusters):
 
 
 @kernel
-def open_cluster(k, points, prior, clusters):
-    """Give a free slot the statistics of no points."""
-    mean, inverse, mahalanobis_sq = clusters.mean, clusters.inverse, clusters.mahalanobis_sq
+def fit_nothing(k, prior, mean, inverse):
+    """Mean and inverse scale matrix of no points: those of the prior."""
     for i in range(mean.shape[1]):
         mean[k, i] = 0
         for j in range(mean.shape[1]):
             inverse[k, i, j] = 0
     for d in range(len(prior.scale)):
         inverse[k, d, d] = 1 / prior.scale[d]
+
+
+@kernel
+def open_cluster(k, points, prior, clusters):
+    """Give a free slot the statistics of no points."""
+    mahalanobis_sq = clusters.mahalanobis_sq
+    fit_nothing(k, prior, clusters.mean, clusters.inverse)
     for i in range(mahalanobis_sq.shape[1]):
         mahalanobis_sq[k, i] = points.prior_mahalanobis_sq[i]
     clusters.log_det[k] = prior.log_det

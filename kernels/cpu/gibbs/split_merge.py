@@ -9,7 +9,7 @@ import numpy as np
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._random import uniform
 from fastdens.kernels.cpu.gibbs.distances import fit_distances
-from fastdens.kernels.cpu.gibbs.moves import free_slot
+from fastdens.kernels.cpu.gibbs.moves import fit_nothing, free_slot
 from fastdens.kernels.cpu.gibbs.single_site import SMALLEST_RATIO, refresh_weights
 from fastdens.kernels.gibbs.split_merge import ACCEPTANCE, ALLOCATION, CANDIDATES, MOVE, NEARBY, SCAN
 from numpy.typing import NDArray
@@ -46,14 +46,8 @@ def new_sides(n_points, n_padded):
 
 @kernel
 def empty_side(s, prior, sides):
-    """The statistics of no points: those of the prior."""
-    mean, inverse = sides.mean, sides.inverse
-    for i in range(mean.shape[1]):
-        mean[s, i] = 0
-        for j in range(mean.shape[1]):
-            inverse[s, i, j] = 0
-    for d in range(len(prior.scale)):
-        inverse[s, d, d] = 1 / prior.scale[d]
+    """The statistics of no points."""
+    fit_nothing(s, prior, sides.mean, sides.inverse)
     sides.log_det[s] = prior.log_det
     sides.counts[s] = 0
 

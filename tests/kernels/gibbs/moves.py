@@ -130,7 +130,7 @@ def reference_moves(data, labels, alpha, keys, *, n_sweeps, n_moves, fault=Fault
             for t in range(n_sweeps):
                 order = torch.argsort(hashed_bits(key, 4 * t, torch.arange(n)) >> 13, stable=True).tolist()
                 for move in range(n_moves):
-                    own, counts = reference.split_or_merge(centred, own, order, move, a, *prior, key, 4 * t + 3)
+                    own, counts = reference.split_or_merge(centred, own, order, a, prior, key, 4 * t + 3, move)
                     counted += np.array(counts, np.int32)
             done.append(own)
     return torch.stack(done).numpy(), counted

@@ -28,11 +28,22 @@ def launch(data, labels, alpha, keys, n_slots, device="cpu", n_sweeps=2, split_m
     )
     layout = Layout.from_offsets(offsets, len(points))
     nu0 = points.shape[1] - 1 + NU0_OVER_D
-    temperature = torch.ones(n_sweeps, dtype=torch.float64, device=device)
-    moves = torch.full((n_sweeps,), split_merge, dtype=torch.int32, device=device)
+    temperature = torch.ones(len(alpha), n_sweeps, dtype=torch.float64, device=device)
+    moves = torch.full((len(alpha), n_sweeps), split_merge, dtype=torch.int32, device=device)
     prior = (mean, scale, kappa0, nu0, (0.0, 0.0))
     problem = SweepProblem(points, layout, keys, *prior, 0, n_sweeps, 1, temperature, moves)
     return sweep_chains(problem, labels, alpha, n_slots)
+
+
+def assert_slots_change_nothing(data, labels, alpha, keys, slots, device, n_sweeps):
+    """The draws with few slots are those with many, and the labels those of the other backends."""
+    few, many = (launch(data, labels, alpha, keys, n_slots, device, n_sweeps=n_sweeps) for n_slots in slots)
+    for a, b in zip(few, many, strict=True):
+        assert torch.equal(a, b)
+    for backend in ("cpu", "reference"):
+        want = run(data, labels, alpha, keys, backend, n_sweeps=n_sweeps, alpha_prior=None)
+        assert torch.equal(few.labels.cpu(), want.labels)
+    return few
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -40,13 +51,8 @@ def test_a_chain_that_grows_is_the_chain_that_had_the_slots(rng, device):
     """Models of different sizes, some of which stop several times: 2 slots become 8, and no bit differs."""
     data = far_apart(rng, [1, 7, 3])
     labels, alpha, keys = chain_start(rng, data, 2, 2, alpha=1e100)
-    few, many = (launch(data, labels, alpha, keys, n_slots, device, n_sweeps=1) for n_slots in (2, 8))
+    few = assert_slots_change_nothing(data, labels, alpha, keys, (2, 8), device, n_sweeps=1)
     assert few.n_components[..., -1].tolist() == [[1, 1], [7, 7], [3, 3]]
-    for a, b in zip(few, many, strict=True):
-        assert torch.equal(a, b)
-    for backend in ("cpu", "reference"):
-        want = run(data, labels, alpha, keys, backend, n_sweeps=1, alpha_prior=None)
-        assert torch.equal(few.labels.cpu(), want.labels)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -54,12 +60,7 @@ def test_chains_that_stop_for_different_reasons(rng, device):
     """Some points carry their cluster, and there are fewer slots than clusters: chains go on each in its own way."""
     data = clustered(rng, [5, 9], 2, scale=1e-9)
     labels, alpha, keys = chain_start(rng, data, 1, 2, alpha=3.0)
-    few, many = (launch(data, labels, alpha, keys, n_slots, device) for n_slots in (2, 16))
-    for a, b in zip(few, many, strict=True):
-        assert torch.equal(a, b)
-    for backend in ("cpu", "reference"):
-        want = run(data, labels, alpha, keys, backend, n_sweeps=2, alpha_prior=None)
-        assert torch.equal(few.labels.cpu(), want.labels)
+    assert_slots_change_nothing(data, labels, alpha, keys, (2, 16), device, n_sweeps=2)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
