@@ -144,10 +144,10 @@ def gibbs_sweep(
 
 def _of_sweeps(value: Tensor | float, n_models: int, n_sweeps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A value of each sweep of each model [M, W], from those, from values of each sweep, or from one number."""
-    values = torch.as_tensor(value, device=device)
-    if values.is_floating_point() and not dtype.is_floating_point:
-        raise TypeError(f"split_merge is {values.dtype}, but it must be integers: moves after each sweep.")
-    values = values.to(dtype)
+    is_fraction = value.is_floating_point() if isinstance(value, Tensor) else isinstance(value, float)
+    if is_fraction and not dtype.is_floating_point:
+        raise TypeError("split_merge must be integers: the number of moves after each sweep.")
+    values = torch.as_tensor(value, dtype=dtype, device=device)
     if values.ndim == 0:
         values = values.expand(max(n_sweeps, 0))
     return (values.expand(n_models, -1) if values.ndim == 1 else values).contiguous()

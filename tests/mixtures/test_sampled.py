@@ -69,7 +69,7 @@ def test_convergence_is_a_sentence(rng):
     batch = fd.RaggedBatch.from_list([*x, torch.full((5, 2), 3.0, dtype=torch.float64)])
     labels = torch.zeros(2, 45, dtype=torch.int64)
     labels[1, 20:40] = torch.arange(20) % 2
-    options = {"annealing": 0, "split_merge": 0, "alpha": 1e-300, "n_chains": 2, "on_error": "skip", "progress": False}
+    options = {"search": 0, "split_merge": 0, "alpha": 1e-300, "n_chains": 2, "on_error": "skip", "progress": False}
     dp = fd.DirichletProcessMixtures(n_sweeps=30, burn_in=10, thin=1, labels_init=labels, **options)
     dp = quiet_fit(dp, batch)
     found = dp.convergence_
@@ -94,7 +94,7 @@ def test_fits_saved_before_there_were_moves(rng, tmp_path):
     tensors, metadata = dp.get_state()
     for name in ("n_sweeps_", "split_merge_"):
         del tensors[name]
-    new = ("init", "split_merge", "annealing", "stop", "max_sweeps", "max_rhat", "min_ess")
+    new = ("init", "split_merge", "search", "stop", "max_sweeps", "max_rhat", "min_ess")
     for name in new:
         del metadata["parameters"][name]
     write_state(tmp_path / "fit", "fit", tensors, metadata, overwrite=False)

@@ -123,5 +123,5 @@ def test_errors_name_what_is_wrong(rng):
     start = chain_start(rng, data, 1, 3)
     with pytest.raises(ValueError, match="split_merge must be at least 0"):
         run(data, *start, "cpu", n_sweeps=2, split_merge=torch.tensor([1, -1]))
-    with pytest.raises(ValueError, match=r"split_merge has shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"split_merge has shape \(2, 3\)"):
         run(data, *start, "cpu", n_sweeps=2, split_merge=torch.ones(3, dtype=torch.int32))
