@@ -153,7 +153,7 @@ def test_a_bad_model_is_named_and_left_out(rng):
 def test_the_plain_chain_is_that_of_the_kernel_from_random_labels(rng):
     """Without searches and moves: single-site updates from ``init_components`` random labels, as in the paper."""
     batch, seed = ragged(rng), int(rng.integers(2**31))
-    plain = {"init": "random", "split_merge": 0, "annealing": 0, "n_chains": 2, "init_components": 4}
+    plain = {"init": "random", "split_merge": 0, "search": 0, "n_chains": 2, "init_components": 4}
     dp = quiet_fit(fd.DirichletProcessMixtures(random_state=seed, **plain, **QUICK), batch)
     prior = data_prior(batch.points, batch.layout, init_components=4)
     keys = stream_keys(batch.points, batch.layout, 2, seed)
@@ -212,8 +212,8 @@ def test_labels_that_are_given(rng):
         ({"init": "kmean"}, "did you mean 'kmeans'"),
         ({"split_merge": -0.5}, "split_merge"),
         ({"split_merge": float("inf")}, "split_merge"),
-        ({"annealing": -0.1}, "annealing"),
-        ({"annealing": 1.5}, "annealing is 1.5, but it must be a share"),
+        ({"search": -0.1}, "search"),
+        ({"search": 1.5}, "search is 1.5, but it must be a share"),
         ({"stop": "converge"}, "did you mean 'converged'"),
         ({"max_sweeps": 0}, "max_sweeps"),
         ({"max_rhat": 0.0}, "max_rhat"),

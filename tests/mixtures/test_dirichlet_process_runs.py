@@ -15,7 +15,7 @@ from tests.mixtures.problems import QUICK, clusters, quiet_fit, ragged, scipy_lo
 STAGES = {"n_sweeps": 72, "burn_in": 40, "thin": 2, "n_chains": 2, "split_merge": 0.7, "progress": False}
 ROUNDS = {"stop": "converged", "min_ess": 1e9, "max_sweeps": 140}
 # Chains that stay at their start.
-STUCK = {"split_merge": 0, "annealing": 0, "progress": False}
+STUCK = {"split_merge": 0, "search": 0, "progress": False}
 TENSORS = ("sampled_labels_", "alpha_", "log_joint_", "n_components_", "n_sweeps_", "split_merge_", "labels_")
 
 
@@ -102,7 +102,7 @@ def test_checkpoints_of_other_limits(rng, tmp_path):
         ({"n_sweeps": 73}, "n_sweeps = 72, not 73"),
         ({"stop": "sweeps"}, "stop = 'converged', not 'sweeps'"),
         ({"split_merge": 1}, "split_merge = 0.7, not 1"),
-        ({"annealing": 0.4}, "annealing = 0.5, not 0.4"),
+        ({"search": 0.4}, "search = 0.5, not 0.4"),
         ({"init": "kmeans"}, "init = 'overdispersed', not 'kmeans'"),
     ):
         with pytest.raises(ValueError, match=message):

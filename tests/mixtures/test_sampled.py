@@ -102,7 +102,7 @@ def test_fits_saved_before_there_were_moves(rng, tmp_path):
     assert torch.equal(loaded.score_samples(batch), dp.score_samples(batch))
     assert loaded.n_sweeps_.tolist() == [12] * 3 and loaded.split_merge_.shape == (3, 2, 4)
     # Another fit is by the chain of then.
-    assert (loaded.init, loaded.split_merge, loaded.annealing, loaded.stop) == ("random", 0, 0, "sweeps")
+    assert (loaded.init, loaded.split_merge, loaded.search, loaded.stop) == ("random", 0, 0, "sweeps")
     assert torch.equal(loaded.convergence_.rhat, dp.convergence_.rhat)
 
 
