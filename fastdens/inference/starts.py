@@ -19,6 +19,8 @@ from fastdens.kernels.options import check_choice
 INITS = ("overdispersed", "kmeans", "random")
 # The most clusters of a start at temperature one where searches precede the burn-in.
 COARSE_CLUSTERS = 10
+# Chains beyond so many share the k-means starts of those before.
+_MOST_SEEDS = 16
 _POINTS_OF_A_FINE_CLUSTER = 6
 _MOST_FINE_CLUSTERS = 100
 
@@ -54,7 +56,7 @@ def start_labels(
     init_components : int
         Positive; a model of fewer points gets as many k-means clusters as it has points.
     seed : int
-        Of k-means++, which draws anew in every chain.
+        Of k-means++, which draws anew in each of sixteen chains; further chains share their starts.
     most_clusters : int, optional
         Bound on the clusters of overdispersed starts.
     backend : {"auto", "triton", "cpu", "reference"}
@@ -80,11 +82,15 @@ def start_labels(
         finest = fine_cluster_counts(layout.sizes)
         n_clusters = _geometric_counts(finest if most_clusters is None else finest.clamp_max(most_clusters), n_chains)
     standardised = _standardised(points, layout)
-    chain_seeds = _chain_seeds(seed, n_chains)
-    labels = [
-        kernels.kmeans(standardised, layout, k, own_seed, backend=backend).labels.int()
-        for k, own_seed in zip(n_clusters, chain_seeds, strict=True)
-    ]
+    seeds = _chain_seeds(seed, min(n_chains, _MOST_SEEDS))
+    found: dict[tuple[int, ...], Tensor] = {}
+    labels = []
+    for c, k in enumerate(n_clusters):
+        start = (c % _MOST_SEEDS, *k.tolist())
+        if start not in found:
+            own_seed = seeds[c % _MOST_SEEDS]
+            found[start] = kernels.kmeans(standardised, layout, k, own_seed, backend=backend).labels.int()
+        labels.append(found[start])
     return torch.stack(labels)
 
 
