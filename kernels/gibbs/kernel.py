@@ -232,7 +232,7 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     Without a limit on the registers, ptxas keeps room for more programs on a multiprocessor and spills to make it.
     """
     block_d = 16 if refit or n_features <= 16 or (moves and n_features > 64) else 32
-    num_warps = 4 if n_features <= 64 else 8
+    num_warps = 8 if n_features > 64 or (moves and block_d == 32) else 4
     # Three programs of four warps fit at 168.
     max_registers = 168 if n_features <= 16 and not refit and not moves else 255
     block_n = 32 if moves and block_d == 32 else 64
