@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.kernels.layout import Layout
+from fastdens.kernels.layout import Layout, offsets_of
 
 
 def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
@@ -117,8 +117,7 @@ class RaggedBatch:
             n_classes = high + 1
         elif high >= n_classes:
             raise ValueError(f"y has the label {high}, but n_classes is {n_classes}: it must be at least {high + 1}.")
-        offsets = torch.zeros(n_classes + 1, dtype=torch.int64, device=points.device)
-        offsets[1:] = torch.bincount(labels, minlength=n_classes).cumsum(0)
+        offsets = offsets_of(torch.bincount(labels, minlength=n_classes))
         if bool((labels[1:] >= labels[:-1]).all()):
             index = torch.arange(len(points), device=points.device)
         else:
@@ -168,8 +167,7 @@ class RaggedBatch:
             raise ValueError(f"labels has {len(names)} entries for {len(parts)} arrays: pass one for each.")
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         points = torch.cat([part.to(dtype) for part in parts])
-        offsets = torch.zeros(len(parts) + 1, dtype=torch.int64)
-        offsets[1:] = torch.tensor([len(part) for part in parts]).cumsum(0)
+        offsets = offsets_of(torch.tensor([len(part) for part in parts]))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)
 
@@ -210,7 +208,7 @@ class RaggedBatch:
 
     def select(self, models: Tensor) -> RaggedBatch:
         """Some of the models, int64 [A] in ascending order; ``index`` still counts all rows of the caller."""
-        offsets = torch.cat([self.offsets.new_zeros(1), self.sizes[models].cumsum(0)])
+        offsets = offsets_of(self.sizes[models])
         rows = torch.isin(self.model_of_row, models)
         labels = tuple(self.labels[m] for m in models.tolist())
         return RaggedBatch(self.points[rows], offsets, self.index[rows], labels, self.layer)

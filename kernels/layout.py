@@ -93,7 +93,7 @@ class Layout:
     def rows(self) -> Rows:
         """Model and position of the rows of all models, one model after the other."""
         model = torch.repeat_interleave(self.sizes)
-        first = _running(self.sizes)
+        first = offsets_of(self.sizes)
         return Rows(model, torch.arange(len(model), device=model.device) - first[model])
 
     @cached_property
@@ -117,7 +117,7 @@ class Layout:
         if size not in self._tiles:
             row, end = self.ranges.unbind(1)
             counts = ((end - row + (size - 1)) // size).clamp_min_(1)
-            model, first = torch.repeat_interleave(counts), _running(counts)
+            model, first = torch.repeat_interleave(counts), offsets_of(counts)
             start = torch.arange(0, len(model) * size, size, device=row.device).add_((row - first[:-1] * size)[model])
             self._tiles[size] = Tiles(model, start, torch.minimum(start + size, end[model]), first)
         return self._tiles[size]
@@ -164,8 +164,8 @@ def ranges_of_offsets(offsets: Tensor) -> Tensor:
     return torch.stack([offsets[:-1], offsets[1:]], 1)
 
 
-def _running(sizes: Tensor) -> Tensor:
-    """Where each of consecutive pieces begins, and where the last ends: int64 [M + 1]."""
+def offsets_of(sizes: Tensor) -> Tensor:
+    """Offsets of M consecutive pieces, where each begins and where the last ends: int64 [M + 1]."""
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
 
 

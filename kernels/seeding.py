@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import torch
 from fastdens.kernels.counter_random import hashed_uniform
-from fastdens.kernels.layout import Layout, bounded_runs
+from fastdens.kernels.layout import Layout, bounded_runs, offsets_of
 from fastdens.kernels.operation import Backends
 from torch import Tensor
 
@@ -40,7 +40,7 @@ class _Block:
         self.n_models = layout.n_models
         self.model, self.position = layout.rows
         self.row = layout.ranges[self.model, 0] + self.position
-        self.offsets = torch.cat([layout.sizes.new_zeros(1), layout.sizes.cumsum(0)])
+        self.offsets = offsets_of(layout.sizes)
 
 
 def _blocks(layout: Layout, width: int) -> Iterator[_Block]:

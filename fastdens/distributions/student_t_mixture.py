@@ -12,7 +12,7 @@ from fastdens import kernels
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.base import BatchedDensity
 from fastdens.errors import check_integer
-from fastdens.kernels.layout import Layout
+from fastdens.kernels.layout import Layout, offsets_of
 
 _MAX_GATHERED_ELEMENTS = 1 << 22
 
@@ -79,7 +79,7 @@ class StudentTMixtureDensity(BatchedDensity):
         matmul_precision: str = "ieee",
     ) -> Self:
         """The density of components [G] in parts, sorted by model, ``counts`` int64 [M] of each model."""
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        offsets = offsets_of(counts)
         log_weights, locations, factors, degrees_of_freedom = (
             column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
@@ -90,7 +91,10 @@ def drawn_width(text: str) -> float:
     from matplotlib.textpath import text_to_path
 
     size = 100
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    with warnings.catch_warnings():
+        # Whoever draws the text is told of glyphs that the font lacks.
+        warnings.filterwarnings("ignore", "Glyph")
+        width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
     return float(width) / size
 
 
