@@ -236,6 +236,7 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=400, help="of each chain; the last fifth is kept")
     parser.add_argument("--epochs", type=int, default=5, help="of the network on the digits; 0 leaves them out")
     parser.add_argument("--dpgmm-sweeps", type=int, default=20, help="0 leaves dpgmm out")
+    parser.add_argument("--only", default="", help="data sets whose name contains this, e.g. 'planted'")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     warnings.simplefilter("ignore", fd.ConvergenceWarning)
@@ -247,6 +248,8 @@ def main() -> None:
     # The first fit compiles.
     fit(planted(4, 1, True, 0), "overdispersed", "moves and searches", argparse.Namespace(sweeps=40, seed=0))
     for problem in problems(options):
+        if options.only not in problem.name:
+            continue
         rows = [*of_chains(problem, options), of_sklearn(problem, options)]
         if has_dpgmm:
             rows.append(of_dpgmm(problem, options))

@@ -27,7 +27,8 @@ import fastdens as fd
 from benchmarks.dpgmm_peer import dpgmm_log_prob, dpgmm_sweeps
 from fastdens.training.datasets.images import load_images
 from fastdens.training.loop import predict, train
-from fastdens.training.networks import STAGES, small_image_resnet
+from fastdens.training.networks.layers import STAGES
+from fastdens.training.networks.small_image_resnet import small_image_resnet
 
 ROOT = Path(__file__).parents[1]
 DIMENSIONS, MAX_COMPONENTS, HELD_OUT_SHARE, WIDTH = 16, 6, 0.2, 16
