@@ -41,6 +41,7 @@ def test_partitions_of_the_fit_are_those_of_the_posterior(rng, alpha):
         burn_in=99,
         thin=1,
         n_chains=10_000,
+        init="random",
         init_components=3,
         kappa0=0.3,
         nu0=3.5,
