@@ -20,7 +20,7 @@ _SHARE_OF_COOLING = 0.9
 # many. Measured; see docs/chains.md.
 _MOST_POINTS_A_FEATURE = 10
 
-_MOST_MOVES, _MOVES_TIMES_FEATURES = 4.0, 16.0
+_MOST_MOVES, _FEATURES_FOR_MOST_MOVES, _MOVES_TIMES_FEATURES = 4.0, 4, 8.0
 
 
 @dataclass(frozen=True)
@@ -96,4 +96,4 @@ class Schedule:
 
 def moves_by_default(n_features: int) -> float:
     """Split-merge moves a sweep: a move costs D^2 operations a point, a sweep D, so fewer where D is large."""
-    return min(_MOST_MOVES, _MOVES_TIMES_FEATURES / n_features)
+    return _MOST_MOVES if n_features <= _FEATURES_FOR_MOST_MOVES else _MOVES_TIMES_FEATURES / n_features

@@ -102,7 +102,7 @@ class DirichletProcessMixtures(SampledMixtures):
         the first to ten in the last (without searches, to one for six points); a single chain starts from one cluster.
         "kmeans": ``init_components`` clusters. "random": as many labels at random, the paper's.
     split_merge : "auto" or float
-        Split-merge moves a sweep, on average; "auto" makes min(4, 16 / D).
+        Split-merge moves a sweep, on average; "auto" makes 4 in up to four dimensions, else 8 / D.
     search : float
         Share of the burn-in in which each chain looks for a good state from three starts, and then goes on from the
         best: a quarter of it from the start labels, a quarter from ten k-means clusters, and half of it from one

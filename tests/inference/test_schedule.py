@@ -93,4 +93,4 @@ def test_no_moves_above_temperature_one():
 
 
 def test_fewer_moves_where_there_are_more_features():
-    assert [moves_by_default(d) for d in (1, 4, 16, 64)] == [4, 4, 1, 0.25]
+    assert [moves_by_default(d) for d in (1, 4, 16, 64)] == [4, 4, 0.5, 0.125]

@@ -81,7 +81,7 @@ def log_one_plus(ratio, mahalanobis_sq, width, value):
 @kernel
 def fit_distances(k, points, prior, clusters, scratch):
     """Squared distances of all points from a cluster, and their logarithms, from its inverse scale matrix."""
-    mahalanobis_sq, logs, shift, value = clusters.mahalanobis_sq, clusters.logs, scratch.shift, scratch.value
+    mahalanobis_sq, logs, shift, value = clusters.mahalanobis_sq, clusters.logs, scratch.shift[0], scratch.value
     kappa = prior.kappa + clusters.counts[k]
     n_columns = mahalanobis_sq.shape[1]
     for first in range(0, n_columns, COLUMNS):
@@ -105,7 +105,7 @@ def load_block(points, order, first, n_block, scratch):
 @kernel
 def fit_block_distances(k, order, first, n_block, prior, clusters, scratch):
     """As :func:`fit_distances`, of the points in the tile."""
-    mahalanobis_sq, logs, shift, value = clusters.mahalanobis_sq, clusters.logs, scratch.shift, scratch.value
+    mahalanobis_sq, logs, shift, value = clusters.mahalanobis_sq, clusters.logs, scratch.shift[0], scratch.value
     kappa = prior.kappa + clusters.counts[k]
     width = (n_block + 7) // 8 * 8
     tile = scratch.tile[:, :width]

@@ -17,12 +17,19 @@ from fastdens.kernels.cpu._numba import inlined, kernel
 from fastdens.kernels.cpu._random import stream_of
 from fastdens.kernels.cpu.gibbs.concentration import resample_concentration
 from fastdens.kernels.cpu.gibbs.distances import fit_block_distances, fit_distances, load_block
-from fastdens.kernels.cpu.gibbs.moves import free_slot, grow_cluster, move_point, open_cluster
+from fastdens.kernels.cpu.gibbs.moves import free_slot, grow_cluster, open_cluster, transfer_point
 from fastdens.kernels.cpu.gibbs.refit import fit_cluster, weigh_without
 from fastdens.kernels.cpu.gibbs.scan_order import scan_order
 from fastdens.kernels.cpu.gibbs.single_site import draw_slot, refresh_weights, weigh_own
 from fastdens.kernels.cpu.gibbs.split_merge import new_sides, split_or_merge
-from fastdens.kernels.cpu.gibbs.statistics import Prior, add_slots, load_points, new_clusters, new_scratch
+from fastdens.kernels.cpu.gibbs.statistics import (
+    Prior,
+    add_slots,
+    free_clusters,
+    load_points,
+    new_clusters,
+    new_scratch,
+)
 from numpy.typing import NDArray
 
 # Status of a chain, as in the Triton kernel.
@@ -150,18 +157,13 @@ def sweep(stream, order, log_alpha, beta, high, label, points, prior, clusters, 
                 high = max(high, new + 1)
                 open_cluster(new, points, prior, clusters)
             label[i] = new
-            if clusters.counts[old] == 1:
-                clusters.counts[old] = 0
-                refresh_weights(old, prior, clusters)
-            else:
-                move_point(old, -1, i, order, first, n_block, label, points, prior, clusters, scratch)
-            move_point(new, 1, i, order, first, n_block, label, points, prior, clusters, scratch)
+            transfer_point(old, new, i, order, first, n_block, label, points, prior, clusters, scratch)
     return clusters, high, RUNNING
 
 
 @inlined
-def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
-    """All sweeps of chain c of model m; its status at the end."""
+def sweep_chain(m, c, problem, labels, alpha, stop, clusters, scratch, sweeps):
+    """All sweeps of chain c of model m; the memory of its clusters, for the next chain, and its status at the end."""
     start, end = problem.ranges[m, 0], problem.ranges[m, 1]
     n_points, n_features = end - start, problem.points.shape[1]
     key = problem.keys[m, c]
@@ -181,7 +183,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
     bucket = np.empty(n_points + 1, np.int64)
     label = np.empty(n_points, np.int64)
     high = slots_of_labels(labels[c, start:end], label)
-    clusters = new_clusters(high + 8, points.columns.shape[0], points.columns.shape[1])
+    clusters = free_clusters(high + 8, points.columns.shape[1], clusters)
     size = np.bincount(label, minlength=high)
     for k in range(high):
         if 3 * size[k] < n_features:
@@ -193,7 +195,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
     sides = new_sides(n_points, points.columns.shape[0])
     for t in range(problem.n_sweeps):
         if stop[0] != 0:
-            return RUNNING
+            return clusters, RUNNING
         draw = 4 * (problem.first_sweep + t)
         scan_order(stream_of(key, draw), n_points, bits, bucket, order)
         clusters, high, status = sweep(
@@ -236,7 +238,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
             if n > 0:
                 log_joint += problem.marginal_norm[n] - 0.5 * (problem.nu0 + n) * clusters.log_det[k]
         if status == SINGULAR or math.isnan(log_joint):
-            return SINGULAR
+            return clusters, SINGULAR
         if problem.alpha_shape > 0:
             alpha = resample_concentration(
                 stream_of(key, draw + 2), alpha, n_points, n_clusters, problem.alpha_shape, problem.alpha_rate
@@ -247,7 +249,7 @@ def sweep_chain(m, c, problem, labels, alpha, stop, scratch, sweeps):
         if (t + 1) % problem.thin == 0:
             for i in range(n_points):
                 sweeps.labels[(t + 1) // problem.thin - 1, c, start + i] = rank[label[i]]
-    return DONE
+    return clusters, DONE
 
 
 @kernel
@@ -259,6 +261,7 @@ def sweep_chains(begin, end, problem, labels, alpha, stop, status, sweeps):
     """
     n_chains = alpha.shape[1]
     scratch = new_scratch(problem.points.shape[1])
+    clusters = new_clusters(0, scratch.tile.shape[0], 0)
     for item in range(begin, end):
         m, c = item // n_chains, item % n_chains
-        status[m, c] = sweep_chain(m, c, problem, labels, alpha[m, c], stop, scratch, sweeps)
+        clusters, status[m, c] = sweep_chain(m, c, problem, labels, alpha[m, c], stop, clusters, scratch, sweeps)

@@ -81,6 +81,6 @@ def weigh_without(i, k, label, points, prior, clusters, scratch):
     fit_cluster(side, k, i, label, points, prior, clusters, scratch)
     clusters.counts[side] = 0
     own = points.columns[:, i : i + 1]
-    distances(side, own, clusters.mean, clusters.inverse, scratch.centred, scratch.y, scratch.shift)
-    spread = math.log(1 + kappa / (kappa + 1) * scratch.shift[0])
+    distances(side, own, clusters.mean, clusters.inverse, scratch.centred, scratch.y, scratch.shift[0])
+    spread = math.log(1 + kappa / (kappa + 1) * scratch.shift[0, 0])
     return prior.predictive_norm[n] - 0.5 * (clusters.log_det[side] + (prior.nu + n + 1) * spread)

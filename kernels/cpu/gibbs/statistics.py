@@ -60,9 +60,10 @@ class Scratch(NamedTuple):
     centred: NDArray[Any]  # [D, COLUMNS + 16]
     y: NDArray[Any]  # [4, COLUMNS]
     value: NDArray[Any]  # [COLUMNS]
-    shift: NDArray[Any]  # [COLUMNS]
+    shift: NDArray[Any]  # [2, COLUMNS]
     delta: NDArray[Any]  # [D]
-    w: NDArray[Any]  # [D]
+    w: NDArray[Any]  # [2, D], of a change of a cluster
+    quadratic: NDArray[Any]  # [2, 4], m'w of such a change, and the quadratic that distances change by
     a: NDArray[Any]  # [D, D]
     inv: NDArray[Any]  # [D, D and whole vectors]
     s: NDArray[Any]  # [4, 4]
@@ -77,9 +78,10 @@ def new_scratch(n_features):
         np.zeros((n_padded, COLUMNS + 16)),
         np.zeros((4, COLUMNS)),
         np.zeros(COLUMNS),
-        np.zeros(COLUMNS),
+        np.zeros((2, COLUMNS)),
         np.zeros(n_padded),
-        np.zeros(n_padded),
+        np.zeros((2, n_padded)),
+        np.zeros((2, 4)),
         np.zeros((n_padded, n_padded)),
         np.zeros((n_padded, (n_padded + 31) // 32 * 32 + 16)),
         np.zeros((4, 4)),
@@ -102,6 +104,19 @@ def new_clusters(capacity, n_padded, n_columns):
         np.zeros(capacity, np.int64),
         np.zeros(capacity, np.bool_),
     )
+
+
+@kernel
+def free_clusters(capacity, n_columns, clusters):
+    """At least so many free slots: those of the last chain where they suffice, for new memory costs more."""
+    if len(clusters.counts) < capacity or clusters.mahalanobis_sq.shape[1] != n_columns:
+        return new_clusters(capacity, clusters.mean.shape[1], n_columns)
+    clusters.counts[:] = 0
+    clusters.base[:] = -np.inf
+    clusters.power[:] = 0
+    clusters.moves[:] = 0
+    clusters.volatile[:] = False
+    return clusters
 
 
 @kernel
