@@ -35,7 +35,8 @@ def seconds_of_a_sweep(points: Tensor, labels: Tensor | None, seed: int) -> floa
     prior = data_prior(points, layout, init_components=RANDOM_LABELS)
     keys = stream_keys(points, layout, CHAINS, seed)
     start = random_labels(keys, layout, RANDOM_LABELS) if labels is None else labels.expand(CHAINS, -1)
-    moves = Schedule(0, 1, split_merge=moves_by_default(FEATURES)).moves(0, SWEEPS, torch.tensor([False]))
+    rate = moves_by_default(layout.sizes, FEATURES)
+    moves = Schedule(0, 1).moves(0, SWEEPS, torch.tensor([False]), rate)
     begin = time.perf_counter()
     kernels.gibbs_sweep(
         points,

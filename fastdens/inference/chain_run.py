@@ -89,7 +89,7 @@ class ChainRun:
         schedule = problem.schedule
         begun = self.target(n_sweeps, schedule.burn_in, self.round - 1)
         thin = schedule.thin << self.round
-        return problem.select(self.models, Schedule(begun, thin, split_merge=schedule.split_merge))
+        return problem.select(self.models, Schedule(begun, thin))
 
     def continued(self, problem: ChainProblem, n_sweeps: int) -> Iterator[tuple[ChainRun, StepInfo]]:
         """The runs after every launch of this round, whose first round has ``n_sweeps`` sweeps, and what was done."""

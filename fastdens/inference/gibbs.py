@@ -19,9 +19,12 @@ from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.inference.schedule import Schedule
 from fastdens.inference.starts import fine_labels
 from fastdens.kernels.counter_random import mix
-from fastdens.kernels.layout import Layout
+from fastdens.kernels.layout import Layout, offsets_of
 
 _KEY_COLUMNS = 8
+
+# A search is judged by the log-joints of at most so many sweeps, its last.
+_SWEEPS_JUDGED = 8
 
 
 class SearchResult(NamedTuple):
@@ -90,14 +93,15 @@ class StepInfo(NamedTuple):
 class ChainProblem:
     """What does not change while chains run.
 
-    ``alpha_prior`` is None where alpha is fixed; ``contrast``, the labels int32 [C, N] that the second search starts
-    from, is None where there are no searches.
+    ``split_merge`` is float64 [M], moves a sweep on average; ``alpha_prior`` is None where alpha is fixed;
+    ``contrast``, the labels int32 [C, N] that the second search starts from, is None where there are no searches.
     """
 
     points: Tensor
     layout: Layout
     prior: NormalInverseWishart
     keys: Tensor
+    split_merge: Tensor
     alpha_prior: tuple[float, float] | None
     schedule: Schedule
     backend: str
@@ -117,13 +121,14 @@ class ChainProblem:
     def select(self, models: Tensor, schedule: Schedule) -> ChainProblem:
         """The problem of some of the models, int64 in ascending order, under another schedule."""
         sizes = self.layout.sizes[models]
-        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        offsets = offsets_of(sizes)
         return replace(
             self,
             points=self.points[self.rows_of(models)],
             layout=Layout.from_offsets(offsets, int(offsets[-1])),
             prior=self.prior.select(models),
             keys=self.keys[models],
+            split_merge=self.split_merge[models],
             schedule=schedule,
             contrast=None,
         )
@@ -156,7 +161,7 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
         n_sweeps=n_sweeps,
         thin=thin,
         inverse_temperature=inverse_temperature,
-        split_merge=schedule.moves(state.sweep, n_sweeps, annealed),
+        split_merge=schedule.moves(state.sweep, n_sweeps, annealed, problem.split_merge),
         backend=problem.backend,
     )
     every = slice(thin - 1, None, thin)
@@ -165,8 +170,8 @@ def step(problem: ChainProblem, state: ChainState, n_sweeps: int, thin: int) -> 
     state = state._replace(sweep=state.sweep + n_sweeps, labels=done.labels[-1], alpha=done.alpha[..., -1].contiguous())
     if state.sweep <= schedule.n_search:
         # Sweeps above temperature one do not count.
-        is_cold = (inverse_temperature == 1).double()[:, None]
-        mean = (done.log_joint * is_cold).sum(-1) / is_cold.sum(-1).clamp_min(1)
+        is_cold = (inverse_temperature[:, -_SWEEPS_JUDGED:] == 1).double()[:, None]
+        mean = (done.log_joint[..., -_SWEEPS_JUDGED:] * is_cold).sum(-1) / is_cold.sum(-1).clamp_min(1)
         state = _between_searches(problem, state, mean)
     return state, info
 
@@ -177,13 +182,18 @@ def _between_searches(problem: ChainProblem, state: ChainState, log_joint: Tenso
     found = SearchResult(state.labels, state.alpha, log_joint)
     if state.sweep == schedule.n_cold and problem.contrast is not None:
         return state._replace(labels=problem.contrast, best=found)
-    if state.best is None or state.sweep not in (2 * schedule.n_cold, schedule.n_search):
+    if state.best is None or state.sweep not in (2 * schedule.n_cold, schedule.before_annealing, schedule.n_search):
         return state
     best = _better(state.best, found, model)
-    if state.sweep == schedule.n_search:
-        return ChainState(state.sweep, best.labels, best.alpha)
-    labels = torch.where(problem.annealed[model], fine_labels(problem.keys, problem.layout), 0)
-    return ChainState(state.sweep, labels.int(), best.alpha, best)
+    if state.sweep == 2 * schedule.n_cold:
+        return ChainState(state.sweep, torch.zeros_like(state.labels), best.alpha, best)
+    annealed = problem.annealed
+    if state.sweep == schedule.before_annealing:
+        labels = torch.where(annealed[model], fine_labels(problem.keys, problem.layout).int(), best.labels)
+        return ChainState(state.sweep, labels, best.alpha, best)
+    # Models that are not annealed have gone on meanwhile.
+    labels = torch.where(annealed[model], best.labels, state.labels)
+    return ChainState(state.sweep, labels, torch.where(annealed[:, None], best.alpha, state.alpha))
 
 
 def _better(first: SearchResult, second: SearchResult, model: Tensor) -> SearchResult:

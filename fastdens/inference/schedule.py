@@ -20,18 +20,20 @@ _SHARE_OF_COOLING = 0.9
 # many. Measured; see docs/chains.md.
 _MOST_POINTS_A_FEATURE = 10
 
-_MOST_MOVES, _FEATURES_FOR_MOST_MOVES, _MOVES_TIMES_FEATURES = 4.0, 4, 8.0
+# Split-merge moves a sweep: so many in up to four dimensions, and eight over D in D dimensions, of a model of 500
+# points. Chains of smaller models cost little and make more of them. Measured; see docs/chains.md.
+_MOST_MOVES, _FEATURES_FOR_MOST_MOVES, _MOVES_TIMES_FEATURES, _POINTS_FOR_MORE = 4.0, 4, 8.0, 500
 
 
 @dataclass(frozen=True)
 class Schedule:
     """The sweeps of a fit.
 
-    The burn-in opens with three searches, each of which ends in a state of the chain: ``n_cold`` sweeps with
-    split-merge moves from the start labels, as many from k-means clusters, and ``n_annealed`` sweeps from one cluster
-    or, where a model has few points for its dimension, from a fine random partition at a temperature that falls to one.
-    Annealing finds partitions of many small clusters, to which no split of a large cluster leads uphill. Each chain
-    goes on from the best of its states.
+    The burn-in opens with three cold searches, each of which ends in a state of the chain: ``n_cold`` sweeps with
+    split-merge moves from the start labels, as many from k-means clusters, and as many from one cluster. The chain goes
+    on from the best of them. Where a model has few points for its dimension, ``n_annealed`` sweeps follow from a fine
+    random partition at a temperature that falls to one, and the chain goes on from there if that is better. Annealing
+    finds partitions of many small clusters, to which no split of a large cluster leads uphill.
 
     Attributes
     ----------
@@ -39,8 +41,6 @@ class Schedule:
         Sweeps before the first that may be kept, and the distance between kept ones.
     n_cold, n_annealed : int
         Sweeps of each cold search and of the annealed one, zero for none.
-    split_merge : float
-        Split-merge moves a sweep, on average.
 
     References
     ----------
@@ -51,22 +51,26 @@ class Schedule:
     thin: int
     n_cold: int = 0
     n_annealed: int = 0
-    split_merge: float = 0.0
 
     @classmethod
-    def of(cls, burn_in: int, thin: int, search: float, split_merge: float) -> Schedule:
-        """The schedule of a burn-in whose share ``search`` goes to searches, half of that to the annealed one."""
-        n_cold = int(burn_in * search / 4)
-        return cls(burn_in, thin, n_cold, 2 * n_cold, split_merge)
+    def of(cls, burn_in: int, thin: int, search: float) -> Schedule:
+        """The schedule of a burn-in whose share ``search`` goes to searches, mostly to the annealed one."""
+        n_cold = int(burn_in * search / 7 + 1e-9)
+        return cls(burn_in, thin, n_cold, 4 * n_cold)
 
     @property
     def n_search(self) -> int:
         """Sweeps of all searches."""
-        return 2 * self.n_cold + self.n_annealed
+        return self.before_annealing + self.n_annealed
+
+    @property
+    def before_annealing(self) -> int:
+        """Sweeps of the searches before the annealed one."""
+        return 3 * self.n_cold
 
     def next_launch(self, sweep: int, n_sweeps: int) -> tuple[int, int]:
         """Sweeps and distance of kept draws of the launch after ``sweep`` sweeps; none when nothing is left to keep."""
-        for stage in (self.n_cold, 2 * self.n_cold, self.n_search, self.burn_in):
+        for stage in (self.n_cold, 2 * self.n_cold, self.before_annealing, self.n_search, self.burn_in):
             if sweep < stage:
                 n = min(_SWEEPS_A_LAUNCH, stage - sweep)
                 return n, n
@@ -79,21 +83,29 @@ class Schedule:
 
     def inverse_temperature(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
         """Of the sweeps W that follow the first ``sweep``, float64 [M, W]; ``annealed`` is bool [M]."""
-        at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device) - 2 * self.n_cold
+        at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device)
+        at -= self.before_annealing
         # A short search, too, ends with a sweep at temperature one.
         n_cooling = max(1.0, min(_SHARE_OF_COOLING * self.n_annealed, self.n_annealed - 1))
         share = (at / n_cooling).clamp(0, 1)
         rising = _FIRST_INVERSE_TEMPERATURE + (1 - _FIRST_INVERSE_TEMPERATURE) * share**_POWER
         return torch.where(annealed[:, None] & (at >= 0) & (at < self.n_annealed), rising, 1.0)
 
-    def moves(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
-        """Split-merge moves after each sweep that follows the first ``sweep``, int32 [M, W]; none while hot."""
+    def moves(self, sweep: int, n_sweeps: int, annealed: Tensor, rate: Tensor) -> Tensor:
+        """Split-merge moves after each sweep that follows the first ``sweep``, int32 [M, W]; none while hot.
+
+        ``rate`` is float64 [M], moves a sweep on average.
+        """
         # Whole moves are made when the sum of their fractions reaches them.
         at = torch.arange(sweep, sweep + n_sweeps + 1, dtype=torch.float64, device=annealed.device)
-        due = (at * self.split_merge + 1e-9).floor().diff()
+        due = (at * rate[:, None] + 1e-9).floor().diff()
         return torch.where(self.inverse_temperature(sweep, n_sweeps, annealed) == 1, due, 0).int()
 
 
-def moves_by_default(n_features: int) -> float:
-    """Split-merge moves a sweep: a move costs D^2 operations a point, a sweep D, so fewer where D is large."""
-    return _MOST_MOVES if n_features <= _FEATURES_FOR_MOST_MOVES else _MOVES_TIMES_FEATURES / n_features
+def moves_by_default(sizes: Tensor, n_features: int) -> Tensor:
+    """Split-merge moves a sweep of models of so many points, float64 [M].
+
+    A move costs D^2 operations a point, a sweep D: fewer are made where D is large.
+    """
+    most = _MOST_MOVES if n_features <= _FEATURES_FOR_MOST_MOVES else _MOVES_TIMES_FEATURES / n_features
+    return (most * (_POINTS_FOR_MORE / sizes.double()).clamp_min(1)).clamp_max(_MOST_MOVES)

@@ -102,12 +102,13 @@ class DirichletProcessMixtures(SampledMixtures):
         the first to ten in the last (without searches, to one for six points); a single chain starts from one cluster.
         "kmeans": ``init_components`` clusters. "random": as many labels at random, the paper's.
     split_merge : "auto" or float
-        Split-merge moves a sweep, on average; "auto" makes 4 in up to four dimensions, else 8 / D.
+        Split-merge moves a sweep, on average; "auto" makes 4 in up to four dimensions, else 8 / D, and in
+        models of n < 500 points 500 / n times as many, but at most 4.
     search : float
-        Share of the burn-in in which each chain looks for a good state from three starts, and then goes on from the
-        best: a quarter of it from the start labels, a quarter from ten k-means clusters, and half of it from one
-        cluster or, where a model has at most ten points for each dimension, from a fine random partition by annealing.
-        Zero leaves the searches out.
+        Share of the burn-in in which each chain looks for a good state from several starts, and then goes on from the
+        best: a seventh each from the start labels, from ten k-means clusters and from one cluster, and, where a model
+        has at most ten points for each dimension, the rest from a fine random partition by annealing. Zero leaves the
+        searches out.
     stop : {"sweeps", "converged"}
         "converged" goes on with the models whose chains do not agree after ``n_sweeps``: in rounds of twice as many
         sweeps, with as many draws twice as far apart in place of those before, up to ``max_sweeps``.
@@ -231,7 +232,7 @@ class DirichletProcessMixtures(SampledMixtures):
         init: str = "overdispersed",
         init_components: int = 6,
         split_merge: float | str = AUTO,
-        search: float = 0.5,
+        search: float = 0.7,
         stop: str = "sweeps",
         max_sweeps: int | None = None,
         max_rhat: float | None = None,
@@ -406,13 +407,16 @@ class DirichletProcessMixtures(SampledMixtures):
         points, layout = batch.points, batch.layout
         keys = stream_keys(points, layout, self.n_chains, self.random_state)
         shape, rate = map(float, self.alpha_prior)
-        moves = moves_by_default(batch.n_features) if self.split_merge == AUTO else float(self.split_merge)
-        schedule = Schedule.of(self.burn_in, self.thin, self.search, moves)
+        if self.split_merge == AUTO:
+            moves = moves_by_default(layout.sizes, batch.n_features)
+        else:
+            moves = torch.full_like(layout.sizes, float(self.split_merge), dtype=torch.float64)
+        schedule = Schedule.of(self.burn_in, self.thin, self.search)
         contrast = None
         if schedule.n_search > 0:
             contrast = contrasting_labels(points, layout, keys, self.random_state, backend=self.backend)
         alpha_prior = (shape, rate) if self.alpha is None else None
-        return ChainProblem(points, layout, prior, keys, alpha_prior, schedule, self.backend, contrast)
+        return ChainProblem(points, layout, prior, keys, moves, alpha_prior, schedule, self.backend, contrast)
 
     def _start_labels(self, valid: Partition, problem: ChainProblem) -> Tensor:
         n_points = len(valid.whole.points)

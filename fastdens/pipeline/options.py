@@ -116,7 +116,7 @@ class DensityOptions(Options):
     split_merge: float | None = option(None, at_least=0, less_than=math.inf, density="dp")
     """Split-merge moves a sweep, on average, for dp; by default 16 over the dimensions of the layer, but at most 4."""
 
-    search: float = option(0.5, at_least=0, at_most=1, density="dp")
+    search: float = option(0.7, at_least=0, at_most=1, density="dp")
     """Share of the burn-in in which a chain looks for a good state from several starts; 0 leaves it out."""
 
     stop: Literal["sweeps", "converged"] = option("sweeps", density="dp")

@@ -18,7 +18,12 @@ from tests.problems import layout_of
 
 
 def chain_problem(
-    rng: np.random.Generator, schedule: Schedule, sizes: tuple[int, ...] = (15, 25), n_chains: int = 2, d: int = 2
+    rng: np.random.Generator,
+    schedule: Schedule,
+    sizes: tuple[int, ...] = (15, 25),
+    n_chains: int = 2,
+    d: int = 2,
+    split_merge: float = 0.0,
 ) -> ChainProblem:
     """Models of normal points, in chains of the given schedule."""
     points = torch.from_numpy(rng.normal(size=(sum(sizes), d)))
@@ -28,7 +33,8 @@ def chain_problem(
     prior = prior._replace(scale_diagonal=prior.scale_diagonal.clamp_min(0.1))
     keys = stream_keys(points, layout, n_chains, int(rng.integers(2**31)))
     contrast = random_labels(keys, layout, 2) if schedule.n_search else None
-    return ChainProblem(points, layout, prior, keys, (1.0, 1.0), schedule, "cpu", contrast)
+    moves = torch.full((len(sizes),), split_merge, dtype=torch.float64)
+    return ChainProblem(points, layout, prior, keys, moves, (1.0, 1.0), schedule, "cpu", contrast)
 
 
 def sweeps_of(

@@ -17,7 +17,7 @@ BURN_IN, THIN, N_SWEEPS, N_DRAWS = 40, 2, 73, 16
 
 @pytest.fixture
 def problem(rng):
-    return chain_problem(rng, Schedule.of(BURN_IN, THIN, 0.5, 0.7), sizes=(15, 8, 25))
+    return chain_problem(rng, Schedule.of(BURN_IN, THIN, 0.7), sizes=(15, 8, 25), split_merge=0.7)
 
 
 def started(problem):
@@ -52,7 +52,7 @@ def test_runs_continue_from_files_in_every_stage_of_every_round(problem, tmp_pat
             assert all(map(torch.equal, again.draws(problem, N_DRAWS), last.draws(problem, N_DRAWS)))
         if run.round == 0:
             stages = {early.sweep for early in runs}
-            assert stages >= {5, 10, 20, 40} and {early.sweep for early in runs if early.state.best} == {5, 10}
+            assert stages >= {4, 8, 12, 28, 40} and {early.sweep for early in runs if early.state.best} == {4, 8, 12}
         if going_on:
             run = last.next_round(problem, last.draws(problem, N_DRAWS), torch.tensor(going_on))
     assert last.round == 2 and last.models.tolist() == [2]
@@ -73,7 +73,7 @@ def test_a_round_is_twice_as_long_and_thinned_twice_as_much(problem):
         parts = [begun - sweep] * (begun > sweep) + [32] * (N_DRAWS * thin // 32)
         want = []
         for n in parts:
-            moves = problem.schedule.moves(sweep, n, problem.annealed)
+            moves = problem.schedule.moves(sweep, n, problem.annealed, problem.split_merge)
             done = sweeps_of(problem, labels, alpha, sweep + 1, n, thin=min(n, thin), split_merge=moves)
             labels, alpha, sweep = done.labels[-1], done.alpha[..., -1].contiguous(), sweep + n
             want.append(done.labels)

@@ -22,7 +22,7 @@ def test_models_and_chains_have_streams_of_their_own(rng):
 
 
 def test_steps_are_pure(rng):
-    problem = chain_problem(rng, Schedule(6, 2, split_merge=1.0))
+    problem = chain_problem(rng, Schedule(6, 2), split_merge=1.0)
     start = init(problem, random_labels(problem.keys, problem.layout, 3), 1.0)
     (state, info), again = step(problem, start, 4, 2), step(problem, start, 4, 2)
     assert all(map(torch.equal, info.draws, again[1].draws)) and torch.equal(state.labels, again[0].labels)
@@ -36,9 +36,9 @@ def test_steps_are_pure(rng):
 @pytest.mark.parametrize("search", [0.5, 1.0])
 def test_chains_go_on_from_the_best_search(rng, search):
     """The searches driven by hand; models of 9 and 1 points in two dimensions are annealed, the one of 30 is not."""
-    schedule = Schedule.of(24, 1, search, 0.5)
+    schedule = Schedule.of(28, 1, search)
     n_cold, n_annealed = schedule.n_cold, schedule.n_annealed
-    problem = chain_problem(rng, schedule, sizes=(9, 1, 30), n_chains=3)
+    problem = chain_problem(rng, schedule, sizes=(9, 1, 30), n_chains=3, split_merge=0.5)
     labels, contrast = random_labels(problem.keys, problem.layout, 4), problem.contrast
     assert problem.annealed.tolist() == [True, True, False]
     every = list(sample(problem, init(problem, labels, 1.0), schedule.n_search))
@@ -46,10 +46,11 @@ def test_chains_go_on_from_the_best_search(rng, search):
 
     def searched(start, alpha, first, n):
         beta = schedule.inverse_temperature(first, n, problem.annealed)
-        moves = schedule.moves(first, n, problem.annealed)
+        moves = schedule.moves(first, n, problem.annealed, problem.split_merge)
         done = sweeps_of(problem, start, alpha, first + 1, n, thin=n, inverse_temperature=beta, split_merge=moves)
-        counts = (beta == 1).double()[:, None]
-        return done.labels[-1], done.alpha[..., -1], (done.log_joint * counts).sum(-1) / counts.sum(-1)
+        counts = (beta == 1).double()[:, None, -8:]
+        log_joint = (done.log_joint[..., -8:] * counts).sum(-1) / counts.sum(-1)
+        return done.labels[-1], done.alpha[..., -1].contiguous(), log_joint
 
     def best_of(first, second):
         is_first = first[2] >= second[2]
@@ -59,10 +60,15 @@ def test_chains_go_on_from_the_best_search(rng, search):
         )
 
     first = searched(labels, alpha, 0, n_cold)
-    second = searched(contrast, first[1].contiguous(), n_cold, n_cold)
+    second = searched(contrast, first[1], n_cold, n_cold)
     best = best_of(first, second)
-    start = torch.where(problem.annealed[problem.layout.rows.model], fine_labels(problem.keys, problem.layout), 0)
-    last = best_of(best, searched(start.int(), best[1].contiguous(), 2 * n_cold, n_annealed))
+    third = searched(torch.zeros_like(labels), best[1], 2 * n_cold, n_cold)
+    best = best_of(best, third)
+    fine = fine_labels(problem.keys, problem.layout).int()
+    annealed = problem.annealed[problem.layout.rows.model]
+    fourth = searched(torch.where(annealed, fine, best[0]), best[1], 3 * n_cold, n_annealed)
+    best = best_of(best, fourth)
+    last = torch.where(annealed, best[0], fourth[0]), torch.where(problem.annealed[:, None], best[1], fourth[1])
     assert torch.equal(state.labels, last[0]) and torch.equal(state.alpha, last[1])
     assert state.best is None and state.sweep == schedule.n_search
 

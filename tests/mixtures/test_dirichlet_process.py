@@ -158,7 +158,9 @@ def test_the_plain_chain_is_that_of_the_kernel_from_random_labels(rng):
     dp = quiet_fit(fd.DirichletProcessMixtures(random_state=seed, **plain, **QUICK), batch)
     prior = data_prior(batch.points, batch.layout, init_components=4)
     keys = stream_keys(batch.points, batch.layout, 2, seed)
-    problem = ChainProblem(batch.points, batch.layout, prior, keys, (1.0, 1.0), Schedule(4, 2), "cpu")
+    problem = ChainProblem(
+        batch.points, batch.layout, prior, keys, torch.zeros(batch.n_models), (1.0, 1.0), Schedule(4, 2), "cpu"
+    )
     start = random_labels(keys, batch.layout, 4), torch.ones(3, 2, dtype=torch.float64)
     first = sweeps_of(problem, *start, 1, 4, thin=4)
     rest = sweeps_of(problem, first.labels[-1], first.alpha[..., -1].contiguous(), 5, 8, thin=2)

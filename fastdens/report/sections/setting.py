@@ -42,7 +42,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 def context(analysis: Analysis) -> Mapping[str, object]:
     """Whether labels were flipped, and constants of the densities."""
     options = analysis.options
-    schedule = Schedule.of(burn_in(options.sweeps), options.thin, options.search, 0)
+    schedule = Schedule.of(burn_in(options.sweeps), options.thin, options.search)
     return {
         "any_flipped": flipped_labels.applies(analysis),
         "burn_in": schedule.burn_in,
