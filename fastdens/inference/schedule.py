@@ -109,3 +109,8 @@ def moves_by_default(sizes: Tensor, n_features: int) -> Tensor:
     """
     most = _MOST_MOVES if n_features <= _FEATURES_FOR_MOST_MOVES else _MOVES_TIMES_FEATURES / n_features
     return (most * (_POINTS_FOR_MORE / sizes.double()).clamp_min(1)).clamp_max(_MOST_MOVES)
+
+
+def most_sweeps(n_sweeps: int, max_sweeps: int | None) -> int:
+    """Sweeps that a chain makes at most until it has converged: by default ten times those of its first round."""
+    return 10 * n_sweeps if max_sweeps is None else max_sweeps

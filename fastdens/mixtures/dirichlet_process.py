@@ -19,7 +19,7 @@ from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, init, stream_keys
 from fastdens.inference.predictive import PredictiveOptions
-from fastdens.inference.schedule import Schedule, moves_by_default
+from fastdens.inference.schedule import Schedule, most_sweeps, moves_by_default
 from fastdens.inference.starts import COARSE_CLUSTERS, INITS, contrasting_labels, start_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
@@ -34,8 +34,8 @@ METHODS = ("gibbs", "vb")
 STOPS = ("sweeps", "converged")
 AUTO = "auto"
 
-# With "converged", a fit makes at most this many times ``n_sweeps``, and needs as many draws as R-hat has sense for.
-_MOST_SWEEPS, _FEWEST_DRAWS = 10, 4
+# R-hat makes no sense for fewer draws.
+_FEWEST_DRAWS = 4
 
 # Parameters that two fits share if one continues the chains of the other.
 CHAIN_PARAMETERS = (
@@ -397,7 +397,7 @@ class DirichletProcessMixtures(SampledMixtures):
     def _going_on(self, fitted: FittedChains, held_out: RaggedBatch | None) -> Tensor:
         """Which models of the last round go on to another one, bool."""
         run = self._run
-        most = _MOST_SWEEPS * self.n_sweeps if self.max_sweeps is None else self.max_sweeps
+        most = most_sweeps(self.n_sweeps, self.max_sweeps)
         if self.stop == "sweeps" or run.target(self.n_sweeps, self.burn_in, run.round + 1) > most:
             return torch.zeros_like(run.models, dtype=torch.bool)
         convergence = self._convergence_of(fitted.draws.log_joint, self._held_out_trace(fitted, held_out))

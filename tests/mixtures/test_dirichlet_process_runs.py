@@ -73,8 +73,8 @@ def test_resumed_in_any_stage_is_uninterrupted(rng, tmp_path, options):
         assert_same(quiet_fit(dp, batch, held_out=held_out, resume=True), whole)
         fresh = quiet_fit(fd.DirichletProcessMixtures(**options), batch, held_out=held_out, checkpoint=path)
         assert_same(fresh, whole)
-    # Launches of 5 | 5 | 10 | 20 | 32 sweeps and of twice 32, and the reports that open a round.
-    assert n_interruptions == (1 + 5 if options.get("stop") is None else 1 + 5 + 1 + 2)
+    # Launches of 4 | 4 | 4 | 16 | 12 | 32 sweeps and of twice 32, and the reports that open a round.
+    assert n_interruptions == (1 + 6 if options.get("stop") is None else 1 + 6 + 1 + 2)
     # Each later fit goes on where the one before was stopped.
     # Two reports open two rounds; a launch of which no report came is lost.
     path, stopped = tmp_path / "again and again", 0

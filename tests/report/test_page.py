@@ -146,7 +146,7 @@ def test_accepted_moves_are_shares_of_those_that_were_proposed(rng):
         (
             {"init": "kmeans"},
             "for each class and split-merge moves between them. A chain starts from 6 components, which k-means finds; "
-            "the first 32 sweeps look for a good state from several starts; after the first 64 "
+            "the first 42 sweeps look for a good state from several starts; after the first 64 "
             "sweeps",
             "start from different",
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fastdens.inference.schedule import Schedule
+from fastdens.inference.schedule import Schedule, most_sweeps
 from fastdens.pipeline.densities import INIT_COMPONENTS, MAX_COMPONENTS
 from fastdens.pipeline.options import burn_in
 from fastdens.pipeline.results import Analysis
@@ -48,6 +48,7 @@ def context(analysis: Analysis) -> Mapping[str, object]:
         "burn_in": schedule.burn_in,
         "init_components": INIT_COMPONENTS,
         "max_components": MAX_COMPONENTS,
+        "most_sweeps": most_sweeps(options.sweeps, options.max_sweeps),
         "n_search": schedule.n_search,
     }
 
