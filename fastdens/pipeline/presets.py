@@ -29,7 +29,9 @@ _SMALL: Preset = MappingProxyType(
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "digits": MappingProxyType({**_SMALL, "width": 16, "epochs": 12, "memorization_networks": 16}),
+        "digits": MappingProxyType(
+            {**_SMALL, "width": 16, "epochs": 12, "stop": "converged", "memorization_networks": 16}
+        ),
         "glyphs100": MappingProxyType(
             {
                 **_SMALL,
