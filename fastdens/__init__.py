@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastdens.distributions.divergences import MonteCarloEstimate
     from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
     from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
-    from fastdens.errors import ConvergenceWarning, ModelError, NotFittedError
+    from fastdens.errors import ConstantFeatureWarning, ConvergenceWarning, ModelError, NotFittedError
     from fastdens.mixtures.dirichlet_process import DirichletProcessMixtures
     from fastdens.mixtures.gaussian import GaussianMixtures
     from fastdens.mixtures.saved_fits import load
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ClassLayerModels",
+    "ConstantFeatureWarning",
     "ConvergenceWarning",
     "DirichletProcessMixtures",
     "GaussianMixtureDensity",
@@ -43,6 +44,7 @@ __all__ = [
 
 _MODULE_OF = {
     "ClassLayerModels": "class_layer",
+    "ConstantFeatureWarning": "errors",
     "ConvergenceWarning": "errors",
     "DirichletProcessMixtures": "mixtures.dirichlet_process",
     "GaussianMixtureDensity": "distributions.gaussian_mixture",

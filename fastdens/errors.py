@@ -32,6 +32,10 @@ class ConvergenceWarning(UserWarning):
     """Some models stopped before they converged."""
 
 
+class ConstantFeatureWarning(UserWarning):
+    """Some models have features that do not vary."""
+
+
 def check_integer(name: str, value: object, minimum: int) -> int:
     """``value`` if it is an integer of at least ``minimum``."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

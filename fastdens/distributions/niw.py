@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastdens.distributions.student_t_mixture import StudentTComponents
+from fastdens.kernels.centre import central_points
 from fastdens.kernels.layout import Layout
 
 
@@ -148,13 +149,35 @@ def log_predictive_left_out(
     return log_predictive_at_mean(kappa - 1, nu - 1, log_det, n_features) + 0.5 * (nu - 1) * log_ratio
 
 
+def constant_features(points: Tensor, layout: Layout) -> Tensor:
+    """Which features do not vary within each model, but for the rounding of their values, bool [M, D].
+
+    Parameters
+    ----------
+    points : Tensor
+        [N, D], sorted by model.
+    layout : Layout
+        Rows of each model; where there are none, no feature varies.
+    """
+    first = points[layout.ranges[:, 0].clamp_max(max(len(points) - 1, 0))]
+    model, rounding = layout.rows.model, 4 * torch.finfo(points.dtype).eps * first.abs()
+    varies = torch.zeros(layout.n_models, points.shape[1], dtype=torch.int64, device=points.device)
+    varies.index_add_(0, model, ((points - first[model]).abs_() > rounding[model]).long())
+    return varies == 0
+
+
 def data_prior(
-    points: Tensor, layout: Layout, kappa0: float = 0.01, nu0: float | None = None, init_components: int = 6
+    points: Tensor,
+    layout: Layout,
+    kappa0: float = 0.01,
+    nu0: float | None = None,
+    init_components: int = 6,
+    variance_floor: float = 0.0,
 ) -> NormalInverseWishart:
     """The prior that fits the data of each model (Jamroz & Kurdziel 2023).
 
     ``m0`` is the sample mean and ``S0 = diag(sample variance) / K0^(2/D)``, variances with divisor n: K0 boxes of
-    that shape fill the box of the data. Sums run in float64 about a model's first point, so that data far from the
+    that shape fill the box of the data. Sums run in float64 about a point amid the model's, so that data far from the
     origin lose nothing, and in an order that depends on the model alone.
 
     Parameters
@@ -169,6 +192,8 @@ def data_prior(
         Greater than D - 1; by default D + 2.
     init_components : int
         K0, the number of clusters that the data are thought to have.
+    variance_floor : float
+        The variance of a feature that does not vary in a model, as a share of the mean variance of those that do.
 
     Returns
     -------
@@ -192,8 +217,12 @@ def data_prior(
     # Rows that no model owns go to a neighbour: they are not part of any sum.
     model = torch.searchsorted(layout.ranges[:, 1].contiguous(), rows, right=True).clamp_max(layout.n_models - 1)
     sizes = layout.sizes[:, None]
-    origin = points[layout.ranges[:, 0]].double()
+    origin = central_points(points, layout).double()
     centred = points.double() - origin[model]
     mean = layout.sum(centred) / sizes
     variance = layout.sum((centred - mean[model]).square_()) / sizes
+    if variance_floor > 0:
+        constant = constant_features(points, layout)
+        of_others = variance.masked_fill(constant, 0.0).sum(1) / (~constant).sum(1).clamp_min(1)
+        variance = torch.where(constant, variance_floor * of_others[:, None], variance)
     return NormalInverseWishart(origin + mean, variance / init_components ** (2 / n_features), float(kappa0), nu)

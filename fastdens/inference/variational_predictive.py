@@ -20,7 +20,7 @@ class FittedVariational(FittedModels):
     Attributes
     ----------
     state : VariationalState
-        Of the A models, in coordinates about the prior means.
+        Of the A models, in coordinates about the prior means; in float64, for these may be far off.
     """
 
     state: VariationalState
@@ -35,10 +35,11 @@ class FittedVariational(FittedModels):
         prior = self.prior.select(slice(begin, end))
         parts = predictive(select(self.state, slice(begin, end)), prior.centred())
         n_models, n_components = parts.log_weights.shape
-        locations = (parts.locations.double() + prior.mean[:, None]).to(parts.locations.dtype)
+        parts = parts._replace(locations=parts.locations.double() + prior.mean[:, None])
+        dtype = self.state.precisions_cholesky.dtype
         return StudentTMixtureDensity.from_components(
-            torch.full((n_models,), n_components, device=locations.device),
-            [StudentTComponents(*(part.flatten(0, 1) for part in parts._replace(locations=locations)))],
+            torch.full((n_models,), n_components, device=prior.mean.device),
+            [StudentTComponents(*(part.flatten(0, 1).to(dtype) for part in parts))],
             **options.kernel_options,
         )
 

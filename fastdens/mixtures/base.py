@@ -115,13 +115,20 @@ class BaseMixtures(ABC):
         self.failed_ = valid.failed
         self.failures_ = valid.failures
 
-    def _warn(self, batch: RaggedBatch, models: Tensor, problem: str, remedy: str) -> None:
+    def _warn(
+        self,
+        batch: RaggedBatch,
+        models: Tensor,
+        problem: str,
+        remedy: str,
+        category: type[Warning] = ConvergenceWarning,
+    ) -> None:
         """Warn the caller of ``fit`` of some of the models, bool [M]; to be called by ``fit`` itself."""
         named = torch.nonzero(models)[:, 0].tolist()
         if named:
             names = ", ".join(batch.describe(m) for m in named[:5]) + (", ..." if len(named) > 5 else "")
             message = f"{len(named)} of {batch.n_models} models {problem} ({names}): {remedy}."
-            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+            warnings.warn(message, category, stacklevel=3)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "failed_"):

@@ -11,14 +11,21 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch, as_points
-from fastdens.distributions.niw import NormalInverseWishart, data_prior
+from fastdens.distributions.niw import NormalInverseWishart, constant_features, data_prior
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.errors import check_non_negative, check_positive
 from fastdens.inference.chain_predictive import WEIGHTINGS
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base import BaseMixtures, integer, optional
-from fastdens.mixtures.failures import Failures, constant_features, non_finite, raise_failures, without_points
+from fastdens.mixtures.failures import (
+    Failures,
+    non_finite,
+    out_of_range,
+    raise_failures,
+    without_points,
+    without_variance,
+)
 from fastdens.mixtures.partition import Partition
 
 
@@ -27,6 +34,13 @@ def _shape_and_rate(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, but it must be a shape and a rate.")
     for number in value:
         check_positive(name, number)
+
+
+# The problem that a warning names, and the remedy.
+CONSTANT_FEATURES = (
+    "have features that do not vary and count as varying by variance_floor",
+    "leave those features out, or pass another variance_floor",
+)
 
 
 class BaseDirichletProcessMixtures(BaseMixtures):
@@ -39,6 +53,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         **BaseMixtures._parameter_constraints,
         "init_components": integer(1),
         "kappa0": check_positive,
+        "variance_floor": check_non_negative,
         "alpha": optional(check_positive),
         "alpha_prior": _shape_and_rate,
         "truncation": integer(1),
@@ -51,6 +66,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
     init_components: int
     kappa0: float
     nu0: float | None
+    variance_floor: float
     alpha_prior: tuple[float, float]
     alpha: float | None
     labels_init: ArrayLike | Tensor | None
@@ -65,7 +81,16 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         return f"DirichletProcessMixtures(method={self.method!r})"
 
     def _find_failures(self, batch: RaggedBatch) -> Failures:
-        return {**constant_features(batch), **non_finite(batch), **without_points(batch)}
+        return {
+            **out_of_range(batch, self._dtype_of_fit(batch)),
+            **without_variance(batch, constant_features(batch.points, batch.layout), self.variance_floor),
+            **non_finite(batch),
+            **without_points(batch),
+        }
+
+    def _dtype_of_fit(self, batch: RaggedBatch) -> torch.dtype:
+        """What the fit computes in."""
+        return torch.float64
 
     def _partition(self, batch: RaggedBatch) -> Partition:
         valid = super()._partition(batch)
@@ -74,7 +99,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         return valid
 
     def _prior_of(self, batch: RaggedBatch) -> NormalInverseWishart:
-        return data_prior(batch.points, batch.layout, self.kappa0, self.nu0, self.init_components)
+        return data_prior(batch.points, batch.layout, self.kappa0, self.nu0, self.init_components, self.variance_floor)
 
     def _initial_labels(self, valid: Partition, shapes: list[tuple[int, ...]]) -> Tensor | None:
         """``labels_init``, checked, of the rows to fit; None if there are none."""
@@ -97,6 +122,13 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         self.prior_ = fitted.prior._replace(
             mean=valid.scatter(fitted.prior.mean), scale_diagonal=valid.scatter(fitted.prior.scale_diagonal)
         )
+
+    @property
+    def constant_features_(self) -> Tensor:
+        """The features that do not vary within a model, bool [M, D]; False for models that failed."""
+        self._check_fitted()
+        found = constant_features(self._fitted.batch.points, self._fitted.batch.layout)
+        return found.new_zeros(self._fitted.n_models, found.shape[1]).index_copy(0, self._fitted.models, found)
 
     @property
     def _fitted_features(self) -> tuple[int, torch.device]:

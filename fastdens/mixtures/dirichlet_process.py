@@ -14,7 +14,14 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.convergence import effective_sample_size, split_rhat
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import check_batch, check_batch_of, check_integer, check_non_negative, check_positive
+from fastdens.errors import (
+    ConstantFeatureWarning,
+    check_batch,
+    check_batch_of,
+    check_integer,
+    check_non_negative,
+    check_positive,
+)
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, init, stream_keys
@@ -24,6 +31,7 @@ from fastdens.inference.starts import COARSE_CLUSTERS, INITS, contrasting_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base import integer, one_of, optional, to_jsonable
+from fastdens.mixtures.base_dirichlet_process import CONSTANT_FEATURES
 from fastdens.mixtures.failures import non_finite, raise_failures, without_points
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.sampled import HELD_OUT, SampledMixtures
@@ -41,6 +49,7 @@ _FEWEST_DRAWS = 4
 CHAIN_PARAMETERS = (
     "kappa0",
     "nu0",
+    "variance_floor",
     "alpha_prior",
     "alpha",
     "n_chains",
@@ -93,6 +102,9 @@ class DirichletProcessMixtures(SampledMixtures):
         How many points the prior mean is worth.
     nu0 : float, optional
         Degrees of freedom of the prior, greater than D - 1; D + 2 by default.
+    variance_floor : float
+        A feature that does not vary in a model, such as a channel that is dead for a class, counts as one that has this
+        share of the mean variance of the model's other features; a warning names such models. Zero refuses them.
     alpha_prior : (float, float)
         Shape and rate of the gamma prior of alpha.
     alpha : float, optional
@@ -156,6 +168,8 @@ class DirichletProcessMixtures(SampledMixtures):
         int64 [M, C, 4]: splits that were proposed, splits that were accepted, and merges likewise.
     held_out_log_density_ : Tensor
         float64 [M, C, S], if ``fit`` was given held-out points: mean log-density of those of each model in each draw.
+    constant_features_ : Tensor
+        bool [M, D], the features that do not vary within a model.
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
     failed_, failures_ : Tensor, dict of int to str
@@ -239,6 +253,7 @@ class DirichletProcessMixtures(SampledMixtures):
         min_ess: float | None = None,
         kappa0: float = 0.01,
         nu0: float | None = None,
+        variance_floor: float = 1e-6,
         alpha_prior: tuple[float, float] = (1.0, 1.0),
         alpha: float | None = None,
         random_state: int = 0,
@@ -294,7 +309,7 @@ class DirichletProcessMixtures(SampledMixtures):
         Raises
         ------
         ModelError
-            If a model has no points, NaN, infinity, or a feature that is constant, and ``on_error`` is "raise".
+            If a model has no points, NaN, infinity, or no feature that varies, and ``on_error`` is "raise".
         TypeError, ValueError
             If a parameter is invalid, or the checkpoint is damaged or of another fit.
 
@@ -302,6 +317,8 @@ class DirichletProcessMixtures(SampledMixtures):
         -----
         ConvergenceWarning
             If the chains of some models do not agree: :attr:`convergence_` names them.
+        ConstantFeatureWarning
+            If features of some models do not vary: :attr:`constant_features_` has them.
         """
         self._check_parameters()
         check_integer("checkpoint_every", checkpoint_every, 1)
@@ -320,6 +337,7 @@ class DirichletProcessMixtures(SampledMixtures):
             f"have not converged, with a rank-normalised R-hat over {self.convergence_.max_rhat:.2f}",
             "pass stop='converged', or raise n_sweeps and burn_in, or n_chains",
         )
+        self._warn(valid.whole, self.constant_features_.any(1), *CONSTANT_FEATURES, ConstantFeatureWarning)
         return self
 
     def _check_held_out(self, valid: Partition, held_out: RaggedBatch) -> RaggedBatch:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from fastdens.batch import RaggedBatch
 from fastdens.errors import ModelError
+from fastdens.kernels.centre import central_points
 
 Failures = dict[int, str]
 
@@ -20,6 +22,33 @@ def non_finite(batch: RaggedBatch) -> Failures:
     for m, row in zip(models.tolist(), rows.tolist(), strict=True):
         failures.setdefault(
             m, f"has NaN or infinity, first in row {int(batch.index[row])}: remove or impute those rows"
+        )
+    return failures
+
+
+def out_of_range(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
+    """Models with a point so far from the others that sums of squares would overflow in the dtype of the fit."""
+    if not batch.points.numel():
+        return {}
+    # The largest distance that can be squared and summed over rows and features, with a factor of ten in hand.
+    most = 0.1 * (torch.finfo(dtype).max / (batch.sizes.double().clamp_min(1) * batch.n_features)).sqrt()
+    suspects = torch.linalg.vector_norm(batch.points, torch.inf, dim=1) > most.min()
+    if not bool(suspects.any()):
+        return {}
+    models = batch.model_of_row[suspects].unique()
+    own = batch.select(models)
+    centre = central_points(own.points, own.layout)[own.model_of_row].double()
+    distance = torch.linalg.vector_norm(own.points.double() - centre, torch.inf, dim=1)
+    is_far = (distance > most[models][own.model_of_row]) & distance.isfinite()
+    failures: Failures = {}
+    for row in torch.nonzero(is_far)[:, 0].tolist():
+        at = int(own.index[row])
+        remedy = "compute in dtype=torch.float64, or leave that row out" if dtype == torch.float32 else "leave it out"
+        name = str(dtype).removeprefix("torch.")
+        failures.setdefault(
+            int(models[own.model_of_row[row]]),
+            f"has row {at} at a distance of {float(distance[row]):.3g} from the others, whose square {name} cannot "
+            f"hold: {remedy}",
         )
     return failures
 
@@ -42,18 +71,20 @@ def without_points(batch: RaggedBatch) -> Failures:
     return dict.fromkeys(torch.nonzero(batch.sizes == 0)[:, 0].tolist(), reason)
 
 
-def constant_features(batch: RaggedBatch) -> Failures:
-    """Models with a feature that does not vary, which leaves the prior of a Dirichlet process without a scale."""
-    # A feature is constant where no row differs from the first of its model.
-    first = batch.points[batch.offsets[:-1].clamp_max(max(len(batch.points) - 1, 0))]
-    model = batch.model_of_row
-    varies = torch.zeros(batch.n_models, batch.n_features, dtype=torch.int64, device=model.device)
-    varies.index_add_(0, model, (batch.points != first[model]).long())
-    return {
-        m: f"has no variance in feature {int((varies[m] == 0).long().argmax())}, and so no prior: add points, or leave "
-        "out the feature or the class"
-        for m in torch.nonzero((varies == 0).any(1))[:, 0].tolist()
-    }
+def without_variance(batch: RaggedBatch, constant: Tensor, variance_floor: float) -> Failures:
+    """Models whose features do not vary, bool [M, D], so that the prior of a Dirichlet process has no scale."""
+    everywhere = constant.all(1)
+    failures = dict.fromkeys(
+        torch.nonzero(everywhere)[:, 0].tolist(),
+        "has no variance in any feature, and so no prior: add points, or leave the class out",
+    )
+    if variance_floor == 0:
+        for m in torch.nonzero(constant.any(1) & ~everywhere)[:, 0].tolist():
+            failures[m] = (
+                f"has no variance in feature {int(constant[m].long().argmax())}, and so no prior: pass a "
+                "variance_floor such as 1e-6, or leave out the feature or the class"
+            )
+    return failures
 
 
 def raise_failures(batch: RaggedBatch, failures: Failures, remedy: str) -> None:

@@ -15,9 +15,10 @@ from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
 from fastdens.errors import check_batch, check_integer, check_non_negative
 from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, better_of, expectation_maximization
+from fastdens.kernels.centre import central_points
 from fastdens.kernels.options import COVARIANCE_TYPES
 from fastdens.mixtures.base import BaseMixtures, integer, one_of
-from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite
+from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite, out_of_range
 from fastdens.mixtures.partition import Partition
 
 INIT_PARAMS = ("kmeans++", "k-means++", "random_from_data", "random")
@@ -200,7 +201,11 @@ class GaussianMixtures(BaseMixtures):
         return self
 
     def _find_failures(self, batch: RaggedBatch) -> Failures:
-        return {**non_finite(batch), **fewer_points_than_components(batch, self.n_components)}
+        return {
+            **out_of_range(batch, batch.points.dtype),
+            **non_finite(batch),
+            **fewer_points_than_components(batch, self.n_components),
+        }
 
     def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
         return batch if self.dtype in (None, batch.points.dtype) else batch.to(dtype=self.dtype)
@@ -252,9 +257,9 @@ class GaussianMixtures(BaseMixtures):
             return self._fit_of_no_models(batch.points)
         if valid.failures:
             initial = {name: value[valid.models] for name, value in initial.items()}
-        # Each model is fitted in coordinates of its own, about its first point, so that data far from the origin
-        # lose nothing to the rounding of means. One buffer holds the origins first, the centred points after.
-        origin = batch.points[batch.offsets[:-1]]
+        # Each model is fitted in coordinates of its own, so that data far from the origin lose nothing to the rounding
+        # of means. One buffer holds the origins first, the centred points after.
+        origin = central_points(batch.points, batch.layout)
         points = torch.repeat_interleave(origin, batch.sizes, 0)
         torch.sub(batch.points, points, out=points)
         if "means" in initial:

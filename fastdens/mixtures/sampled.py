@@ -22,8 +22,8 @@ HELD_OUT = "held_out_log_density_"
 # Chains that agree have at least this many effective draws each, unless they are asked for others.
 _EFFECTIVE_DRAWS = 10
 _TRACES = ("log_joint_", "sampled_labels_", "rhat_", "effective_sample_size_", "n_sweeps_", "split_merge_")
-# Of fits that were saved before there were other starts and moves.
-_EARLIER_PARAMETERS = {"init": "random", "split_merge": 0.0, "search": 0.0}
+# Of fits that were saved before there were other starts, moves and features that do not vary.
+_EARLIER_PARAMETERS = {"init": "random", "split_merge": 0.0, "search": 0.0, "variance_floor": 0.0}
 
 
 class SampledMixtures(BaseDirichletProcessMixtures):

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdens import kernels
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import check_batch
+from fastdens.errors import ConstantFeatureWarning, check_batch
 from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.inference.variational import (
@@ -23,7 +23,8 @@ from fastdens.inference.variational import (
     variational_inference,
 )
 from fastdens.inference.variational_predictive import FittedVariational
-from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
+from fastdens.kernels.centre import central_points
+from fastdens.mixtures.base_dirichlet_process import CONSTANT_FEATURES, BaseDirichletProcessMixtures
 from fastdens.mixtures.partition import Partition
 
 _ATTRIBUTES = (
@@ -122,6 +123,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         tol: float = 1e-3,
         kappa0: float = 0.01,
         nu0: float | None = None,
+        variance_floor: float = 1e-6,
         init_components: int = 6,
         alpha_prior: tuple[float, float] = (1.0, 1.0),
         alpha: float | None = None,
@@ -179,19 +181,24 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
             f"did not converge in {self.max_iter} iterations",
             "raise max_iter or tol",
         )
+        self._warn(valid.whole, self.constant_features_.any(1), *CONSTANT_FEATURES, ConstantFeatureWarning)
         return self
+
+    def _dtype_of_fit(self, batch: RaggedBatch) -> torch.dtype:
+        return self.dtype or batch.points.dtype
 
     def _fit_models(
         self, valid: Partition, prior: NormalInverseWishart
     ) -> tuple[Ascent[VariationalState, VariationalInfo], Tensor]:
         """The posterior in coordinates about the prior mean, and the component of each row int64 [n]."""
         batch = valid.batch
-        # About the prior mean, data far from the origin lose nothing to the rounding of means.
-        points = (batch.points.double() - prior.mean[batch.model_of_row]).to(self.dtype or batch.points.dtype)
+        # The fit has coordinates of its own, in which data far from the origin lose nothing to the rounding of means.
+        origin = central_points(batch.points, batch.layout).double()
+        points = (batch.points.double() - origin[batch.model_of_row]).to(self._dtype_of_fit(batch))
         problem = VariationalProblem(
             points,
             batch.layout,
-            prior.centred(),
+            prior._replace(mean=prior.mean - origin),
             None if self.alpha is None else float(self.alpha),
             self.alpha_prior,
             self.backend,
@@ -199,7 +206,9 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         )
         resp = self._initial_responsibilities(valid, problem)
         result = variational_inference(problem, resp, tol=self.tol, max_iter=self.max_iter)
-        return result, responsibilities(problem, result.state).argmax(1)
+        labels = responsibilities(problem, result.state).argmax(1)
+        means = result.state.means.double() + (origin - prior.mean)[:, None]
+        return result._replace(state=result.state._replace(means=means)), labels
 
     def _initial_responsibilities(self, valid: Partition, problem: VariationalProblem) -> Tensor:
         points, layout, n_components = problem.points, problem.layout, self.truncation
@@ -244,7 +253,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         state = result.state
         self._scatter_shared(valid, FittedVariational(valid.batch, valid.models, valid.whole.n_models, prior, state))
         self.weights_ = valid.scatter(state.weights)
-        self.means_ = valid.scatter((state.means.double() + prior.mean[:, None]).to(state.means.dtype))
+        self.means_ = valid.scatter((state.means + prior.mean[:, None]).to(state.precisions_cholesky.dtype))
         self.covariances_ = valid.scatter(result.info.covariances)
         self.mean_precision_ = valid.scatter(state.mean_precision)
         self.degrees_of_freedom_ = valid.scatter(state.degrees_of_freedom)

@@ -23,6 +23,7 @@ from fastdens.analysis import (
     relative_entropy,
     roc_auc,
 )
+from fastdens.pipeline.constant import Projection, project
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.densities import DENSITIES, Fit
 from fastdens.pipeline.options import AnalysisOptions, OptionError
@@ -40,7 +41,7 @@ class FittedLayer:
     Attributes
     ----------
     name : str
-    projection : UncentredSVD
+    projection : Projection
     points : Tensor
         [N, D], the projected training examples, on the device of the analysis.
     batch : RaggedBatch
@@ -51,7 +52,7 @@ class FittedLayer:
     """
 
     name: str
-    projection: fd.reduction.UncentredSVD
+    projection: Projection
     points: Tensor
     batch: fd.RaggedBatch
     fit: Fit
@@ -132,11 +133,26 @@ def fit_classes(
     Fit
     RaggedBatch
         The points by class.
+
+    Raises
+    ------
+    ValueError
+        If a class cannot be fitted; the message names it.
     """
     batch = fd.RaggedBatch.from_labels(
         points, torch.from_numpy(labels), n_classes=len(data.examples.class_names), layer=layer
     )
-    return DENSITIES[options.density](batch, options, progress=progress), batch
+    try:
+        return DENSITIES[options.density](batch, options, progress=progress), batch
+    except fd.ModelError as error:
+        # The estimators advise about their own parameters, which a caller of the analysis does not set.
+        named = [
+            f"class {data.examples.class_names[m]!r} {reason.split(': ')[0]}" for m, reason in error.failures.items()
+        ]
+        more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
+        raise ValueError(
+            f"at {layer} {'; '.join(named[:5])}{more}: leave those examples, or the class, out of the data."
+        ) from None
 
 
 def fit_layer(
@@ -160,8 +176,8 @@ def fit_layer(
     FittedLayer
     """
     labels = data.examples.labels
-    projection = fd.reduction.UncentredSVD(n_dimensions)
-    points = projection.fit_transform(features).to(options.device)
+    projection, points = project(features, labels, data.examples.class_names, layer, n_dimensions)
+    points = points.to(options.device)
     fit, batch = fit_classes(points, labels, data, layer, options, progress=progress)
     classes = class_log_density(fit.log_density, labels)
     modes = find_modes(classes.mean, random_state=options.seed)
@@ -181,7 +197,7 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
         name=layer.name,
         n_features=data.train[layer.name].shape[1],
         n_dimensions=layer.points.shape[1],
-        explained=float(layer.projection.explained_energy_ratio_.sum()),
+        explained=layer.projection.explained,
         log_density=fit.log_density,
         classes=layer.classes,
         modes=layer.modes,
@@ -196,6 +212,12 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
         held_out=held_out,
         flipped_auc=roc_auc(-fit.log_density, examples.flipped),
         long_tailed_auc=roc_auc(-layer.classes.mean, examples.long_tailed),
+        n_left_out=layer.projection.n_left_out,
+        constant_classes=tuple(
+            name
+            for name, constant in zip(examples.class_names, layer.projection.constant.tolist(), strict=True)
+            if constant
+        ),
     )
 
 

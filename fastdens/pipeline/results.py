@@ -83,6 +83,8 @@ class Examples:
         bool [M], which classes come from a long tail.
     train_predicted, test_predicted : ndarray or None
         int64 [N] and [T], the labels that the network predicts.
+    left_out_classes : tuple of str
+        Names of classes that are no part of the M, since their examples differ in too few features at a layer.
     """
 
     class_names: tuple[str, ...]
@@ -93,6 +95,7 @@ class Examples:
     long_tailed: NDArray[np.bool_] | None = None
     train_predicted: NDArray[np.int64] | None = None
     test_predicted: NDArray[np.int64] | None = None
+    left_out_classes: tuple[str, ...] = ()
 
     @property
     def test_accuracy(self) -> float | None:
@@ -183,6 +186,10 @@ class LayerAnalysis:
     flipped_auc, long_tailed_auc : float
         Area under the ROC curve for finding flipped examples, and long-tailed classes, by low density; NaN where there
         are none.
+    n_left_out : int
+        Dimensions that the projection left out, since they do not vary within some class.
+    constant_classes : tuple of str
+        Names of those classes.
     """
 
     name: str
@@ -202,6 +209,8 @@ class LayerAnalysis:
     held_out: GenerativeClassification | None
     flipped_auc: float
     long_tailed_auc: float
+    n_left_out: int = 0
+    constant_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdens.analysis import split_agreement
+from fastdens.pipeline.constant import without_constant_classes
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.layers import (
     analyze_layer,
@@ -59,6 +60,7 @@ def analyze(
     _check_options(data, options)
     check_class_sizes(data, options)
     n_dimensions = projected_dimensions(data, options)
+    data = without_constant_classes(data, n_dimensions)
     layers, points = [], {}
     for name, features in data.train.items():
         fitted = fit_layer(data, features, name, n_dimensions[name], options, progress=progress)

@@ -313,3 +313,24 @@ def test_the_door_makes_the_estimator_of_the_method(rng):
     for method in ("gibbs", "vb"):
         with pytest.raises(TypeError, match="truncatoin"):
             fd.DirichletProcessMixtures(method, truncatoin=3)
+
+
+@pytest.mark.parametrize("method", ["gibbs", "vb"])
+def test_a_feature_that_does_not_vary_counts_by_the_floor(rng, method):
+    parts = [clusters(rng, 30, 3), clusters(rng, 25, 3)]
+    parts[1][:, 1] = rng.normal()
+    batch = fd.RaggedBatch.from_list(parts)
+    options = QUICK if method == "gibbs" else {"truncation": 4}
+    with pytest.raises(fd.ModelError, match=r"class 1\) has no variance in feature 1.*variance_floor"):
+        fd.DirichletProcessMixtures(method, variance_floor=0, **options).fit(batch)
+    with pytest.warns(fd.ConstantFeatureWarning, match=r"1 of 2 models .*class 1"):
+        dp = fd.DirichletProcessMixtures(method, variance_floor=1e-4, **options).fit(batch)
+    assert dp.constant_features_.tolist() == [[False] * 3, [False, True, False]]
+    variance = parts[1].var(0, unbiased=False)
+    scale = dp.prior_.scale_diagonal[1] * 6 ** (2 / 3)
+    assert float(scale[1]) == pytest.approx(1e-4 * float(variance[[0, 2]].mean()), rel=1e-9)
+    torch.testing.assert_close(scale[[0, 2]], variance[[0, 2]])
+    # Nothing else changes, and every score is finite.
+    alone = quiet_fit(fd.DirichletProcessMixtures(method, **options), fd.RaggedBatch.from_list(parts[:1]))
+    assert torch.equal(dp.score_samples(batch)[:30], alone.score_samples(fd.RaggedBatch.from_list(parts[:1])))
+    assert dp.score_samples(batch).isfinite().all()

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 import fastdens as fd
-from fastdens.mixtures.failures import constant_features, fewer_points_than_components, non_finite, raise_failures
+from fastdens.distributions.niw import constant_features
+from fastdens.mixtures.failures import (
+    fewer_points_than_components,
+    non_finite,
+    out_of_range,
+    raise_failures,
+    without_variance,
+)
 
 
 @pytest.fixture
@@ -32,9 +39,36 @@ def test_non_finite_models_are_those_of_numpy(points, batch):
 
 
 def test_constant_features_are_those_of_numpy(points, batch):
-    found = constant_features(batch)
-    assert set(found) == {m for m, part in enumerate(points) if len(part) == 0 or (np.ptp(part, 0) == 0).any()}
-    assert "feature 2" in found[3]
+    found = constant_features(batch.points, batch.layout)
+    for m, part in enumerate(points):
+        if np.isfinite(part).all():
+            assert found[m].tolist() == [len(part) == 0 or np.ptp(column) == 0 for column in part.T]
+    # Without a floor one such feature is too many.
+    assert set(without_variance(batch, found, 0.0)) == {3, 4} and "feature 2" in without_variance(batch, found, 0.0)[3]
+    assert set(without_variance(batch, found, 1e-6)) == {4}
+
+
+def test_a_feature_that_varies_by_rounding_alone_is_constant(rng):
+    """Products of equal rows may differ in their last bits."""
+    for dtype in (np.float32, np.float64):
+        value = rng.normal(size=5) * 10.0 ** rng.integers(-9, 9, size=5)
+        part = (value * (1 + np.finfo(dtype).eps * rng.integers(-1, 2, size=(40, 5)))).astype(dtype)
+        part[0, 4] *= dtype(1 + 1e-4)
+        batch = fd.RaggedBatch.from_list([torch.from_numpy(part)])
+        assert constant_features(batch.points, batch.layout).tolist() == [[True] * 4 + [False]]
+
+
+@pytest.mark.parametrize("row", [0, 6, 11])
+def test_a_row_whose_square_overflows_is_named(rng, row):
+    near = torch.from_numpy(rng.normal(size=(12, 3)))
+    wild = near.clone()
+    wild[row, 1] = -1e20
+    batch = fd.RaggedBatch.from_list([near, wild, near + 1e20])
+    found = out_of_range(batch, torch.float32)
+    assert set(found) == {1} and found[1].startswith(f"has row {12 + row} at a distance of 1e+20 from the others")
+    assert not out_of_range(batch, torch.float64)
+    wild[row, 1] = 1e200
+    assert "leave it out" in out_of_range(fd.RaggedBatch.from_list([near, wild]), torch.float64)[1]
 
 
 def test_a_model_needs_as_many_points_as_components(points, batch):

@@ -339,3 +339,26 @@ def test_usage_errors(rng):
         gm.log_prob(x[:, :1])
     with pytest.raises(ValueError, match="1 models with D = 2 were fitted"):
         gm.score_samples(fd.RaggedBatch.from_list([x, x]))
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("init_params", ["kmeans++", "random_from_data"])
+def test_a_wild_row_does_not_spoil_the_others(rng, covariance_type, init_params):
+    """Wherever it lies, a fit in float32 is that in float64."""
+    x = torch.from_numpy(rng.normal(size=(60, 3)))
+    models = []
+    for row in (0, 17, 59):
+        wild = x.clone()
+        wild[row] = float(10.0 ** rng.uniform(4, 15))
+        models.append(wild.float())
+    batch = fd.RaggedBatch.from_list(models)
+    options = {"covariance_type": covariance_type, "init_params": init_params, "max_iter": 3, "tol": 0}
+    seed = int(rng.integers(2**31))
+    single, double = (
+        fd.GaussianMixtures(2, random_state=seed, dtype=dtype, **options).fit(batch) for dtype in (None, torch.float64)
+    )
+    near = double.means_.abs().amax(2) < 10
+    # A mean that the wild row has a part in is as large as that part, and as imprecise.
+    assert torch.allclose(single.means_[near].double(), double.means_[near], atol=1e-3)
+    if covariance_type in ("full", "diag"):
+        assert torch.allclose(single.covariances_[near].double(), double.covariances_[near], rtol=1e-3, atol=1e-3)

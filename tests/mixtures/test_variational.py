@@ -93,3 +93,15 @@ def test_a_model_that_turns_bad_is_left_out(rng):
     alone = quiet_fit(fd.VariationalDirichletProcessMixtures(), fd.RaggedBatch.from_list([batch.points[30:]]))
     assert torch.equal(vb.score_samples(batch)[30:], alone.score_samples(fd.RaggedBatch.from_list([batch.points[30:]])))
     assert vb.score_samples(batch)[:30].isnan().all()
+
+
+@pytest.mark.parametrize("row", [0, 20, 49])
+def test_a_wild_row_does_not_spoil_a_fit_in_float32(rng, row):
+    x = torch.from_numpy(rng.normal(size=(50, 2)))
+    x[row] = float(10.0 ** rng.uniform(4, 12))
+    batch = fd.RaggedBatch.from_list([x.float()])
+    single, double = (
+        fd.VariationalDirichletProcessMixtures(truncation=4, dtype=dtype).fit(batch) for dtype in (None, torch.float64)
+    )
+    near = torch.from_numpy(rng.normal(size=(9, 2)))
+    torch.testing.assert_close(single.log_prob(near.float()).double(), double.log_prob(near), atol=1e-3, rtol=1e-4)

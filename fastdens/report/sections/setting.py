@@ -37,6 +37,8 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield of_layer("n_features", "features", layer.n_features)
         yield of_layer("n_dimensions", "dimensions", layer.n_dimensions)
         yield of_layer("explained", "share of squares explained", layer.explained)
+        if layer.n_left_out:
+            yield of_layer("n_left_out", "dimensions left out, constant in a class", layer.n_left_out)
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
