@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from fastdens.batch import as_points
 from fastdens.errors import NotFittedError, check_integer
+
+# Entries whose largest is beyond this, or its inverse, are scaled, for their squares would be out of range.
+_SMALLEST = 1e-100
+_TINY = torch.finfo(torch.float64).tiny
 
 _BLOCK_ELEMENTS = 1 << 22
 _MAX_ANGLE = 1e-7
@@ -73,15 +78,15 @@ class UncentredSVD:
             raise ValueError(
                 f"n_components is {k}, but x has shape {tuple(points.shape)}: it can be at most {min(points.shape)}."
             )
-        total = _sum_of_squares(points)
-        squares, components = _from_gram(points, k)
-        if _gram_angle(squares, k) > _MAX_ANGLE:
-            squares, components = _from_matrix(points)
+        scale = _scale(points)
+        values, components = _from_gram(points, k, scale)
+        if _gram_angle(values.square(), k) > _MAX_ANGLE:
+            values, components = _from_matrix(points, scale)
         components = components[:k]
         largest = components.gather(1, components.abs().argmax(1, keepdim=True))
         self.components_ = (components * torch.where(largest < 0, -1.0, 1.0)).to(points.dtype)
-        self.singular_values_ = squares[:k].clamp_min(0).sqrt()
-        self.explained_energy_ratio_ = squares[:k].clamp_min(0) / total if total > 0 else torch.zeros_like(squares[:k])
+        self.singular_values_ = values[:k].abs() / scale
+        self.explained_energy_ratio_ = values[:k].square() / values.square().sum().clamp_min(_TINY)
         return self
 
     def transform(self, x: ArrayLike | Tensor) -> Tensor:
@@ -106,39 +111,40 @@ class UncentredSVD:
         return self.fit(x).transform(x)
 
 
-def _row_blocks(points: Tensor) -> Iterator[Tensor]:
-    """Blocks of rows in float64."""
+def _row_blocks(points: Tensor, scale: float = 1.0) -> Iterator[Tensor]:
+    """Blocks of rows in float64, times a power of two."""
     for block in torch.split(points, max(1, _BLOCK_ELEMENTS // points.shape[1])):
-        yield block.double()
+        yield block.double() if scale == 1 else block.double() * scale
 
 
-def _sum_of_squares(points: Tensor) -> float:
-    total, row = 0.0, 0
+def _scale(points: Tensor) -> float:
+    """A power of two by which squares of the points neither overflow nor vanish, 1 in all but extreme cases."""
+    largest, row = 0.0, 0
     for block in _row_blocks(points):
-        own = block.square().sum()
-        if not torch.isfinite(own):
-            finite = torch.isfinite(block).all(1)
-            if bool(finite.all()):
-                raise ValueError("x is too large to be squared in float64: scale it down.")
-            bad = row + int((~finite).nonzero()[0])
+        own = float(block.abs().max())
+        if not math.isfinite(own):
+            bad = row + int((~torch.isfinite(block).all(1)).nonzero()[0])
             raise ValueError(f"x has NaN or infinity, first in row {bad}: remove or impute those rows.")
-        total, row = total + float(own), row + len(block)
-    return total
+        largest, row = max(largest, own), row + len(block)
+    if largest == 0 or _SMALLEST < largest < 1 / _SMALLEST:
+        return 1.0
+    # The exponents of the smallest numbers are out of the range of their inverses.
+    return 2.0 ** min(-math.frexp(largest)[1], 1000)
 
 
-def _from_gram(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Squared singular values, descending, and the first right singular vectors [K, D], by the smaller Gram matrix."""
+def _from_gram(points: Tensor, k: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Singular values, descending, and the first right singular vectors [K, D], by the smaller Gram matrix."""
     n_rows, n_columns = points.shape
     tall = n_rows >= n_columns
     gram = torch.zeros(min(points.shape), min(points.shape), dtype=torch.float64, device=points.device)
-    for block in _row_blocks(points) if tall else _row_blocks(points.mT):
+    for block in _row_blocks(points, scale) if tall else _row_blocks(points.mT, scale):
         gram.addmm_(block.mT, block)
     squares, vectors = torch.linalg.eigh(gram)
-    squares, vectors = squares.flip(0), vectors.flip(1)[:, :k]
+    values, vectors = squares.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :k]
     if tall:
-        return squares, vectors.mT
-    components = torch.cat([block @ vectors for block in _row_blocks(points.mT)])
-    return squares, torch.linalg.qr(components).Q.mT
+        return values, vectors.mT
+    components = torch.cat([block @ vectors for block in _row_blocks(points.mT, scale)])
+    return values, torch.linalg.qr(components).Q.mT
 
 
 def _gram_angle(squares: Tensor, k: int) -> float:
@@ -149,14 +155,14 @@ def _gram_angle(squares: Tensor, k: int) -> float:
     return rounding / gap if gap > 0 else float("inf")
 
 
-def _from_matrix(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared singular values, descending, and all right singular vectors, without squaring the matrix."""
+def _from_matrix(points: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Singular values, descending, and all right singular vectors, without squaring the matrix."""
     if points.shape[0] < points.shape[1]:
-        _, values, components = torch.linalg.svd(points.double(), full_matrices=False)
-        return values.square(), components
+        _, values, components = torch.linalg.svd(points.double() * scale, full_matrices=False)
+        return values, components
     # R of the rows so far and the next block has the singular values and right vectors of both.
     triangle = points.new_zeros(0, points.shape[1], dtype=torch.float64)
-    for block in _row_blocks(points):
+    for block in _row_blocks(points, scale):
         triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
     _, values, components = torch.linalg.svd(triangle, full_matrices=False)
-    return values.square(), components
+    return values, components

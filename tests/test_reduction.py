@@ -60,3 +60,21 @@ def test_errors_say_what_to_do(rng):
     x[7, 2] = np.nan
     with pytest.raises(ValueError, match="row 7"):
         fd.reduction.UncentredSVD(2).fit(x)
+
+
+@pytest.mark.parametrize("shape", [(60, 7), (7, 60), (1, 5), (30, 1)])
+@pytest.mark.parametrize("exponent", [-170, -300, 170, 300])
+def test_entries_whose_squares_are_out_of_range_are_not_lost(rng, shape, exponent):
+    x = rng.normal(size=shape) * 10.0**exponent
+    k = min(shape)
+    svd = fd.reduction.UncentredSVD(k).fit(x)
+    np.testing.assert_allclose(svd.singular_values_, np.linalg.svd(x, compute_uv=False), rtol=1e-9)
+    assert float(svd.explained_energy_ratio_.sum()) == pytest.approx(1)
+    np.testing.assert_allclose(svd.transform(x) @ svd.components_, x, atol=1e-9 * 10.0**exponent)
+
+
+def test_a_small_column_is_found_beside_a_large_one(rng):
+    x = rng.normal(size=(50, 4))
+    x[:, 3] *= 1e-170
+    svd = fd.reduction.UncentredSVD(4).fit(x)
+    assert 0 < float(svd.singular_values_[3]) < 1e-168 and abs(float(svd.components_[3, 3])) == pytest.approx(1)
