@@ -147,7 +147,10 @@ class _OwnRandomNumbers:
 
 
 def _generators() -> list[torch.Generator]:
-    return [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        generators += torch.cuda.default_generators
+    return generators
 
 
 @contextmanager

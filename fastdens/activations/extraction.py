@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,9 @@ def extract(
     """Run the model over a loader and keep the pooled outputs of some of its layers.
 
     An output is pooled while its layer runs, so that it is kept as it was put out even if later layers change it in
-    place. The model runs in evaluation mode without gradients, as it was written if it is compiled, and on one device if
-    it is a ``DataParallel``. It is given back with the modes, buffers and hooks that it had; torch's random generators
-    stay where they were.
+    place. The model runs in evaluation mode without gradients, as it was written if it is compiled, and on one device
+    if it is a ``DataParallel``. It is given back with the modes, buffers and hooks that it had; torch's random
+    generators stay where they were.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _pooled_batches(
     loader: Iterable[Any],
     recorders: Mapping[str, tuple[nn.Module, Recorder]],
     reader: BatchReader,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """For each batch the pooled outputs by layer, and the labels beside them."""
     has_labels: bool | None = None
     widths: dict[str, int] = {}
