@@ -59,8 +59,6 @@ class BatchReader:
         TypeError, ValueError
             If it cannot be told what the network takes of the batch, or what the labels are.
         """
-        if isinstance(batch, np.ndarray):
-            batch = torch.from_numpy(batch)
         args, kwargs, rest = self._arguments(batch)
         # Inference tensors, which a caller in inference mode may yield, would resist layers that work in place.
         with torch.inference_mode(False):
@@ -143,7 +141,7 @@ class BatchReader:
         A copy, because a layer that works in place must not change what belongs to the loader.
         """
         if isinstance(value, np.ndarray) and _has_numbers(value):
-            value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
+            value = _tensor_of(value)
         if isinstance(value, Tensor):
             dtype = self._dtype if value.is_floating_point() and self._dtype is not None else value.dtype
             return value.detach().to(self._device, dtype, copy=True)
@@ -202,6 +200,11 @@ class _Signature(NamedTuple):
         return ", ".join(map(repr, self.required or self.by_name)) or "arguments without names"
 
 
+def _tensor_of(array: np.ndarray) -> Tensor:
+    """A tensor of numbers in any byte order, with any strides."""
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
 def _is_plain_tuple(value: Any) -> bool:
     return isinstance(value, tuple | list) and (type(value) in (tuple, list) or not hasattr(value, "_fields"))
 
@@ -248,12 +251,14 @@ def _label(value: Any) -> Any:
 
 def _checked_labels(found: Any, n_inputs: int) -> np.ndarray:
     try:
-        labels = found if isinstance(found, Tensor) else torch.as_tensor(found, device="cpu")
+        if not isinstance(found, Tensor):
+            found = _tensor_of(found) if isinstance(found, np.ndarray) else torch.as_tensor(found, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"the loader yielded {_kind(found)} in the place of labels, but labels are one integer per input: say by "
             "labels= where they are, or pass labels=False to do without."
         ) from None
+    labels: Tensor = found
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (n_inputs,) or labels.is_floating_point() or labels.is_complex():

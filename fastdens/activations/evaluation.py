@@ -68,8 +68,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, DataParallel | DistributedDataParallel):
             model = model.module
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
-            model = inner
+        elif inner := [child for name, child in model.named_children() if name == "_orig_mod"]:
+            model = inner[0]
         else:
             return model
 

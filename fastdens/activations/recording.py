@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -118,12 +118,16 @@ def make_recorders(
 @contextmanager
 def recording(recorders: Mapping[str, tuple[nn.Module, Recorder]]) -> Iterator[None]:
     """Let the recorders see the outputs of their layers."""
-    handles = [module.register_forward_hook(recorder) for module, recorder in recorders.values()]
-    try:
+    with ExitStack() as stack:
+        for name, (module, recorder) in recorders.items():
+            try:
+                handle = module.register_forward_hook(recorder)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"layer {name!r} cannot be recorded ({error}): extract from the model before it is scripted."
+                ) from None
+            stack.callback(handle.remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
