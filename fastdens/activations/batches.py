@@ -219,11 +219,13 @@ def _has_numbers(value: Any) -> bool:
 
 
 def _n_examples(value: Any) -> int | None:
-    """Length of the first tensor in a value."""
+    """Length of the first tensor in a value, or of a list of tensors, which are one example each."""
     if isinstance(value, PackedSequence):
         return int(value.batch_sizes[0])
     if isinstance(value, Tensor):
         return len(value) if value.ndim else None
+    if isinstance(value, list) and value and all(isinstance(part, Tensor) for part in value):
+        return len(value)
     if isinstance(value, Mapping | tuple | list):
         return next((n for n in map(_n_examples, parts_of(value).values()) if n is not None), None)
     return None

@@ -16,6 +16,8 @@ def as_numpy(x: ArrayLike | Tensor) -> NDArray[Any]:
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy()
+    if isinstance(x, list | tuple) and any(isinstance(part, Tensor) for part in x):
+        x = [as_numpy(part) for part in x]
     array = np.asarray(x)
     # The bfloat16 of ml_dtypes is no floating-point type to numpy, but has the name of one.
     half = array.dtype.itemsize < 4 and "float" in array.dtype.name

@@ -168,8 +168,7 @@ def test_nothing_is_left_behind(visit, x, layer):
 
 def test_inputs_stay_as_they_are(visit, x):
     inputs = x.clone()
-    assert visit(nn.Sequential(nn.Softplus(), Net()), x) is not None
-    model = nn.Sequential(nn.LeakyReLU(inplace=True), nn.Hardtanh(-0.1, 0.1, inplace=True), Net())
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Identity(), Net())
     assert visit(model, x) is not None and torch.equal(x, inputs)
 
 
