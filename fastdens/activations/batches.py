@@ -246,7 +246,7 @@ def _label(value: Any) -> Any:
     """What may be labels, that is, neither text nor nothing; or None."""
     if isinstance(value, str | bytes) or value is None or (isinstance(value, np.ndarray) and value.dtype.kind in "SUO"):
         return None
-    if isinstance(value, tuple | list) and all(_label(part) is None for part in value):
+    if isinstance(value, Mapping | tuple | list) and all(_label(part) is None for part in parts_of(value).values()):
         return None
     return value
 

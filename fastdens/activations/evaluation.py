@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
 
+# What wrappers call the network inside.
+_INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -63,15 +67,19 @@ def model_dtype(model: nn.Module) -> torch.dtype | None:
     return next((parameter.dtype for parameter in model.parameters() if parameter.dtype in _FLOATING), None)
 
 
+def plain_name(name: str) -> str:
+    """The name of a module without those that wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in (*_INNER, "module"))
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside torch's wrappers for compilation and for several devices."""
+    """The network inside torch's wrappers for compilation, for several devices, for averages and for checkpoints."""
     while True:
-        if isinstance(model, DataParallel | DistributedDataParallel):
-            model = model.module
-        elif inner := [child for name, child in model.named_children() if name == "_orig_mod"]:
-            model = inner[0]
-        else:
+        known = isinstance(model, DataParallel | DistributedDataParallel | AveragedModel)
+        inner = [child for name, child in model.named_children() if known or name in _INNER]
+        if not inner:
             return model
+        model = inner[0]
 
 
 class _ModuleState(NamedTuple):
@@ -111,7 +119,9 @@ def _numbers(module: nn.Module) -> dict[str, Any]:
 
 
 def _has_bits(buffer: Tensor) -> bool:
-    return buffer.layout == torch.strided and not (buffer.is_meta or buffer.is_quantized or buffer.is_nested)
+    if is_lazy(buffer) or buffer.layout != torch.strided:
+        return False
+    return not (buffer.is_meta or buffer.is_quantized or buffer.is_nested)
 
 
 def _same_bits(left: Tensor, right: Tensor) -> bool:

@@ -96,7 +96,8 @@ def extract(
         or if its output holds several tensors or cannot be pooled to one vector an example; if the loader is empty or
         gives labels for some batches only.
     TypeError
-        If the model is no module, or if it cannot be told what it takes of a batch.
+        If the model is no module, a layer is not given by its name, or it cannot be told what the model takes of a
+        batch.
     FileExistsError
         If ``path`` exists and ``overwrite`` is False.
     """

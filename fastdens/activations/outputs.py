@@ -14,6 +14,16 @@ Key = str | int
 Part = Key | tuple[Key, ...] | Callable[[Any], Any] | None
 Pool = str | Callable[[Tensor], Tensor]
 
+# Modules of torch that put out [tokens, batch, channels] unless they are told otherwise.
+_SEQUENCE = (
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+    nn.Transformer,
+)
 # The part that a network computes, among those that it derives from it.
 _MAIN = "last_hidden_state"
 
@@ -132,7 +142,7 @@ class Pooling:
         self._pool = pool
         self._sequence_first = sequence_first
         # The batch axis of [tokens, batch, channels] or [batch, tokens, channels] once it is known.
-        self._batch_axis = 1 if getattr(module, "batch_first", True) is False else None
+        self._batch_axis = 1 if isinstance(module, _SEQUENCE) and not _is_batch_first(module) else None
 
     def __call__(self, output: Tensor, n_inputs: int) -> Tensor:
         """Pool an output for ``n_inputs`` inputs."""
@@ -189,8 +199,10 @@ def check_pool(pool: Pool) -> None:
         raise ValueError(f"pool is {pool!r}, but it must be 'avg', 'max', 'flatten' or a function of a layer's output.")
 
 
+def _is_batch_first(module: nn.Module) -> bool:
+    return all(getattr(part, "batch_first", True) is not False for part in module.modules())
+
+
 def may_be_sequence_first(model: nn.Module) -> bool:
     """Whether a network has layers whose second axis is that of the batch, in outputs or in states."""
-    return any(
-        isinstance(module, nn.RNNBase) or getattr(module, "batch_first", True) is False for module in model.modules()
-    )
+    return not _is_batch_first(model) or any(isinstance(module, nn.RNNBase) for module in model.modules())

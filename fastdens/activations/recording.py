@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastdens.activations.evaluation import plain_name
 from fastdens.activations.outputs import Part, Pool, Pooling, check_pool, choose_part, may_be_sequence_first
 from fastdens.activations.storage import LABELS
 from fastdens.kernels.options import suggest
@@ -18,8 +19,6 @@ from fastdens.kernels.options import suggest
 Calls = str | int | None
 T = TypeVar("T")
 
-# Modules that wrappers for compilation, for several devices and for checkpoints put into names.
-_WRAPPED = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _NAMED_CALLS = {"first": 0, "last": -1}
 
 
@@ -131,17 +130,21 @@ def recording(recorders: Mapping[str, tuple[nn.Module, Recorder]]) -> Iterator[N
 
 
 def _find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
-    if isinstance(layers, str):
-        layers = [layers]
+    layers = [layers] if isinstance(layers, str) else list(layers)
+    for name in layers:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"layers holds {type(name).__name__}, but layers are given by their names in model.named_modules()."
+            )
     # A module that has two names is found under both.
     exact = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     known: dict[str, nn.Module] = {}
     for name, module in exact.items():
-        known.setdefault(_plain(name), module)
+        known.setdefault(plain_name(name), module)
     known.pop("", None)
     if not layers:
         raise ValueError(f"layers is empty: pass names of modules, e.g. {suggest('layer', known)}.")
-    found = {name: exact.get(name, known.get(_plain(name))) for name in layers}
+    found = {name: exact.get(name, known.get(plain_name(name))) for name in layers}
     for name, module in found.items():
         if module is None:
             raise ValueError(f"the model has no layer {name!r}: the nearest names are {suggest(name, known)}.")
@@ -150,11 +153,6 @@ def _find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module
     if len(set(layers)) < len(layers):
         raise ValueError(f"layers names a layer twice: {', '.join(map(repr, layers))}; pass each once.")
     return {name: module for name, module in found.items() if module is not None}
-
-
-def _plain(name: str) -> str:
-    """A name without the wrappers in it."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPED)
 
 
 def _by_layer(option: T | Mapping[str, T], layers: Mapping[str, nn.Module], name: str) -> dict[str, T | None]:

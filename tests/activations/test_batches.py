@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from fastdens.activations import extract
+from tests.activations.test_recording import plain_tensors
 
 B, D = 5, 3
 Sample = namedtuple("Sample", ["x", "y"])
@@ -53,7 +54,7 @@ class AnyNames(One):
 @pytest.fixture
 def problem(rng):
     """Inputs, a mask and labels."""
-    x = torch.from_numpy(rng.normal(size=(B, D))).float()
+    x = plain_tensors(rng, B, D)
     return x, torch.from_numpy(rng.integers(0, 2, (B, D))).float(), torch.from_numpy(rng.integers(0, 9, B))
 
 
@@ -78,6 +79,8 @@ PATHS = [f"image{i}.png" for i in range(B)]
         (lambda x, m, y: (x, np.array(PATHS)), False),
         (lambda x, m, y: (x, y, PATHS), True),
         (lambda x, m, y: (x, y, m), True),
+        (lambda x, m, y: (x, {"path": PATHS}), False),
+        (lambda x, m, y: (x, {"path": PATHS, "folder": "a"}, y), True),
         (lambda x, m, y: [x, y.tolist()], True),
         (lambda x, m, y: (x, y[:, None].numpy().astype(np.uint8)), True),
         (lambda x, m, y: Sample(x, y.short()), True),
@@ -190,6 +193,16 @@ def test_several_inputs_by_index(problem, keys):
 def test_what_is_not_plain_is_one_sentence(problem, kind, make, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         run(kind(), make(*problem), **options)
+
+
+def test_a_list_of_tensors_is_one_example_each(problem):
+    class Detector(One):
+        def forward(self, images):
+            return self.layer(torch.stack([image.mean(0) for image in images]))
+
+    images = [torch.randn(height, D) for height in (2, 5, 9)]
+    found = run(Detector(), (images, PATHS), inputs=lambda batch: (batch[0],)).features["layer"]
+    assert found.shape == (3, 4)
 
 
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: (x,), lambda x: {"input": x}, lambda x: ({"input": x},)])

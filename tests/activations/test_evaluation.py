@@ -16,6 +16,7 @@ from fastdens.training import predict
 from tests.activations.test_recording import one_process_group, plain_tensors
 
 B, D, K = 6, 4, 3
+pytestmark = pytest.mark.filterwarnings("ignore:the gradient of the model is zero")
 
 
 def extracts(model, x):
@@ -182,6 +183,14 @@ def test_caches_of_a_first_pass_can_be_trained_with(visit, x, how, surroundings)
     for _ in range(2):
         model(x).sum().backward()
     assert model.layer.weight.grad is not None
+
+
+def test_lazy_modules_can_be_trained_after_their_first_pass(x):
+    model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.ReLU(inplace=True), nn.LazyLinear(K))
+    found = extract(model, [x], ["0", "3"], progress=False).features
+    assert torch.equal(found["0"], model[0](x).detach()) and model.training
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_buffers_that_an_attribute_describes_stay(visit, x):

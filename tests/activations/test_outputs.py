@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastdens.activations import extract
+from tests.activations.test_recording import plain_tensors
 
 B, D = 5, 3
 Pair = namedtuple("Pair", ["mean", "deviation"])
@@ -69,7 +70,7 @@ class Gives(nn.Module):
 
 @pytest.fixture
 def x(rng):
-    return torch.from_numpy(rng.normal(size=(B, D))).float()
+    return plain_tensors(rng, B, D)
 
 
 def kept(make, x, **options):
@@ -164,8 +165,8 @@ def test_recurrent_layers_whatever_their_batch_axis(rng, kind, batch_first, pool
     model = Net()
     # One length is that of the batch: which axis is which shows in the module, or in the batch before.
     for n_tokens in (7, B):
-        x = torch.from_numpy(rng.normal(size=(B, n_tokens, D))).float()
-        other = torch.from_numpy(rng.normal(size=(2, n_tokens, D))).float()
+        x = plain_tensors(rng, B, n_tokens, D)
+        other = plain_tensors(rng, 2, n_tokens, D)
         found = extract(model, [other, x], ["rnn", "head"], pool, progress=False).features
         with torch.no_grad():
             out = model.rnn(x if batch_first else x.transpose(0, 1))[0]
@@ -177,17 +178,21 @@ def test_recurrent_layers_whatever_their_batch_axis(rng, kind, batch_first, pool
 
 def test_which_axis_counts_the_inputs_is_asked_where_it_cannot_be_told(rng):
     layer = nn.TransformerEncoderLayer(4, 2, 8)
-    model = nn.Sequential(nn.Identity(), layer)
-    x = torch.from_numpy(rng.normal(size=(B, B, 4))).float()
+    model = nn.Sequential(nn.Identity(), layer).eval()
+    x = plain_tensors(rng, B, B, 4)
     with pytest.raises(ValueError, match="which of the two axes counts the inputs cannot be told"):
-        extract(model, [x], ["1"], progress=False)
-    found = extract(model, [x], ["1"], lambda t: t[:, 0], progress=False).features["1"]
-    torch.testing.assert_close(found, layer.eval()(x)[:, 0].detach())
+        extract(model, [x], ["1.norm2"], progress=False)
+    found = extract(model, [x], ["1.norm2", "1"], lambda t: t[0], progress=False).features
+    torch.testing.assert_close(found["1.norm2"], layer(x)[0].detach())
+    # The layers of torch say what their axes are.
+    torch.testing.assert_close(extract(model, [x], ["1"], progress=False).features["1"], layer(x).mean(0).detach())
+    with pytest.raises(ValueError, match=r"gives \(7, 5, 4\) for 7 inputs"):
+        extract(model, [plain_tensors(rng, 7, B, 4)], ["1"], progress=False)
 
 
 def test_states_of_recurrent_layers(rng):
     model = nn.Sequential(nn.LSTM(D, 4, batch_first=True))
-    x = torch.from_numpy(rng.normal(size=(B, 7, D))).float()
+    x = plain_tensors(rng, B, 7, D)
     with torch.no_grad():
         _, (h, c) = model(x)
     for part, value in {(1, 0): h, (1, 1): c}.items():
@@ -203,7 +208,7 @@ def test_packed_sequences_are_unpacked_by_a_function(rng):
         def forward(self, x):
             return self.rnn(pack_padded_sequence(x, [7, 6, 4, 2, 1], batch_first=True))
 
-    model, x = Net(), torch.from_numpy(rng.normal(size=(B, 7, D))).float()
+    model, x = Net(), plain_tensors(rng, B, 7, D)
     with pytest.raises(ValueError, match="pass as output a function"):
         extract(model, [x], ["rnn"], output=0, progress=False)
 
@@ -225,7 +230,7 @@ def test_attention(rng, batch_first):
             tokens = x if batch_first else x.transpose(0, 1)
             return self.attention(tokens, tokens, tokens)[0].mean(1 if batch_first else 0)
 
-    model, x = Net().eval(), torch.from_numpy(rng.normal(size=(B, 6, 4))).float()
+    model, x = Net().eval(), plain_tensors(rng, B, 6, 4)
     found = extract(model, [x], ["attention"], progress=False).features["attention"]
     torch.testing.assert_close(found, model(x).detach())
 

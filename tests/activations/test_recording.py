@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -96,6 +97,22 @@ def test_every_layer_of_a_resnet(rng):
         torch.testing.assert_close(found[name], pooled, atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_outputs_are_not_held_until_the_end_of_a_pass(rng):
+    outputs, alive = [], []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            outputs.append(weakref.ref(y := x + 1))
+            alive.append(sum(output() is not None for output in outputs))
+            return y
+
+    model = nn.Sequential(*[Watched() for _ in range(12)])
+    x = plain_tensors(rng, 2, 3, 4, 4)
+    found = extract(model, [x, x], [str(k) for k in range(12)], progress=False).features
+    torch.testing.assert_close(found["11"][2:], x.mean((2, 3)) + 12)
+    assert max(alive) <= 2
+
+
 def test_calls_of_a_layer_that_runs_several_times(rng):
     model, x = Repeats(), plain_tensors(rng, 5, 4)
     with torch.no_grad():
@@ -139,6 +156,15 @@ def test_a_layer_that_runs_once_needs_no_choice(rng, calls):
 def test_calls_that_there_are_not(rng, calls, message):
     with pytest.raises(ValueError, match=message):
         extract(Repeats(), [plain_tensors(rng, 5, 4)], ["step"], calls=calls, progress=False)
+
+
+def test_batches_of_wrapped_networks_are_what_the_network_takes(rng):
+    network, x = Network().eval(), plain_tensors(rng, 5, 3)
+    for wrap in (DataParallel, AveragedModel, lambda model: torch.compile(model, backend="eager")):
+        for key in ("x", "image"):
+            found = extract(wrap(network), [{key: x, "label": torch.arange(5)}], ["head"], progress=False)
+            torch.testing.assert_close(found.features["head"], network(x).detach())
+            assert torch.equal(found.labels, torch.arange(5))
 
 
 @contextmanager
@@ -252,6 +278,8 @@ def test_layers_that_cannot_be_heard_are_named(rng, traced):
         scripted = torch.jit.trace(Network().eval(), x) if traced else torch.jit.script(Network())
     with pytest.raises(ValueError, match=r"'head' (did not run .* not scripted|cannot be recorded .* scripted)"):
         extract(scripted, [x], ["head"], progress=False)
+    with pytest.raises(TypeError, match="layers holds Linear, but layers are given by their names"):
+        extract(Network(), [x], [Network().head], progress=False)
     with pytest.raises(TypeError, match="model is function"):
         extract(lambda x: x, [x], ["head"], progress=False)
 
