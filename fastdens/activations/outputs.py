@@ -147,16 +147,25 @@ class Pooling:
     def __call__(self, output: Tensor, n_inputs: int) -> Tensor:
         """Pool an output for ``n_inputs`` inputs."""
         output = output.detach()
-        if output.is_complex() or output.is_nested:
-            kind = "complex numbers" if output.is_complex() else "a nested tensor"
+        if output.is_complex() or (output.is_nested and self._pool == "flatten"):
+            kind = "complex numbers" if output.is_complex() else "examples of different lengths"
             raise ValueError(
-                f"{self.owner} gives {kind}, but activations are real vectors: pass a function as output that makes "
-                "a plain tensor of real numbers of it."
+                f"{self.owner} gives {kind}, but activations are real vectors of one length: pass as output a function "
+                "that makes a plain tensor of real numbers of it."
             )
         if output.is_quantized:
             output = output.dequantize()
+        if output.is_nested and not callable(self._pool):
+            # One tensor [tokens, channels] for each example.
+            output = torch.stack([self._over_positions(own[None], 1)[0] for own in output.unbind()])
         pooled = self._pool(output) if callable(self._pool) else self._over_positions(output, n_inputs)
-        if not isinstance(pooled, Tensor) or pooled.ndim != 2 or len(pooled) != n_inputs or pooled.is_complex():
+        if (
+            not isinstance(pooled, Tensor)
+            or pooled.is_nested
+            or pooled.ndim != 2
+            or len(pooled) != n_inputs
+            or pooled.is_complex()
+        ):
             to = list(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
             raise ValueError(
                 f"{self.owner} gives {tuple(output.shape)} for {n_inputs} inputs, pooled to {to}: pass "

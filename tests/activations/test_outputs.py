@@ -14,6 +14,7 @@ from fastdens.activations import extract
 from tests.activations.test_recording import plain_tensors
 
 B, D = 5, 3
+pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 Pair = namedtuple("Pair", ["mean", "deviation"])
 
 
@@ -134,7 +135,7 @@ def test_a_part_by_name(x, make, part, factor):
         (lambda a, b, c: {"loss": a.sum()}, {}, "gives dict, not a tensor"),
         (lambda a, b, c: {}, {}, "gives dict, not a tensor"),
         (lambda a, b, c: a.to(torch.complex64), {}, "complex numbers"),
-        (lambda a, b, c: torch.nested.nested_tensor([a, b]), {}, "nested tensor"),
+        (lambda a, b, c: torch.nested.nested_tensor([a, b[:2]]), {"pool": "flatten"}, "examples of different lengths"),
         (lambda a, b, c: a.sum(), {}, r"gives \(\) for 5 inputs"),
         (lambda a, b, c: a.sum(), {"pool": "flatten"}, r"gives \(\) for 5 inputs"),
         (lambda a, b, c: a[:2], {}, r"gives \(2, 3\) for 5 inputs"),
@@ -233,6 +234,36 @@ def test_attention(rng, batch_first):
     model, x = Net().eval(), plain_tensors(rng, B, 6, 4)
     found = extract(model, [x], ["attention"], progress=False).features["attention"]
     torch.testing.assert_close(found, model(x).detach())
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+def test_padded_examples_that_torch_packs_on_its_way(rng, pool):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2)
+
+        def forward(self, x, mask):
+            return self.encoder(x, src_key_padding_mask=mask)
+
+    model, x, lengths = Net().eval(), plain_tensors(rng, B, 7, 4), [7, 5, 6, 1, 2]
+    mask = torch.arange(7)[None] >= torch.tensor(lengths)[:, None]
+    found = extract(
+        model, [(x, mask)], ["encoder", "encoder.layers.0", "encoder.layers.1.linear1"], pool, progress=False
+    )
+    with torch.no_grad():
+        assert torch.equal(found.features["encoder"], getattr(model(x, mask), {"avg": "mean", "max": "amax"}[pool])(1))
+        for example, length in enumerate(lengths):
+            alone = extract(
+                model.encoder,
+                [x[example : example + 1, :length]],
+                ["layers.0", "layers.1.linear1"],
+                pool,
+                progress=False,
+            )
+            for name, value in alone.features.items():
+                torch.testing.assert_close(found.features[f"encoder.{name}"][example], value[0], atol=1e-5, rtol=1e-4)
 
 
 def test_half_precision_is_pooled_in_float32_and_double_in_double(rng):
