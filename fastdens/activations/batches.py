@@ -119,7 +119,8 @@ class BatchReader:
         }
         numbers = {key: value for key, value in entries.items() if _has_numbers(value)}
         named = {key: value for key, value in entries.items() if key in forward.by_name}
-        if forward.takes_any_name:
+        # Names that nothing speaks for would be lost among the others, or raise deep inside.
+        if forward.takes_any_name and (named or not forward.by_name):
             named |= {key: value for key, value in numbers.items() if isinstance(key, str)}
         missing = [name for name in forward.required if name not in named]
         if named and not missing:

@@ -46,6 +46,16 @@ class Tokens(One):
         return self.layer(input_values * attention_mask)
 
 
+class PassesOn(One):
+    """Hands names that it does not know to a part, as Hugging Face models do."""
+
+    def forward(self, x=None, labels=None, **names):
+        return self.inner(x, **names)
+
+    def inner(self, x, mask=1.0):
+        return self.layer(x * mask)
+
+
 class AnyNames(One):
     def forward(self, *args, **kwargs):
         return self.layer(sum(args) + sum(kwargs.values()))
@@ -112,6 +122,8 @@ def test_the_plain_meaning_of_a_batch(problem, make, labelled):
         (Two, lambda x, m, y: {"mask": m, "x": x, "label": y}, True),
         (Tokens, lambda x, m, y: {"input_values": x, "attention_mask": m, "labels": y}, True),
         (Tokens, lambda x, m, y: UserDict(attention_mask=m, input_values=x, label=y), True),
+        (PassesOn, lambda x, m, y: {"x": x, "mask": m, "labels": y}, True),
+        (PassesOn, lambda x, m, y: {"image": x * m, "labels": y, "path": PATHS}, True),
         (AnyNames, lambda x, m, y: {"a": x, "b": x * (m - 1), "target": y, "path": PATHS}, True),
     ],
 )
