@@ -1,4 +1,7 @@
-"""Analysis of fitted densities: functions of plain arrays, on top of the core."""
+"""Analysis of fitted densities: functions of plain arrays, on top of the core.
+
+Arrays may be tensors on any device; half precision is taken as float32.
+"""
 
 from fastdens.analysis.adversarial import PGDAccuracy, pgd_accuracy
 from fastdens.analysis.class_log_density import ClassLogDensity, class_log_density

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from fastdens.activations import evaluating, model_device, model_dtype, only_tensor
 from fastdens.analysis.arguments import as_numpy
 
 
@@ -30,15 +35,27 @@ class Classifier:
     def __init__(self, model: nn.Module, device: torch.device | str | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is {type(model).__name__}, but it must be a torch.nn.Module.")
-        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         self.model = model
-        self.device = parameter.device if device is None else torch.device(device)
-        self.dtype = torch.promote_types(parameter.dtype, torch.float32)
-        self._model_dtype = parameter.dtype
+        self.device = model_device(model) if device is None else torch.device(device)
+        self._model_dtype = model_dtype(model) or torch.float32
+        self.dtype = torch.promote_types(self._model_dtype, torch.float32)
+        self._run: Callable[..., Any] = model
+
+    @contextmanager
+    def evaluating(self, *, gradients: bool = False) -> Iterator[None]:
+        """Evaluation mode, as of :func:`fastdens.activations.evaluating`, in which the classifier is called."""
+        with evaluating(self.model, gradients=gradients) as self._run:
+            yield
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits [B, K] of inputs [B, ...]."""
-        output = self.model(inputs.to(self._model_dtype))
+        # A copy: the model may work in place. Outside of inference mode, or it could not.
+        with torch.inference_mode(False):
+            own = inputs.to(self._model_dtype, copy=True)
+        output = self._run(own)
+        if not isinstance(output, Tensor | tuple | list):
+            tensor = only_tensor(output)
+            output = output if tensor is None else tensor
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(inputs) or output.shape[1] < 2:
             what = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
             raise ValueError(
@@ -58,7 +75,7 @@ def predicted_classes(logits: Tensor) -> Tensor:
 
 
 def as_inputs(x: ArrayLike | Tensor) -> Tensor:
-    """Inputs [N, ...] of a network as a tensor.
+    """Inputs [N, ...] of a network as a tensor; half precision becomes float32.
 
     Raises
     ------
@@ -71,6 +88,8 @@ def as_inputs(x: ArrayLike | Tensor) -> Tensor:
     tensor = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.require(as_numpy(x), requirements=["C", "W"]))
     if not tensor.is_floating_point():
         raise TypeError(f"x is {tensor.dtype}, but noise can only be added to floating-point numbers: pass x.float().")
+    if tensor.element_size() < 4:
+        tensor = tensor.float()
     if tensor.ndim < 2 or tensor.numel() == 0:
         raise ValueError(f"x has shape {list(tensor.shape)}, but it must be [N, ...] with at least one example.")
     finite = torch.isfinite(tensor).flatten(1).all(1)

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from fastdens.activations import evaluating
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
 from fastdens.analysis.arguments import as_labels
 from fastdens.errors import check_integer, check_non_negative
@@ -69,8 +68,8 @@ def pgd_accuracy(
     Parameters
     ----------
     model : nn.Module
-        Differentiable map from inputs [B, ...] to logits [B, classes]. It runs in evaluation mode; its mode and the
-        gradients of its parameters are left as they were.
+        Differentiable map from inputs [B, ...] to logits [B, classes], which may be the only tensor of a dict or a
+        dataclass. It runs in evaluation mode and is given back as it was, the gradients of its parameters included.
     x : array or Tensor
         [N, ...] floating-point inputs, on any device.
     labels : array or Tensor
@@ -138,7 +137,7 @@ def pgd_accuracy(
     ball = _Ball(norm, epsilon, *(bound.to(classifier.device, classifier.dtype) for bound in (low, high)))
     clean, robust, stuck = np.zeros((3, len(inputs)), np.bool_)
     # The attack needs gradients, whatever the caller has switched off.
-    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+    with classifier.evaluating(gradients=True), torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
             n_classes = classifier.n_classes(inputs)
         targets = torch.from_numpy(as_labels(labels, len(inputs), n_classes)).to(classifier.device)

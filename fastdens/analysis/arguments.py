@@ -12,8 +12,16 @@ from fastdens.errors import check_integer
 
 
 def as_numpy(x: ArrayLike | Tensor) -> NDArray[Any]:
-    """Convert an array, or a tensor on any device, to a numpy array."""
-    return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    """Convert an array, or a tensor on any device, to a numpy array; half precision becomes float32."""
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy()
+    if isinstance(x, list | tuple) and any(isinstance(part, Tensor) for part in x):
+        x = [as_numpy(part) for part in x]
+    array = np.asarray(x)
+    # The bfloat16 of ml_dtypes is no floating-point type to numpy, but has the name of one.
+    half = array.dtype.itemsize < 4 and "float" in array.dtype.name
+    return array.astype(np.float32) if half else array
 
 
 def as_labels(labels: ArrayLike | Tensor, n_examples: int, n_classes: int | None = None) -> NDArray[np.int64]:

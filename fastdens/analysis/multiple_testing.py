@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fastdens.analysis.arguments import as_numpy
 
 
-def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
+def holm(pvalues: ArrayLike | Tensor) -> NDArray[np.float64]:
     """Correct p-values by Holm's step-down method, which controls the family-wise error rate.
 
     The k-th smallest of L p-values is multiplied by L - k + 1, capped at 1, and raised to the one before it.
 
     Parameters
     ----------
-    pvalues : array
+    pvalues : array or Tensor
         [L]. NaN stays NaN and does not count as a test.
 
     Returns
@@ -25,7 +28,7 @@ def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
     ----------
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
     """
-    values = np.asarray(pvalues, np.float64)
+    values = as_numpy(pvalues).astype(np.float64)
     order = np.argsort(values)
     n_tests = int(np.isfinite(values).sum())
     corrected = np.full(len(values), np.nan)

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from fastdens.activations import evaluating
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
 from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.errors import check_integer
@@ -100,8 +99,8 @@ def certify(
     Parameters
     ----------
     model : nn.Module
-        From inputs [B, ...] to logits [B, classes], in float64, float32 or half precision. It runs in evaluation mode
-        without gradients and is left in the mode it was in.
+        From inputs [B, ...] to logits [B, classes], in float64, float32 or half precision; the logits may be the only
+        tensor of a dict or a dataclass. It runs in evaluation mode without gradients and is given back as it was.
     x : array or Tensor
         [N, ...] floating-point inputs, on any device.
     sigma : float
@@ -162,7 +161,7 @@ def certify(
     counts = _Counts(len(inputs))
     if checkpoint is not None:
         counts.resume(_state_file(Path(checkpoint), model, inputs, draws, float(alpha)))
-    with evaluating(model), torch.inference_mode():
+    with classifier.evaluating(), torch.no_grad():
         n_classes = classifier.n_classes(inputs)
         if given is not None:
             as_labels(given, len(inputs), n_classes)

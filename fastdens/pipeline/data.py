@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fastdens.activations import Activations, extract, load
+from fastdens.activations import Activations, extract, load, unwrapped
 from fastdens.analysis import read_memorization_scores
 from fastdens.kernels.options import suggest
 from fastdens.pipeline.options import MachineOptions
@@ -156,7 +156,7 @@ class AnalysisData:
         Parameters
         ----------
         model : nn.Module
-            A classifier, on the device to run on.
+            A classifier, on the device to run on, wrapped, compiled or in half precision or not; it is left as it was.
         train_images, test_images : Tensor
             [N, channels, height, width], as the network takes them.
         train_labels, test_labels : array or Tensor
@@ -189,11 +189,11 @@ class AnalysisData:
             test_labels=test_labels,
             class_names=class_names,
             flipped=flipped,
-            name=name or type(model).__name__,
+            name=name or type(unwrapped(model)).__name__,
         )
         return replace(
             data,
-            provenance=Provenance(data.provenance.name, network=type(model).__name__),
+            provenance=Provenance(data.provenance.name, network=type(unwrapped(model)).__name__),
             examples=replace(
                 data.examples, train_predicted=predict(model, train_images).numpy(), test_predicted=test_predicted
             ),

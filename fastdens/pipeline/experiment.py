@@ -105,7 +105,8 @@ class Experiment:
             width=self.recipe.width,
             weights=weights,
             image_size=images.train.shape[-1],
-        ).to(resolve_device(device))
+        )
+        model.to(resolve_device(device)).eval()
         nothing = torch.zeros(len(self.labels), dtype=torch.bool)
         return RunResult(model, nothing, predict(model, images.train), predict(model, images.test), {})
 

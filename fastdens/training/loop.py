@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdens.activations import evaluating, model_device, model_dtype, only_tensor
 from fastdens.progress import progress_bar
 from fastdens.training.recipe import check_training
 
@@ -120,14 +121,14 @@ def train(
     model.eval()
 
 
-@torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Labels that the network assigns to images.
 
     Parameters
     ----------
     model : nn.Module
-        On the device to compute on; in evaluation mode afterwards.
+        On the device to compute on. From images to logits [B, classes], which may be the only tensor of a dict or a
+        dataclass. It runs in evaluation mode and is given back as it was.
     images : Tensor
         [N, channels, height, width].
     batch_size : int
@@ -136,10 +137,24 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     -------
     Tensor
         int64 [N], in main memory.
+
+    Raises
+    ------
+    ValueError
+        If the model gives no logits.
     """
-    device = next(model.parameters()).device
-    model.eval()
-    return torch.cat([model(batch.to(device)).argmax(1).cpu() for batch in torch.split(images, batch_size)])
+    device, dtype = model_device(model), model_dtype(model) or images.dtype
+    found = []
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model) as run:
+        for batch in torch.split(images, batch_size):
+            # A copy: the model may work in place.
+            logits = only_tensor(run(batch.to(device, dtype, copy=True)))
+            if logits is None or logits.ndim != 2:
+                raise ValueError(
+                    "the model does not give logits [batch, classes]: wrap it so that it does, or analyze activations."
+                )
+            found.append(logits.argmax(1).cpu())
+    return torch.cat(found)
 
 
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +126,28 @@ def test_a_network_gives_the_activations_that_extract_gives(rng):
     assert data.provenance.network == data.provenance.name == "Sequential"
     with pytest.raises(ValueError, match="test has no labels"):
         AnalysisData.from_network(network, images, labels, images, layers=["0"], progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        lambda network: torch.compile(network, backend="eager"),
+        lambda network: network.bfloat16(),
+        lambda network: network.train(),
+    ],
+)
+def test_a_network_is_analysed_as_it_is_and_left_so(rng, wrap):
+    blocks = nn.Sequential(
+        *[nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.ReLU(inplace=True)) for _ in range(6)]
+    )
+    network = wrap(nn.Sequential(OrderedDict(blocks=blocks, head=nn.Linear(5, 3))))
+    images = torch.from_numpy(rng.normal(size=(12, 5)).astype(np.float32))
+    modes, labels = [module.training for module in network.modules()], np.arange(12) % 3
+    data = AnalysisData.from_network(network, images, labels, progress=False)
+    assert list(data.train) == ["blocks.0", "blocks.2", "blocks.3", "blocks.5"]
+    assert data.provenance.network == "Sequential"
+    assert [module.training for module in network.modules()] == modes
+    expected = fd.activations.extract(network, [images], ["head"], progress=False).features["head"]
+    np.testing.assert_array_equal(data.examples.train_predicted, expected.argmax(1).numpy())
+    torch.compiler.reset()

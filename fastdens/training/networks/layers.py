@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from fastdens.activations import unwrapped
+
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 # Modules whose children are the blocks of a network: torchvision's ViT, timm's ViT and MLP-Mixer.
@@ -28,6 +30,7 @@ def default_layers(model: nn.Module) -> list[str]:
     ValueError
         If the model has neither stages nor blocks.
     """
+    model = unwrapped(model)
     modules = dict(model.named_modules())
     if all(stage in modules for stage in STAGES):
         return list(STAGES)

@@ -178,7 +178,7 @@ def test_errors_say_what_to_do(tmp_path):
     assert "no batch" in error_of(["head"], loader=[])
     assert "some batches only" in error_of(["head"], loader=[x, (x, torch.arange(4))])
     assert "one integer per input" in error_of(["head"], loader=[(x, torch.rand(4))])
-    assert "a batch is a tensor" in error_of(["head"], loader=[{"image": x}])
+    assert "a batch is a tensor" in error_of(["head"], loader=["image.png"])
     for path in (None, tmp_path / "a"):
         sizes = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 9, 9)]
         assert "of one size" in error_of(["features"], loader=sizes, pool="flatten", path=path)

@@ -1,0 +1,188 @@
+"""Runs of somebody else's network, after which it is as it was before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
+
+# What wrappers call the network inside.
+_INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@contextmanager
+def evaluating(model: nn.Module, *, gradients: bool = False, eager: bool = False) -> Iterator[Callable[..., Any]]:
+    """Evaluation mode; yields a function that runs the model, which is given back as it was.
+
+    What is restored: the mode of each module, buffers that a pass changes, how wrappers for several devices work, and
+    the state of torch's random generators. A module may keep a cache that it makes in its first pass: its tensors are
+    ordinary ones, which can be trained with, because no pass runs in inference mode.
+
+    Parameters
+    ----------
+    model : nn.Module
+    gradients : bool
+        Leave it to the caller whether a pass records gradients; by default none does.
+    eager : bool
+        Run compiled modules as they were written, and replicated ones on one device: compiled code may skip hooks that
+        are younger than itself, and each replica would call them.
+    """
+    # `model.eval()` may do more than set the modes (merge weights, say) or be forbidden (in exported programs).
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [_ModuleState.of(module) for module, _ in modes]
+    numbers = _OwnRandomNumbers()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        recording = torch.is_grad_enabled() and gradients
+        with numbers, torch.inference_mode(False), torch.set_grad_enabled(recording), _uncompiled(eager):
+            return model(*args, **kwargs)
+
+    with _on_its_own(model, one_device=eager):
+        try:
+            for module, _ in modes:
+                module.training = False
+            yield run
+        finally:
+            for module, training in modes:
+                module.training = training
+            for state in buffers:
+                state.restore()
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter, or buffer; the CPU if it has none."""
+    return next((own.device for own in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def model_dtype(model: nn.Module) -> torch.dtype | None:
+    """The floating-point type of a model's first such parameter, in which it takes inputs; None if it has none."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.dtype in _FLOATING), None)
+
+
+def plain_name(name: str) -> str:
+    """The name of a module without those that wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in (*_INNER, "module"))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside torch's wrappers for compilation, for several devices, for averages and for checkpoints."""
+    while True:
+        known = isinstance(model, DataParallel | DistributedDataParallel | AveragedModel)
+        inner = [child for name, child in model.named_children() if known or name in _INNER]
+        if not inner:
+            return model
+        model = inner[0]
+
+
+class _ModuleState(NamedTuple):
+    """A module, its own buffers with copies of them, and its attributes that are numbers."""
+
+    module: nn.Module
+    buffers: dict[str, tuple[Tensor, Tensor]]
+    numbers: dict[str, Any]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _ModuleState:
+        own = dict(module.named_buffers(recurse=False, remove_duplicate=False))
+        kept = {name: (buffer, buffer.detach().clone()) for name, buffer in own.items() if _has_bits(buffer)}
+        return cls(module, kept, _numbers(module))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Give the buffers their values back.
+
+        If an attribute such as a flag or a length has changed too, it tells the module about its buffers: they are then
+        a cache that must stay.
+        """
+        if _numbers(self.module) != self.numbers:
+            return
+        for name, (buffer, before) in self.buffers.items():
+            if buffer.shape != before.shape or not _same_bits(buffer, before):
+                with torch.inference_mode(buffer.is_inference()):
+                    (buffer if buffer.shape == before.shape else buffer.resize_(before.shape)).copy_(before)
+            # A scripted module hands out a new tensor each time.
+            if not isinstance(self.module, torch.jit.ScriptModule) and self.module._buffers.get(name) is not buffer:
+                self.module._buffers[name] = buffer
+
+
+def _numbers(module: nn.Module) -> dict[str, Any]:
+    own = vars(module).items()
+    return {name: value for name, value in own if isinstance(value, int | float | str) and name != "training"}
+
+
+def _has_bits(buffer: Tensor) -> bool:
+    if is_lazy(buffer) or buffer.layout != torch.strided:
+        return False
+    return not (buffer.is_meta or buffer.is_quantized or buffer.is_nested)
+
+
+def _same_bits(left: Tensor, right: Tensor) -> bool:
+    if left.element_size() == 1:
+        # Types of eight bits need not know how to compare.
+        left, right = left.view(torch.uint8), right.view(torch.uint8)
+    return torch.equal(left, right)
+
+
+class _OwnRandomNumbers:
+    """Random numbers for the passes of a model, which go on from pass to pass.
+
+    They begin where torch's global generators stand, and leave those there.
+    """
+
+    def __init__(self) -> None:
+        self._inside: list[Tensor] | None = None
+        self._outside: list[Tensor] = []
+
+    def __enter__(self) -> None:
+        self._outside = [generator.get_state() for generator in _generators()]
+        self._set(self._inside)
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = [generator.get_state() for generator in _generators()]
+        self._set(self._outside)
+
+    @staticmethod
+    def _set(states: list[Tensor] | None) -> None:
+        # The list is shorter if CUDA has been initialized since.
+        for generator, state in zip(_generators(), states or (), strict=False):
+            generator.set_state(state)
+
+
+def _generators() -> list[torch.Generator]:
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        generators += torch.cuda.default_generators
+    return generators
+
+
+@contextmanager
+def _on_its_own(model: nn.Module, *, one_device: bool) -> Iterator[None]:
+    """Without exchange between processes, and without replicas if ``one_device``."""
+    changed: list[tuple[nn.Module, str, Any]] = []
+    for module in model.modules():
+        if isinstance(module, DistributedDataParallel):
+            # As in its `no_sync`, but from the first pass: other processes need not take part.
+            names = ("require_forward_param_sync", "require_backward_grad_sync")
+            changed += [(module, name, getattr(module, name)) for name in names]
+        elif isinstance(module, DataParallel) and one_device:
+            changed.append((module, "device_ids", module.device_ids))
+    try:
+        for module, name, value in changed:
+            setattr(module, name, value[:1] if name == "device_ids" else False)
+        yield
+    finally:
+        for module, name, value in changed:
+            setattr(module, name, value)
+
+
+def _uncompiled(eager: bool) -> Any:
+    """A context in which torch.compile does nothing; torch's compiler is not imported for it."""
+    return torch.compiler.set_stance("force_eager") if eager and "torch._dynamo" in sys.modules else nullcontext()
