@@ -26,7 +26,7 @@ DRAWS = ["--entropy-draws", "200", "--divergence-draws", "50"]
 QUICK = [*SMALL, *DRAWS, "--dimensions", "4", "4", "6", "6", "--seeds", "2", "--processes", "1"]
 QUICK += ["--memorization-networks", "3", "--memorization-epochs", "1", "--bins", "2", "--bin-epochs", "1"]
 QUICK += ["--certified-examples", "6", "--certificate-draws", "50"]
-DENSITY = {"dp": ["--sweeps", "80", "--chains", "2"], "gmm": ["--density", "gmm"]}
+DENSITY = {"dp": ["--sweeps", "80", "--chains", "2", "--stop", "sweeps"], "gmm": ["--density", "gmm"]}
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -248,7 +248,10 @@ def test_errors_of_activations_are_one_sentence(handed_in, tmp_path, error_of):
         (["--density", "gmm", "--chains", "4"], "--chains is for --density dp"),
         (["--sweeps", "75"], "--sweeps is 75, but"),
         (["--density", "gmm", "--init", "random"], "--init is for --density dp"),
-        (["--max-sweeps", "900"], "--max-sweeps is 900, but chains make 400 sweeps if --stop is sweeps"),
+        (
+            ["--max-sweeps", "900", "--stop", "sweeps"],
+            "--max-sweeps is 900, but chains make 400 sweeps if --stop is sweeps",
+        ),
         (["--test-activations", "test"], "--test-activations goes with --activations"),
         (
             ["--memorization", "a.npz", "--memorization-networks", "2"],

@@ -102,7 +102,7 @@ def test_checkpoints_of_other_limits(rng, tmp_path):
         ({"n_sweeps": 73}, "n_sweeps = 72, not 73"),
         ({"stop": "sweeps"}, "stop = 'converged', not 'sweeps'"),
         ({"split_merge": 1}, "split_merge = 0.7, not 1"),
-        ({"search": 0.4}, "search = 0.5, not 0.4"),
+        ({"search": 0.4}, "search = 0.7, not 0.4"),
         ({"init": "kmeans"}, "init = 'overdispersed', not 'kmeans'"),
     ):
         with pytest.raises(ValueError, match=message):
