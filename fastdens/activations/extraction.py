@@ -141,7 +141,13 @@ def _pooled_batches(
                 raise ValueError("the loader gives labels for some batches only: give them for all or for none.")
             for _, recorder in recorders.values():
                 recorder.begin(batch.n_inputs)
-            run(*batch.args, **batch.kwargs)
+            try:
+                run(*batch.args, **batch.kwargs)
+            except Exception as error:
+                error.add_note(
+                    f"The model ran on {batch.described()}; inputs= says which parts of a batch it is given."
+                )
+                raise
             pooled = {name: recorder.rows() for name, (_, recorder) in recorders.items()}
             for name, rows in pooled.items():
                 if rows.shape[1] != widths.setdefault(name, rows.shape[1]):
