@@ -38,9 +38,9 @@ def extract(
     """Run the model over a loader and keep the pooled outputs of some of its layers.
 
     An output is pooled while its layer runs, so that it is kept as it was put out even if later layers change it in
-    place. The model runs in evaluation mode without gradients, as it was written if it is compiled, and on one device
-    if it is a ``DataParallel``. It is given back with the modes, buffers and hooks that it had; torch's random
-    generators stay where they were.
+    place. The model runs in evaluation mode without gradients; as it was written if it is compiled, on one device if it
+    is a ``DataParallel``, and with autocast if the caller has switched it on. It is given back with the modes, buffers
+    and hooks that it had; torch's random generators stay where they were.
 
     Parameters
     ----------
