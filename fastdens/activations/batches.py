@@ -31,6 +31,12 @@ class Batch(NamedTuple):
     n_inputs: int
     labels: np.ndarray | None
 
+    def described(self) -> str:
+        """The arguments, for messages."""
+        given = [_kind(value) for value in self.args]
+        given += [f"{name} = {_kind(value)}" for name, value in self.kwargs.items()]
+        return ", ".join(given)
+
 
 class BatchReader:
     """Takes batches apart.
@@ -45,8 +51,17 @@ class BatchReader:
     """
 
     def __init__(self, model: nn.Module, device: torch.device | str, inputs: Inputs, labels: Labels) -> None:
-        if labels is True:
-            raise ValueError("labels is True, but it must say which part of a batch they are: pass its key or index.")
+        keys = inputs if isinstance(inputs, Sequence) and not isinstance(inputs, str) else (inputs,)
+        if not (inputs is None or callable(inputs) or (keys and all(map(_is_key, keys)))):
+            raise ValueError(
+                f"inputs is {inputs!r}, but it must be a key or index of a part of a batch, several of them, or a "
+                "function of a batch."
+            )
+        if not (labels is None or labels is False or callable(labels) or _is_key(labels)):
+            raise ValueError(
+                f"labels is {labels!r}, but it must be the key or index of a part of a batch, a function of a batch, "
+                "or False."
+            )
         self._device, self._dtype = device, model_dtype(model)
         self._inputs, self._labels = inputs, labels
         self._forward = _Signature.of(unwrapped(model))
@@ -60,6 +75,13 @@ class BatchReader:
             If it cannot be told what the network takes of the batch, or what the labels are.
         """
         args, kwargs, rest = self._arguments(batch)
+        if not self._forward.fits(args, kwargs):
+            given = Batch(args, kwargs, 0, None).described() or "nothing"
+            raise TypeError(
+                f"the loader yielded {_kind(batch)}, of which the model would be given {given}, "
+                f"but it takes {self._forward.names()}: pass as inputs the keys or indices of these, or a function of "
+                "a batch."
+            )
         # Inference tensors, which a caller in inference mode may yield, would resist layers that work in place.
         with torch.inference_mode(False):
             args, kwargs = tuple(map(self._moved, args)), {name: self._moved(value) for name, value in kwargs.items()}
@@ -96,10 +118,10 @@ class BatchReader:
             beside = any(_label(part) is not None for part in batch[1:])
             return *self._of_mapping(batch[0]), batch[1:] if beside else batch[0]
         n = max(len(self._forward.required), 1)
-        if n > 1 and (len(batch) < n or not all(isinstance(part, Tensor | np.ndarray) for part in batch[:n])):
+        if not all(map(_is_input, batch[:n])):
             raise TypeError(
                 f"the loader yielded {_kind(batch)}, but the model takes {self._forward.names()}: pass as inputs the "
-                "indices of these, or a function of a batch."
+                "indices of tensors for these, or a function of a batch."
             )
         return tuple(batch[:n]), {}, batch[n:]
 
@@ -180,17 +202,29 @@ class _Signature(NamedTuple):
     required: tuple[str, ...]
     by_name: tuple[str, ...]
     takes_any_name: bool
+    whole: inspect.Signature | None
 
     @classmethod
     def of(cls, model: nn.Module) -> _Signature:
         try:
-            parameters = list(inspect.signature(model.forward).parameters.values())
+            whole = inspect.signature(model.forward)
         except (TypeError, ValueError):
             # Compiled code does not tell.
-            return cls((), (), False)
+            return cls((), (), False, None)
+        parameters = list(whole.parameters.values())
         required = tuple(p.name for p in parameters if p.default is p.empty and p.kind in (*_POSITIONAL, *_BY_NAME))
         by_name = tuple(p.name for p in parameters if p.kind in _BY_NAME)
-        return cls(required, by_name, any(p.kind is p.VAR_KEYWORD for p in parameters))
+        return cls(required, by_name, any(p.kind is p.VAR_KEYWORD for p in parameters), whole)
+
+    def fits(self, args: tuple[Any, ...], kwargs: Mapping[Any, Any]) -> bool:
+        """Whether the network can be called with these arguments."""
+        if self.whole is None:
+            return True
+        try:
+            self.whole.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
 
     def takes(self, name: str) -> bool:
         """Whether there is an argument of the name."""
@@ -199,6 +233,17 @@ class _Signature(NamedTuple):
     def names(self) -> str:
         """Required arguments, or else all of them, for messages."""
         return ", ".join(map(repr, self.required or self.by_name)) or "arguments without names"
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _is_input(value: Any) -> bool:
+    """A tensor, or several of them in a plain container."""
+    if isinstance(value, tuple | list) and not isinstance(value, PackedSequence):
+        return bool(value) and all(isinstance(part, Tensor) for part in value)
+    return _has_numbers(value)
 
 
 def _tensor_of(array: np.ndarray) -> Tensor:
@@ -275,6 +320,8 @@ def _checked_labels(found: Any, n_inputs: int) -> np.ndarray:
 
 def _kind(value: Any) -> str:
     """The type of a batch, with those of its parts, for messages."""
+    if isinstance(value, Tensor):
+        return f"{type(value).__name__} {list(value.shape)} of {value.dtype}"
     name = type(value).__name__
     if isinstance(value, Mapping):
         return f"{name} of {', '.join(f'{key!r} ({type(part).__name__})' for key, part in value.items())}"

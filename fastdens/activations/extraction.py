@@ -38,9 +38,9 @@ def extract(
     """Run the model over a loader and keep the pooled outputs of some of its layers.
 
     An output is pooled while its layer runs, so that it is kept as it was put out even if later layers change it in
-    place. The model runs in evaluation mode without gradients, as it was written if it is compiled, and on one device
-    if it is a ``DataParallel``. It is given back with the modes, buffers and hooks that it had; torch's random
-    generators stay where they were.
+    place. The model runs in evaluation mode without gradients; as it was written if it is compiled, on one device if it
+    is a ``DataParallel``, and with autocast if the caller has switched it on. It is given back with the modes, buffers
+    and hooks that it had; torch's random generators stay where they were.
 
     Parameters
     ----------
@@ -141,7 +141,13 @@ def _pooled_batches(
                 raise ValueError("the loader gives labels for some batches only: give them for all or for none.")
             for _, recorder in recorders.values():
                 recorder.begin(batch.n_inputs)
-            run(*batch.args, **batch.kwargs)
+            try:
+                run(*batch.args, **batch.kwargs)
+            except Exception as error:
+                error.add_note(
+                    f"The model ran on {batch.described()}; inputs= says which parts of a batch it is given."
+                )
+                raise
             pooled = {name: recorder.rows() for name, (_, recorder) in recorders.items()}
             for name, rows in pooled.items():
                 if rows.shape[1] != widths.setdefault(name, rows.shape[1]):

@@ -180,9 +180,19 @@ def test_several_inputs_by_index(problem, keys):
         (One, lambda x, m, y: {"path": PATHS}, {}, "the model takes 'x': pass as inputs"),
         (Two, lambda x, m, y: {"x": x}, {}, "the model takes 'x', 'mask'"),
         (Two, lambda x, m, y: (x, PATHS), {}, "tuple of Tensor, list, but the model takes 'x', 'mask'"),
-        (Two, lambda x, m, y: (x,), {}, "the model takes 'x', 'mask'"),
+        (Two, lambda x, m, y: (x,), {}, r"given Tensor \[5, 3\] of torch.float32, but it takes 'x', 'mask'"),
+        (One, lambda x, m, y: (x, m), {"inputs": [0, 1]}, "but it takes 'x'"),
+        (
+            One,
+            lambda x, m, y: {"a": x},
+            {"inputs": lambda batch: {"z": batch["a"]}},
+            "given z = Tensor .* it takes 'x'",
+        ),
+        (One, lambda x, m, y: x, {"inputs": 1.5}, "inputs is 1.5"),
+        (One, lambda x, m, y: x, {"inputs": []}, r"inputs is \[\]"),
+        (One, lambda x, m, y: x, {"labels": 1.5}, "labels is 1.5"),
         (One, lambda x, m, y: "text", {}, "yielded str, in which there is no tensor"),
-        (One, lambda x, m, y: (PATHS, y), {}, "in which there is no tensor of inputs"),
+        (One, lambda x, m, y: (PATHS, y), {}, "tuple of list, Tensor, but the model takes 'x'"),
         (One, lambda x, m, y: (), {}, "tuple of nothing"),
         (One, lambda x, m, y: Record(x, y), {}, "yielded Record"),
         (One, lambda x, m, y: torch.tensor(3.0), {}, "in which there is no tensor of inputs"),
@@ -205,6 +215,15 @@ def test_several_inputs_by_index(problem, keys):
 def test_what_is_not_plain_is_one_sentence(problem, kind, make, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         run(kind(), make(*problem), **options)
+
+
+def test_errors_of_the_network_say_what_it_was_given(problem):
+    x, _, y = problem
+    with pytest.raises(RuntimeError) as caught:
+        run(One(), {"x": x[:, :2], "label": y})
+    assert caught.value.__notes__ == [
+        "The model ran on x = Tensor [5, 2] of torch.float32; inputs= says which parts of a batch it is given."
+    ]
 
 
 def test_a_list_of_tensors_is_one_example_each(problem):
