@@ -1,0 +1,58 @@
+"""What a program may have switched on around this library, kept out of its arithmetic.
+
+Autocast would run matrix products in half precision. A processor that flushes denormal numbers to zero would do so in
+the calling thread, and not in the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_AUTOCAST_DEVICES = ("cpu", "cuda")
+_DENORMAL = 5e-324
+
+
+def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
+    """Make the results of a function, bits and dtypes, independent of autocast and of flushed denormal numbers."""
+
+    @functools.wraps(function)
+    def call(*values: P.args, **named: P.kwargs) -> R:
+        # Where denormal numbers are flushed, the comparison takes them for zero.
+        if _DENORMAL != 0.0 and not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"):
+            return function(*values, **named)
+        with _undisturbed():
+            return function(*values, **named)
+
+    return call
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    flushed = _DENORMAL == 0.0
+    with ExitStack() as stack:
+        for device in _AUTOCAST_DEVICES:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if flushed:
+            torch.set_flush_denormal(False)
+            stack.callback(torch.set_flush_denormal, True)
+        yield
+
+
+class Undisturbed:
+    """Base of classes whose public methods are :func:`undisturbed`, those of subclasses too."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, member in list(vars(cls).items()):
+            if inspect.isfunction(member) and not name.startswith("_"):
+                setattr(cls, name, undisturbed(member))
