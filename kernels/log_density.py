@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, ParamSpec
 
 import torch
@@ -102,11 +103,12 @@ def log_density(
             if layout_at is not None and arguments[layout_at] is not None:
                 arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
             _refuse_parameter_gradients(names, arguments)
-            if _is_transformed():
+            is_transformed = _is_transformed()
+            if is_transformed or (arguments[0].requires_grad and not torch.compiler.is_compiling()):
+                arguments[1:n_tensors] = map(_to_save, arguments[1:n_tensors])
+            if is_transformed:
                 transformed: Tensor = _LogDensity.apply(operation, *arguments)
                 return transformed
-            if arguments[0].requires_grad:
-                arguments[1:n_tensors] = map(_to_save, arguments[1:n_tensors])
             # By position: torch.library is slower to take arguments by name.
             return operator(*arguments)
 
@@ -207,13 +209,14 @@ class _LogDensity(_Differentiable):
         return None, _PointGradient.apply(operation, *arguments), *rest
 
     @staticmethod
-    def jvp(ctx: Any, _: None, tangent: Tensor | None, *others: Tensor | None) -> Tensor | None:
-        _refuse_parameter_tangents(ctx.operation.names[1:], others)
+    def jvp(ctx: Any, _: None, tangent: Tensor | None, *rest: Tensor | None) -> Tensor | None:
+        _refuse_parameter_tangents(ctx.operation.names[1:], rest)
         if tangent is None:
             return None
-        arguments = (*ctx.saved_tensors[: ctx.operation.n_tensors], *ctx.options)
-        components, layout = ctx.operation.components_and_layout(arguments)
-        return derivatives.directional(arguments[0], tangent, components, layout)
+        with _higher_tangents():
+            points, *others = map(_primal, ctx.saved_tensors[: ctx.operation.n_tensors])
+            components, layout = ctx.operation.components_and_layout((points, *others, *ctx.options))
+            return derivatives.directional(points, tangent, components, layout)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> tuple[Tensor, int]:
@@ -249,16 +252,17 @@ class _PointGradient(_Differentiable):
 
     @staticmethod
     def jvp(
-        ctx: Any, _: None, of_grad: Tensor | None, __: Tensor | None, tangent: Tensor | None, *others: Tensor | None
+        ctx: Any, _: None, of_grad: Tensor | None, __: Tensor | None, tangent: Tensor | None, *rest: Tensor | None
     ) -> Tensor | None:
-        _refuse_parameter_tangents(ctx.operation.names[1:], others)
-        grad, points, *_tensors = ctx.saved_tensors
-        components, layout = ctx.operation.components_and_layout((points, *_tensors, *ctx.options))
+        _refuse_parameter_tangents(ctx.operation.names[1:], rest)
         terms = []
-        if of_grad is not None:
-            terms.append(derivatives.gradient(points, of_grad, components, layout))
-        if tangent is not None:
-            terms.append(derivatives.hessian_product(points, grad, tangent, components, layout))
+        with _higher_tangents():
+            grad, points, *others = map(_primal, ctx.saved_tensors)
+            components, layout = ctx.operation.components_and_layout((points, *others, *ctx.options))
+            if of_grad is not None:
+                terms.append(derivatives.gradient(points, of_grad, components, layout))
+            if tangent is not None:
+                terms.append(derivatives.hessian_product(points, grad, tangent, components, layout))
         return sum(terms[1:], terms[0]) if terms else None
 
     @staticmethod
@@ -269,6 +273,16 @@ class _PointGradient(_Differentiable):
 def _is_transformed() -> bool:
     """Whether torch.func or forward-mode differentiation is at work."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _higher_tangents() -> AbstractContextManager[None]:
+    """Inside a rule of forward mode, which runs without: tangents of the levels around it go on, as of jvp in jvp."""
+    return forward_ad._set_fwd_grad_enabled(True)  # type: ignore[no-untyped-call]
+
+
+def _primal(tensor: Tensor | None) -> Tensor | None:
+    """A saved tensor without its own tangent, which the rule is given beside it."""
+    return None if tensor is None else forward_ad.unpack_dual(tensor, level=0).primal
 
 
 def _to_save(value: Tensor | None) -> Tensor | None:
