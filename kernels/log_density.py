@@ -263,7 +263,7 @@ class _PointGradient(_Differentiable):
                 terms.append(derivatives.gradient(points, of_grad, components, layout))
             if tangent is not None:
                 terms.append(derivatives.hessian_product(points, grad, tangent, components, layout))
-        return sum(terms[1:], terms[0]) if terms else None
+            return sum(terms[1:], terms[0]) if terms else None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> tuple[Tensor, int]:
