@@ -10,12 +10,13 @@ from torch import Tensor
 
 from fastdens.batch import as_points
 from fastdens.errors import NotFittedError, check_integer
+from fastdens.kernels.surroundings import Undisturbed
 
 _BLOCK_ELEMENTS = 1 << 22
 _MAX_ANGLE = 1e-7
 
 
-class UncentredSVD:
+class UncentredSVD(Undisturbed):
     """Projection on the leading right singular vectors of the activation matrix, which is not centred.
 
     The vectors come from the Gram matrix of the smaller side in float64, added up in blocks, so that a matrix on disk

@@ -16,7 +16,7 @@ import torch
 from fastdens.kernels import derivatives
 from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
 from fastdens.kernels.mixture import Components
-from fastdens.kernels.surroundings import undisturbed
+from fastdens.kernels.surroundings import is_transformed, undisturbed
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -103,12 +103,11 @@ def log_density(
             if layout_at is not None and arguments[layout_at] is not None:
                 arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
             _refuse_parameter_gradients(names, arguments)
-            is_transformed = _is_transformed()
-            if is_transformed or (arguments[0].requires_grad and not torch.compiler.is_compiling()):
+            transformed = is_transformed()
+            if transformed or (arguments[0].requires_grad and not torch.compiler.is_compiling()):
                 arguments[1:n_tensors] = map(_to_save, arguments[1:n_tensors])
-            if is_transformed:
-                transformed: Tensor = _LogDensity.apply(operation, *arguments)
-                return transformed
+            if transformed:
+                return _LogDensity.apply(operation, *arguments)  # type: ignore[no-any-return]
             # By position: torch.library is slower to take arguments by name.
             return operator(*arguments)
 
@@ -268,11 +267,6 @@ class _PointGradient(_Differentiable):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> tuple[Tensor, int]:
         return _PointGradient._vmap(info, in_dims, *values, n_rows=3)
-
-
-def _is_transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _higher_tangents() -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from fastdens.kernels.options import BACKENDS, COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
-from fastdens.kernels.surroundings import undisturbed
+from fastdens.kernels.surroundings import is_differentiated, undisturbed
 from torch import Tensor
 
 R = TypeVar("R")
@@ -79,7 +79,18 @@ class Backends(Generic[R]):
 
         ``matmul_precision`` is handed to Triton, which alone has a choice. Floating-point results come in the dtype of
         the points, whatever the backend computes in.
+
+        Raises
+        ------
+        NotImplementedError
+            If a derivative is asked for: operators of log-densities have some, and what they run has none.
         """
+        if any(is_differentiated(value) for value in (points, *arguments) if isinstance(value, Tensor)):
+            raise NotImplementedError(
+                "a derivative in the arguments is asked for, but log-densities alone have derivatives, in the points: "
+                "call log_prob of a density, gaussian_log_prob, mixture_log_prob or student_t_log_prob, or pass "
+                "tensors that are detached."
+            )
         chosen = resolve_backend(backend, points)
         if chosen == "reference":
             return _in_dtype(self._reference(points, *arguments, **options), points.dtype)

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,3 +58,15 @@ class Undisturbed:
         for name, member in list(vars(cls).items()):
             if inspect.isfunction(member) and not name.startswith("_"):
                 setattr(cls, name, undisturbed(member))
+
+
+def is_transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_differentiated(tensor: Tensor) -> bool:
+    """Whether a derivative in the tensor is asked for, in reverse or in forward mode."""
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return True
+    return torch._C._is_fwd_grad_enabled() and is_transformed() and forward_ad.unpack_dual(tensor).tangent is not None
