@@ -278,7 +278,7 @@ def _split(batch: Any) -> tuple[Tensor, np.ndarray | None]:
         )
     if labels is None:
         return inputs, None
-    labels = torch.as_tensor(labels)
+    labels = torch.as_tensor(labels, device="cpu")
     if labels.shape != inputs.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"the loader yielded labels of shape {tuple(labels.shape)} and dtype {labels.dtype} for "

@@ -167,7 +167,7 @@ class RaggedBatch:
             raise ValueError(f"labels has {len(names)} entries for {len(parts)} arrays: pass one for each.")
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         points = torch.cat([part.to(dtype) for part in parts])
-        offsets = offsets_of(torch.tensor([len(part) for part in parts]))
+        offsets = offsets_of(torch.tensor([len(part) for part in parts], device="cpu"))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)
 

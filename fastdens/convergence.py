@@ -314,7 +314,7 @@ def chain_convergence(
 
 def _by_blocks(statistic: Callable[[Tensor], Tensor], draws: ArrayLike | Tensor) -> Tensor:
     """``statistic`` of the draws [B, C, S], in float64, of a block of models at a time."""
-    tensor = draws if isinstance(draws, Tensor) else torch.tensor(np.asarray(draws))
+    tensor = draws if isinstance(draws, Tensor) else torch.tensor(np.asarray(draws), device="cpu")
     if tensor.ndim < 2 or tensor.shape[-2] == 0:
         raise ValueError(
             f"draws has shape {tuple(tensor.shape)}, but it must be [..., C, S] with at least one chain: pass x[None] "

@@ -1,0 +1,155 @@
+"""Results have the same bits and dtypes whatever a program has switched on around the call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import fastdens as fd
+from fastdens import kernels
+from fastdens.analysis.pairwise_distance import mean_pairwise_distance
+from fastdens.convergence import bulk_effective_sample_size, rank_normalised_rhat
+from fastdens.partitions import co_clustering, variation_of_information
+from tests.problems import mixture_problem, student_t_problem
+
+SETTINGS = {"burn_in": 4, "n_sweeps": 8, "thin": 2, "n_chains": 2, "progress": False}
+
+
+@contextlib.contextmanager
+def changed(get: Callable[[], object], change: Callable, value: object) -> Iterator[None]:
+    before = get()
+    change(value)
+    try:
+        yield
+    finally:
+        change(before)
+
+
+@contextlib.contextmanager
+def everything() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for surrounding in ("autocast", "float64", "deterministic", "3 threads", "flushed"):
+            stack.enter_context(SURROUNDINGS[surrounding]())
+        yield
+
+
+SURROUNDINGS: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": lambda: changed(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
+    "bfloat16": lambda: changed(torch.get_default_dtype, torch.set_default_dtype, torch.bfloat16),
+    "meta": lambda: torch.device("meta"),
+    "deterministic": lambda: changed(
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True
+    ),
+    "inference": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "1 thread": lambda: changed(torch.get_num_threads, torch.set_num_threads, 1),
+    "3 threads": lambda: changed(torch.get_num_threads, torch.set_num_threads, 3),
+    "flushed": lambda: changed(lambda: False, torch.set_flush_denormal, True),
+    "everything": everything,
+}
+DIFFERENTIATING = [name for name in SURROUNDINGS if name not in ("inference", "no_grad")]
+
+
+class Data:
+    """Points of three classes, as arrays: what is made of them is made inside the surroundings."""
+
+    def __init__(self, rng: np.random.Generator, dtype: type = np.float32) -> None:
+        self.y = np.repeat([0, 1, 2], [60, 45, 70])
+        self.x = (rng.normal(size=(175, 4)) + 3 * rng.integers(0, 2, size=(175, 1)) + self.y[:, None]).astype(dtype)
+        self.z = rng.normal(size=(10, 4)).astype(dtype)
+        # Far enough for responsibilities that are denormal numbers of float32.
+        self.x[::7] *= 4
+        self.chains = rng.normal(size=(3, 4, 40))
+        self.labels = rng.integers(0, 3, size=(6, 30))
+
+    def batch(self) -> fd.RaggedBatch:
+        return fd.RaggedBatch.from_labels(self.x, self.y)
+
+    def points(self) -> Tensor:
+        return torch.from_numpy(self.z)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(3)
+
+
+def of_density(data: Data, density) -> list[Tensor]:
+    return [
+        density.log_prob(data.points()),
+        density.log_prob(data.z),
+        density.score_samples(data.batch()),
+        *density.sample_components(20, generator()),
+        *density.entropy(50, generator()),
+        *density.kl_matrix(50, generator()),
+        *density.relative_entropy(data.batch(), 50, generator()),
+    ]
+
+
+def gaussian(data: Data, covariance_type: str, **options) -> list[Tensor]:
+    batch = data.batch()
+    gm = fd.GaussianMixtures(2, covariance_type=covariance_type, max_iter=8, tol=0, **options).fit(batch)
+    fitted = [gm.weights_, gm.means_, gm.covariances_, gm.precisions_cholesky_, gm.lower_bound_, gm.n_iter_]
+    scores = [gm.score_samples(batch), gm.score(batch), gm.predict_proba(batch), gm.predict(batch)]
+    scores += [gm.log_prob(data.points()), gm.bic(batch), gm.aic(batch), *gm.sample(20, generator())]
+    return [*fitted, *scores, *of_density(data, gm.density())]
+
+
+def variational(data: Data) -> list[Tensor]:
+    batch = data.batch()
+    vdp = fd.VariationalDirichletProcessMixtures(truncation=4, max_iter=6, tol=0).fit(batch)
+    found = [vdp.labels_, vdp.n_components_, vdp.alpha_, vdp.log_prob(data.points()), vdp.score_samples(batch)]
+    return [*found, *of_density(data, vdp.density())]
+
+
+def gibbs(data: Data) -> list[Tensor]:
+    batch = data.batch()
+    dp = fd.DirichletProcessMixtures(**SETTINGS).fit(batch)
+    found = [dp.labels_, dp.n_components_, dp.alpha_, dp.prior_.mean, dp.prior_.scale_diagonal, dp.convergence_.rhat]
+    scores = [dp.log_prob(data.points()), dp.score_samples(batch), dp.leave_one_out()]
+    return [*found, *scores, *of_density(data, dp.density("published"))]
+
+
+def projection(data: Data) -> list[Tensor]:
+    svd = fd.reduction.UncentredSVD(3).fit(data.x)
+    wide = fd.reduction.UncentredSVD(3).fit(data.x[:8].reshape(4, 8))
+    return [svd.components_, svd.singular_values_, svd.explained_energy_ratio_, svd.transform(data.x), wide.components_]
+
+
+def diagnostics(data: Data) -> list[Tensor]:
+    labels = torch.from_numpy(data.labels)
+    chains = [rank_normalised_rhat(data.chains), bulk_effective_sample_size(data.chains)]
+    partitions = [co_clustering(labels), variation_of_information(labels, labels[:1])]
+    return [*chains, *partitions, *mean_pairwise_distance(data.batch())]
+
+
+OPERATIONS: dict[str, Callable[[Data], list[Tensor]]] = {
+    **{name: lambda data, name=name: gaussian(data, name) for name in ("full", "tied", "diag", "spherical")},
+    "full from the reference": lambda data: gaussian(data, "full", backend="reference"),
+    "variational": variational,
+    "gibbs": gibbs,
+    "projection": projection,
+    "diagnostics": diagnostics,
+}
+
+
+def assert_same(got: list[Tensor], want: list[Tensor]) -> None:
+    assert len(got) == len(want)
+    for at, (inside, outside) in enumerate(zip(got, want, strict=True)):
+        assert (inside.dtype, inside.device, inside.shape) == (outside.dtype, outside.device, outside.shape), at
+        assert inside.numpy().tobytes() == outside.numpy().tobytes(), at
+
+
+@pytest.mark.parametrize("surrounding", SURROUNDINGS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_same_bits_inside_and_outside(rng, operation, surrounding):
+    data = Data(rng)
+    want = OPERATIONS[operation](data)
+    with SURROUNDINGS[surrounding]():
+        got = OPERATIONS[operation](data)
+    assert_same(got, want)
