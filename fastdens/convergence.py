@@ -446,6 +446,7 @@ def _autocovariance(x: Tensor) -> Tensor:
     n = x.shape[-1]
     # Zeros to twice the length keep the ends from meeting; a power of two is quick to transform.
     size = 1 << (2 * n - 1).bit_length()
-    spectrum = torch.fft.rfft(x - x.mean(-1, keepdim=True), size)
-    covariance: Tensor = torch.fft.irfft(spectrum.abs().square(), size)[..., :n] / n
-    return covariance
+    centred = (x - x.mean(-1, keepdim=True)).cpu().numpy()
+    # Bits of torch's transform depend on the number of threads.
+    covariance = np.fft.irfft(np.abs(np.fft.rfft(centred, size)) ** 2, size)[..., :n] / n
+    return torch.from_numpy(covariance).to(x)

@@ -104,20 +104,22 @@ def _gaussian_gradient(
 
 def _mixture_gradient(
     grad: Tensor,
-    result: Tensor,
     points: Tensor,
     weights: Tensor,
     means: Tensor,
     precisions_cholesky: Tensor,
+    covariance_type: str,
+    result: Tensor,
     **options: Any,
 ) -> Tensor:
     """``d log p / dx = -sum_k r_k U_k U_k' (x - mu_k)``, one model at a time: memory stays at [N, D]."""
-    covariance_type = options["covariance_type"]
     out = torch.zeros_like(points)
     for m in _wanted(grad):
         factors = precisions_cholesky[m]
-        joint = torch.ops.fastdens.gaussian_log_prob(points, means[m], factors, **options)
-        resp = torch.exp(joint + weights[m].log() - result[:, m, None])
+        joint = torch.ops.fastdens.gaussian_log_prob(
+            points, means[m], factors, covariance_type=covariance_type, **options
+        )
+        resp = torch.softmax(joint + weights[m].log(), 1)
         for k in range(means.shape[1]):
             factor = factors if covariance_type == "tied" else factors[k]
             pull = precision_times_centred(points, means[m, k], factor, covariance_type)

@@ -60,7 +60,8 @@ def log_density(
     fake : callable
         Given the arguments by name, returns an empty tensor of the result's shape and dtype.
     gradient : callable
-        Given ``grad``, ``result`` and the arguments by name, returns the gradient in the points. An operator too.
+        Given ``grad``, ``result`` and the arguments by name, in float64, returns the gradient in the points. It is an
+        operator too. Products of float32 matrices would have bits that depend on the number of threads.
     prepare : callable
         Given the arguments by name, without the points and the options of backends, returns the components and, of an
         operation that has one, the layout: all other derivatives follow from them.
@@ -82,11 +83,17 @@ def log_density(
                 arguments["layout"] = Layout.from_ranges(arguments["layout"], len(arguments["points"]))
             return function(**arguments)  # type: ignore[call-arg]
 
+        def run_gradient(points: Tensor, **arguments: Any) -> Tensor:
+            for name, value in arguments.items():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    arguments[name] = value.double()
+            return gradient(points=points.double(), **arguments).to(points.dtype)
+
         operator = _operator(function.__name__, run, parameters, fake)
         grads = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Tensor) for name in _GRADS]
         gradient_operator = _operator(
             f"{function.__name__}_backward",
-            undisturbed(gradient),
+            undisturbed(run_gradient),
             [*grads, *parameters],
             lambda **arguments: torch.empty_like(arguments["points"]),
         )

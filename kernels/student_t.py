@@ -56,7 +56,6 @@ def _fake(points: Tensor, component_offsets: Tensor, layout: Tensor | None = Non
 
 def _gradient(
     grad: Tensor,
-    result: Tensor,
     points: Tensor,
     component_offsets: Tensor,
     log_weights: Tensor,
@@ -74,20 +73,30 @@ def _gradient(
     n_points, n_features = points.shape
     out = torch.zeros_like(points)
     bounds = [(0, n_points)] * (len(component_offsets) - 1) if layout is None else layout.tolist()
-    grad, log_prob = (t if t.ndim == 2 else t[:, None] for t in (grad, result))
+    if layout is not None:
+        grad = grad[:, None]
     log_joint_norm = _log_joint_norm(log_weights, factors, degrees_of_freedom).tolist()
     dof, components = degrees_of_freedom.tolist(), component_offsets.tolist()
     for m, (start, stop) in enumerate(bounds):
-        x, column = points[start:stop], m % grad.shape[1]
+        x, own_grad = points[start:stop], grad[start:stop, m % grad.shape[1], None]
+        if not bool((own_grad != 0).any()):
+            continue
+        # Sums of exp(joint) and of its product with the slope, both in units of exp(top).
+        top = x.new_full((len(x), 1), torch.finfo(x.dtype).min)
+        total, pulls = torch.zeros_like(top), torch.zeros_like(x)
         for g in range(components[m], components[m + 1]):
             if log_joint_norm[g] == -math.inf:
                 continue
-            form = ((x - locations[g]) @ factors[g]).square().sum(1)
+            form = ((x - locations[g]) @ factors[g]).square().sum(1, keepdim=True)
             power = 0.5 * (dof[g] + n_features)
             joint = log_joint_norm[g] - power * torch.log1p(form / dof[g])
-            resp = torch.exp(joint - log_prob[start:stop, column])
+            higher = torch.maximum(top, joint)
+            rescale, term = torch.exp(top - higher), torch.exp(joint - higher)
             pull = precision_times_centred(x, locations[g], factors[g], "full")
-            out[start:stop] -= (grad[start:stop, column] * resp * 2 * power / (dof[g] + form))[:, None] * pull
+            pulls.mul_(rescale).addcmul_(term * 2 * power / (dof[g] + form), pull)
+            total.mul_(rescale).add_(term)
+            top = higher
+        out[start:stop] -= own_grad * pulls / total
     return out
 
 
