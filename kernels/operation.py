@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -100,7 +101,13 @@ class Backends(Generic[R]):
             return _in_dtype(self._cpu(points, *arguments, **options), points.dtype)
         if matmul_precision is not None:
             options["matmul_precision"] = matmul_precision
-        return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
+        with on_device_of(points):
+            return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
+
+
+def on_device_of(points: Tensor) -> AbstractContextManager[object]:
+    """Make the device of the points the current one, which is where Triton launches."""
+    return torch.cuda.device(points.device) if points.is_cuda else nullcontext()
 
 
 def _in_dtype(results: R, dtype: torch.dtype) -> R:

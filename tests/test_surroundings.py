@@ -153,3 +153,78 @@ def test_same_bits_inside_and_outside(rng, operation, surrounding):
     with SURROUNDINGS[surrounding]():
         got = OPERATIONS[operation](data)
     assert_same(got, want)
+
+
+def densities(data: Data) -> dict[str, object]:
+    batch = data.batch()
+    return {
+        "gaussian": fd.GaussianMixtures(2, max_iter=4, tol=0).fit(batch),
+        "diagonal": fd.GaussianMixtures(2, covariance_type="diag", max_iter=4, tol=0).fit(batch),
+        "variational": fd.VariationalDirichletProcessMixtures(truncation=3, max_iter=3).fit(batch),
+        "gibbs": fd.DirichletProcessMixtures(**SETTINGS).fit(batch),
+    }
+
+
+def derivatives(fitted, z: Tensor) -> list[Tensor]:
+    """Gradients, products of a gradient's norm, forward derivatives and Hessians in the points."""
+    z = z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(fitted.log_prob(z).sum(), z, create_graph=True)
+    (penalty,) = torch.autograd.grad(gradient.square().sum(), z)
+    forward = torch.func.jvp(fitted.log_prob, (z.detach(),), (torch.ones_like(z),))
+    hessian = torch.func.hessian(lambda q: fitted.log_prob(q[None])[0, 0])(z.detach()[0])
+    return [gradient.detach(), penalty, *forward, hessian]
+
+
+@pytest.mark.filterwarnings("ignore::fastdens.ConvergenceWarning")
+@pytest.mark.parametrize("surrounding", DIFFERENTIATING)
+def test_same_bits_of_derivatives_inside_and_outside(rng, surrounding):
+    data = Data(rng)
+    for fitted in densities(data).values():
+        want = derivatives(fitted, data.points())
+        with SURROUNDINGS[surrounding]():
+            got = derivatives(fitted, data.points())
+        assert_same(got, want)
+
+
+@pytest.mark.filterwarnings("ignore::fastdens.ConvergenceWarning")
+def test_what_inference_mode_has_made_is_differentiated_and_fitted_later(rng):
+    data = Data(rng)
+    with torch.inference_mode():
+        batch, fitted = data.batch(), densities(data)
+        svd = fd.reduction.UncentredSVD(2).fit(data.x)
+    for made, usual in zip(fitted.values(), densities(data).values(), strict=True):
+        assert_same([made.score_samples(batch)], [usual.score_samples(data.batch())])
+        assert_same(derivatives(made, data.points()), derivatives(usual, data.points()))
+    again = fd.GaussianMixtures(2, max_iter=4, tol=0).fit(batch)
+    assert_same([again.means_, again.score_samples(batch)], [made_means(data), fitted["gaussian"].score_samples(batch)])
+    assert svd.transform(data.x).shape == (175, 2)
+    # The layout of a batch as well.
+    x, offsets, *parameters = student_t_problem(rng, 6, 2, [2, 1])
+    with torch.inference_mode():
+        layout = kernels.Layout.from_offsets(torch.tensor([0, 2, 6]), 6)
+    x.requires_grad_()
+    own = kernels.student_t_log_prob(x, offsets, *parameters, layout=layout)
+    assert torch.autograd.grad(own.sum(), x)[0].isfinite().all()
+
+
+def made_means(data: Data) -> Tensor:
+    return densities(data)["gaussian"].means_
+
+
+def test_half_precision_is_worked_out_in_the_dtype_of_the_density(rng):
+    data = Data(rng)
+    gm = fd.GaussianMixtures(2, max_iter=4, tol=0).fit(data.batch())
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        z = data.points().to(dtype).requires_grad_()
+        value = gm.log_prob(z)
+        assert value.dtype == torch.float32
+        assert_same([value.detach()], [gm.log_prob(z.detach().float())])
+        assert torch.autograd.grad(value.sum(), z)[0].dtype == dtype
+
+
+def test_layouts_are_made_in_any_surroundings(rng):
+    problem = mixture_problem(rng, [5, 3], 2, 2, "full", torch.float32)
+    x, offsets, *parameters = problem
+    want = kernels.responsibilities(x, offsets, *parameters)
+    with everything(), torch.device("meta"):
+        assert_same([*kernels.responsibilities(x, offsets, *parameters)], [*want])

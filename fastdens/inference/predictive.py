@@ -105,9 +105,20 @@ class FittedModels(ABC):
         return bounded_runs(self.component_counts(), _MAX_ELEMENTS // self.batch.n_features**2)
 
     def _densities(self, options: PredictiveOptions) -> Iterator[tuple[Tensor, StudentTMixtureDensity]]:
-        """Run after run of models, int64 [B], and their density; all M models where one run holds everything."""
-        runs = self._runs()
-        if len(runs) == 1:
+        """Run after run of models, int64 [B], and their density; all M models where one run holds everything.
+
+        Raises
+        ------
+        NotImplementedError
+            Under torch.compile and torch.export, which cannot trace how a density is made, unless it is kept.
+        """
+        if options not in self._kept and torch.compiler.is_compiling():
+            raise NotImplementedError(
+                "a predictive density is made from the fit when it is first used, which torch.compile and torch.export "
+                "cannot trace: call density() before, and let them trace log_prob of what it returns."
+            )
+        runs = [] if options in self._kept else self._runs()
+        if len(runs) <= 1:
             yield torch.arange(self.n_models, device=self.models.device), self.density(options)
             return
         for begin, end in runs:
