@@ -10,7 +10,8 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, ParamSpec
+from dataclasses import dataclass
+from typing import Any, ParamSpec
 
 import torch
 from fastdens.kernels import derivatives
@@ -26,8 +27,9 @@ _GRADS = ("grad", "result")
 _NOT_PREPARED = ("points", "backend", "matmul_precision")
 
 
-class _Operation(NamedTuple):
-    """A log-density: its operators, and what they are differentiated by."""
+@dataclass(frozen=True)
+class _Operation:
+    """A log-density: its operators, and what they are differentiated by. No tuple, which torch.vmap would open."""
 
     names: list[str]  # of the arguments: tensors, from the points to the layout, then strings
     n_tensors: int

@@ -14,6 +14,7 @@ from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.kernels.layout import bounded_runs
+from fastdens.kernels.surroundings import outside_transforms
 
 # A density is made of as many models at a time as keep its matrices under this many numbers.
 _MAX_ELEMENTS = 1 << 26
@@ -70,17 +71,18 @@ class FittedModels(ABC):
 
     def density(self, options: PredictiveOptions) -> StudentTMixtureDensity:
         """The predictive density of all M models."""
-        if options not in self._kept:
+        if options in self._kept:
+            return self._kept[options]
+        with outside_transforms():
             parts = [self.density_of(begin, end, options) for begin, end in self._runs()]
             counts = torch.zeros(self.n_models, dtype=torch.int64, device=self.models.device)
             counts[self.models] = torch.cat([part.offsets.diff() for part in parts])
             density = StudentTMixtureDensity.from_components(
                 counts, [part.components for part in parts], **options.kernel_options
             )
-            if len(parts) > 1:
-                return density
+        if len(parts) == 1:
             self._kept[options] = density
-        return self._kept[options]
+        return density
 
     def log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
         """Log-density of points [N, D] under every model, [N, M]; NaN under models that failed."""
@@ -122,4 +124,6 @@ class FittedModels(ABC):
             yield torch.arange(self.n_models, device=self.models.device), self.density(options)
             return
         for begin, end in runs:
-            yield self.models[begin:end], self.density_of(begin, end, options)
+            with outside_transforms():
+                density = self.density_of(begin, end, options)
+            yield self.models[begin:end], density
