@@ -118,7 +118,8 @@ def log_density(
             if transformed:
                 return _LogDensity.apply(operation, *arguments)  # type: ignore[no-any-return]
             # By position: torch.library is slower to take arguments by name.
-            return operator(*arguments)
+            result: Tensor = operator(*arguments)
+            return result
 
         return call
 
@@ -280,10 +281,10 @@ class _PointGradient(_Differentiable):
 
 def _higher_tangents() -> AbstractContextManager[None]:
     """Inside a rule of forward mode, which runs without: tangents of the levels around it go on, as of jvp in jvp."""
-    return forward_ad._set_fwd_grad_enabled(True)  # type: ignore[no-untyped-call]
+    return forward_ad._set_fwd_grad_enabled(True)
 
 
-def _primal(tensor: Tensor | None) -> Tensor | None:
+def _primal(tensor: Tensor | None) -> Any:
     """A saved tensor without its own tangent, which the rule is given beside it."""
     return None if tensor is None else forward_ad.unpack_dual(tensor, level=0).primal
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +232,24 @@ def test_layouts_are_made_in_any_surroundings(rng):
     want = kernels.responsibilities(x, offsets, *parameters)
     with everything(), torch.device("meta"):
         assert_same([*kernels.responsibilities(x, offsets, *parameters)], [*want])
+
+
+# Functions of torch that make tensors on the default device; those of a dtype follow the default one.
+FACTORIES = {
+    *("arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "normal"),
+    *("ones", "rand", "randint", "randn", "randperm", "range", "scalar_tensor", "tensor", "zeros"),
+}
+FLOATING = {"empty", "eye", "linspace", "logspace", "normal", "ones", "rand", "randn", "zeros"}
+
+
+def test_tensors_are_made_on_a_named_device_and_in_a_named_dtype():
+    found = []
+    for folder in ("fastdens", "kernels"):
+        for path in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(node, ast.Call) or not ast.unparse(node.func).startswith("torch."):
+                    continue
+                name, named = ast.unparse(node.func).removeprefix("torch."), {key.arg for key in node.keywords}
+                if (name in FACTORIES and "device" not in named) or (name in FLOATING and "dtype" not in named):
+                    found.append(f"{path.name}:{node.lineno} {ast.unparse(node)}")
+    assert not found

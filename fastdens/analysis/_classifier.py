@@ -30,7 +30,9 @@ class Classifier:
     def __init__(self, model: nn.Module, device: torch.device | str | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is {type(model).__name__}, but it must be a torch.nn.Module.")
-        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
+        parameter = next(
+            (p for p in model.parameters() if p.is_floating_point()), torch.empty(0, dtype=torch.float32, device="cpu")
+        )
         self.model = model
         self.device = parameter.device if device is None else torch.device(device)
         self.dtype = torch.promote_types(parameter.dtype, torch.float32)
