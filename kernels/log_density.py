@@ -17,7 +17,7 @@ import torch
 from fastdens.kernels import derivatives
 from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
 from fastdens.kernels.mixture import Components
-from fastdens.kernels.surroundings import is_transformed, undisturbed
+from fastdens.kernels.surroundings import is_transformed, outside_inference, undisturbed
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -113,8 +113,8 @@ def log_density(
                 arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
             _refuse_parameter_gradients(names, arguments)
             transformed = is_transformed()
-            if transformed or (arguments[0].requires_grad and not torch.compiler.is_compiling()):
-                arguments[1:n_tensors] = map(_to_save, arguments[1:n_tensors])
+            if transformed or arguments[0].requires_grad:
+                arguments[1:n_tensors] = [t if t is None else outside_inference(t) for t in arguments[1:n_tensors]]
             if transformed:
                 return _LogDensity.apply(operation, *arguments)  # type: ignore[no-any-return]
             # By position: torch.library is slower to take arguments by name.
@@ -287,11 +287,6 @@ def _higher_tangents() -> AbstractContextManager[None]:
 def _primal(tensor: Tensor | None) -> Any:
     """A saved tensor without its own tangent, which the rule is given beside it."""
     return None if tensor is None else forward_ad.unpack_dual(tensor, level=0).primal
-
-
-def _to_save(value: Tensor | None) -> Tensor | None:
-    """The tensor, or a copy of one that was made in inference mode, which autograd does not save."""
-    return value.clone() if value is not None and value.is_inference() else value
 
 
 def _as_ranges(layout: Layout | Tensor, n_points: int) -> Tensor:

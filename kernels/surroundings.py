@@ -60,6 +60,12 @@ class Undisturbed:
                 setattr(cls, name, undisturbed(member))
 
 
+def outside_inference(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made in inference mode, which autograd does not save."""
+    inside = not torch.compiler.is_compiling() and tensor.is_inference() and not torch.is_inference_mode_enabled()
+    return tensor.clone() if inside else tensor
+
+
 def is_transformed() -> bool:
     """Whether torch.func or forward-mode differentiation is at work."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

@@ -193,6 +193,30 @@ def test_densities_have_every_derivative(rng, monkeypatch, together):
         torch.testing.assert_close(one, torch.stack([whole[i, :, i] for i in range(3)]))
 
 
+@pytest.mark.filterwarnings("ignore::fastdens.ConvergenceWarning")
+def test_batches_drop_no_derivative_silently(rng):
+    x, v = (torch.from_numpy(rng.normal(size=(4, 3))) for _ in range(2))
+    y = torch.tensor([0, 1, 1, 2])
+    for density in fitted_densities(rng).values():
+
+        def total(z: Tensor, density=density) -> Tensor:
+            return density.score_samples(fd.RaggedBatch.from_labels(z, y)).sum()
+
+        for derivative in (lambda total=total: grad(total)(x), lambda total=total: jvp(total, (x,), (v,))):
+            with pytest.raises(NotImplementedError, match="x is differentiated, but its numbers are taken without"):
+                derivative()
+
+
+def test_projections_have_derivatives(rng):
+    svd = fd.reduction.UncentredSVD(2).fit(rng.normal(size=(9, 3)))
+    x = torch.from_numpy(rng.normal(size=(4, 3))).requires_grad_()
+    assert torch.autograd.gradcheck(svd.transform, x, check_forward_ad=True, check_batched_grad=True)
+    for dtype in (torch.float16, torch.bfloat16):
+        z = x.detach().to(dtype).requires_grad_()
+        assert svd.transform(z).dtype == torch.float32
+        assert torch.autograd.grad(svd.transform(z).sum(), z)[0].dtype == dtype
+
+
 class Scored(torch.nn.Module):
     def __init__(self, density) -> None:
         super().__init__()
