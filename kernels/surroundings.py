@@ -23,24 +23,35 @@ _AUTOCAST_DEVICES = ("cpu", "cuda")
 _DENORMAL = 5e-324
 
 
-def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
-    """Make the results of a function, bits and dtypes, independent of autocast and of flushed denormal numbers."""
+def undisturbed(function: Callable[P, R], *, lasting: bool = False) -> Callable[P, R]:
+    """Make the results of a function, bits and dtypes, independent of autocast and of flushed denormal numbers.
+
+    With ``lasting``, inference mode leaves no mark on tensors that are kept: autograd may use them later.
+    """
 
     @functools.wraps(function)
     def call(*values: P.args, **named: P.kwargs) -> R:
         # Where denormal numbers are flushed, the comparison takes them for zero.
-        if _DENORMAL != 0.0 and not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"):
+        if (
+            _DENORMAL != 0.0
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.is_autocast_enabled("cuda")
+            and not (lasting and torch.is_inference_mode_enabled())
+        ):
             return function(*values, **named)
-        with _undisturbed():
+        with _undisturbed(lasting):
             return function(*values, **named)
 
     return call
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed(lasting: bool) -> Iterator[None]:
     flushed = _DENORMAL == 0.0
     with ExitStack() as stack:
+        if lasting and torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
@@ -57,7 +68,7 @@ class Undisturbed:
         super().__init_subclass__(**options)
         for name, member in list(vars(cls).items()):
             if inspect.isfunction(member) and not name.startswith("_"):
-                setattr(cls, name, undisturbed(member))
+                setattr(cls, name, undisturbed(member, lasting=name in ("fit", "density")))
 
 
 def outside_inference(tensor: Tensor) -> Tensor:

@@ -241,6 +241,18 @@ def test_torch_compile_and_export_of_densities(rng):
 
 
 @pytest.mark.filterwarnings("ignore::fastdens.ConvergenceWarning")
+def test_torch_compile_of_densities_that_inference_mode_has_made(rng):
+    x = torch.from_numpy(rng.normal(size=(5, 3))).requires_grad_()
+    with torch.inference_mode():
+        fitted = fitted_densities(rng)
+    for density in fitted.values():
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda z, density=density: density.log_prob(z).sum(), backend="aot_eager")
+        (got,) = torch.autograd.grad(compiled(x), x)
+        assert torch.equal(got, torch.autograd.grad(density.log_prob(x).sum(), x)[0])
+
+
+@pytest.mark.filterwarnings("ignore::fastdens.ConvergenceWarning")
 def test_export_of_a_density_that_is_not_made_yet(rng):
     z = torch.from_numpy(rng.normal(size=(5, 3)))
     batch = fd.RaggedBatch.from_list([rng.normal(size=(40, 3))])
