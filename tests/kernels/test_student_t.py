@@ -230,9 +230,7 @@ def test_operators_are_registered_as_torch_library_wants(rng, ranges):
     torch.library.opcheck(torch.ops.fastdens.student_t_log_prob, (*problem, ranges, "cpu", "ieee"))
     gradient = (torch.ones_like(output), output, *problem)
     options = (ranges, "cpu", "ieee")
-    torch.library.opcheck(
-        torch.ops.fastdens.student_t_log_prob_backward, (*(t.detach() for t in gradient), *options)
-    )
+    torch.library.opcheck(torch.ops.fastdens.student_t_log_prob_backward, (*(t.detach() for t in gradient), *options))
 
 
 @pytest.mark.parametrize("rows", [None, torch.tensor([0, 2, 6])])
