@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.kernels.layout import Layout, offsets_of
+from fastdens.kernels.surroundings import is_differentiated, is_transformed
 
 
 def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
@@ -24,8 +25,15 @@ def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
         If ``x`` does not hold real numbers.
     ValueError
         If ``x`` is not two-dimensional or has no columns.
+    NotImplementedError
+        If torch.func or forward mode differentiates ``x``; a gradient that autograd would record is left out.
     """
     tensor = _as_tensor(x, name)
+    if is_transformed() and is_differentiated(tensor):
+        raise NotImplementedError(
+            f"{name} is differentiated, but its numbers are taken without derivatives here: log_prob of a density and "
+            f"transform of a projection have derivatives; elsewhere pass {name}.detach()."
+        )
     if tensor.is_complex():
         raise TypeError(f"{name} holds complex numbers, but a density needs real ones: pass its real part.")
     if tensor.ndim != 2:
@@ -167,7 +175,7 @@ class RaggedBatch:
             raise ValueError(f"labels has {len(names)} entries for {len(parts)} arrays: pass one for each.")
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         points = torch.cat([part.to(dtype) for part in parts])
-        offsets = offsets_of(torch.tensor([len(part) for part in parts]))
+        offsets = offsets_of(torch.tensor([len(part) for part in parts], device="cpu"))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)
 

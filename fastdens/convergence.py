@@ -314,7 +314,7 @@ def chain_convergence(
 
 def _by_blocks(statistic: Callable[[Tensor], Tensor], draws: ArrayLike | Tensor) -> Tensor:
     """``statistic`` of the draws [B, C, S], in float64, of a block of models at a time."""
-    tensor = draws if isinstance(draws, Tensor) else torch.tensor(np.asarray(draws))
+    tensor = draws if isinstance(draws, Tensor) else torch.tensor(np.asarray(draws), device="cpu")
     if tensor.ndim < 2 or tensor.shape[-2] == 0:
         raise ValueError(
             f"draws has shape {tuple(tensor.shape)}, but it must be [..., C, S] with at least one chain: pass x[None] "
@@ -446,6 +446,7 @@ def _autocovariance(x: Tensor) -> Tensor:
     n = x.shape[-1]
     # Zeros to twice the length keep the ends from meeting; a power of two is quick to transform.
     size = 1 << (2 * n - 1).bit_length()
-    spectrum = torch.fft.rfft(x - x.mean(-1, keepdim=True), size)
-    covariance: Tensor = torch.fft.irfft(spectrum.abs().square(), size)[..., :n] / n
-    return covariance
+    centred = (x - x.mean(-1, keepdim=True)).cpu().numpy()
+    # Bits of torch's transform depend on the number of threads.
+    covariance = np.fft.irfft(np.abs(np.fft.rfft(centred, size)) ** 2, size)[..., :n] / n
+    return torch.from_numpy(covariance).to(x)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastdens.batch import as_points
 from fastdens.errors import NotFittedError, check_integer
+from fastdens.kernels.surroundings import Undisturbed, outside_inference
 
 # Entries whose largest is beyond this, or its inverse, are scaled, for their squares would be out of range.
 _SMALLEST = 1e-100
@@ -20,7 +21,7 @@ _BLOCK_ELEMENTS = 1 << 22
 _MAX_ANGLE = 1e-7
 
 
-class UncentredSVD:
+class UncentredSVD(Undisturbed):
     """Projection on the leading right singular vectors of the activation matrix, which is not centred.
 
     The vectors come from the Gram matrix of the smaller side in float64, added up in blocks, so that a matrix on disk
@@ -90,7 +91,7 @@ class UncentredSVD:
         return self
 
     def transform(self, x: ArrayLike | Tensor) -> Tensor:
-        """Coordinates of ``x`` [N, D] along the components, [N, K].
+        """Coordinates of ``x`` [N, D] along the components, [N, K]; differentiable in a tensor ``x``.
 
         Raises
         ------
@@ -99,12 +100,15 @@ class UncentredSVD:
         """
         if not hasattr(self, "components_"):
             raise NotFittedError(self, "fit(x)")
-        points = as_points(x)
+        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2:
+            points = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        else:
+            points = as_points(x)
         if points.shape[1] != self.components_.shape[1]:
             raise ValueError(
                 f"x has {points.shape[1]} features, but the fit had {self.components_.shape[1]}: pass the same layer."
             )
-        return points @ self.components_.to(points).mT
+        return points @ outside_inference(self.components_).to(points).mT
 
     def fit_transform(self, x: ArrayLike | Tensor) -> Tensor:
         """``fit(x)``, then ``transform(x)``."""

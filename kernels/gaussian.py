@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from fastdens.kernels import mixture, reference
+from fastdens.kernels.log_density import log_density
 from fastdens.kernels.mixture import Components
-from fastdens.kernels.operation import Backends, check_alike, check_gaussians, log_density
+from fastdens.kernels.operation import Backends, check_alike, check_gaussians
 from torch import Tensor
 
 
@@ -86,32 +87,39 @@ def _fake(points: Tensor, means: Tensor, **_: Any) -> Tensor:
     return points.new_empty(points.shape[0], means.shape[0])
 
 
-def _gaussian_backward(
+def _wanted(grad: Tensor) -> list[int]:
+    """The models, among M of cotangents [N, M], that are differentiated at all: others may have failed and be NaN."""
+    return torch.nonzero((grad != 0).any(0))[:, 0].tolist()
+
+
+def _gaussian_gradient(
     grad: Tensor, points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, **_: Any
 ) -> Tensor:
     out = torch.zeros_like(points)
-    for g in range(means.shape[0]):
+    for g in _wanted(grad):
         factor = precisions_cholesky if covariance_type == "tied" else precisions_cholesky[g]
         out -= grad[:, g, None] * precision_times_centred(points, means[g], factor, covariance_type)
     return out
 
 
-def _mixture_backward(
+def _mixture_gradient(
     grad: Tensor,
-    result: Tensor,
     points: Tensor,
     weights: Tensor,
     means: Tensor,
     precisions_cholesky: Tensor,
+    covariance_type: str,
+    result: Tensor,
     **options: Any,
 ) -> Tensor:
     """``d log p / dx = -sum_k r_k U_k U_k' (x - mu_k)``, one model at a time: memory stays at [N, D]."""
-    covariance_type = options["covariance_type"]
     out = torch.zeros_like(points)
-    for m in range(means.shape[0]):
+    for m in _wanted(grad):
         factors = precisions_cholesky[m]
-        joint = torch.ops.fastdens.gaussian_log_prob(points, means[m], factors, **options)
-        resp = torch.exp(joint + weights[m].log() - result[:, m, None])
+        joint = torch.ops.fastdens.gaussian_log_prob(
+            points, means[m], factors, covariance_type=covariance_type, **options
+        )
+        resp = torch.softmax(joint + weights[m].log(), 1)
         for k in range(means.shape[1]):
             factor = factors if covariance_type == "tied" else factors[k]
             pull = precision_times_centred(points, means[m, k], factor, covariance_type)
@@ -119,7 +127,7 @@ def _mixture_backward(
     return out
 
 
-@log_density(fake=_fake, backward=_gaussian_backward)
+@log_density(fake=_fake, gradient=_gaussian_gradient, prepare=_gaussians)
 def gaussian_log_prob(
     points: Tensor,
     means: Tensor,
@@ -163,7 +171,7 @@ def gaussian_log_prob(
     )
 
 
-@log_density(fake=_fake, backward=_mixture_backward)
+@log_density(fake=_fake, gradient=_mixture_gradient, prepare=_mixtures)
 def mixture_log_prob(
     points: Tensor,
     weights: Tensor,

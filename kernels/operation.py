@@ -1,20 +1,19 @@
-"""What every operation shares: the choice of a backend, torch.library, and checks that its tensors belong together."""
+"""What every operation shares: the choice of a backend, and checks that its tensors belong together."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import os
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar, cast
 
 import torch
-from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
 from fastdens.kernels.options import BACKENDS, COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
+from fastdens.kernels.surroundings import is_differentiated, undisturbed
 from torch import Tensor
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -73,6 +72,7 @@ class Backends(Generic[R]):
         function: Callable[..., R] = getattr(importlib.import_module(f"fastdens.kernels.cpu.{module}"), name)
         return function
 
+    @undisturbed
     def run(
         self, backend: str, points: Tensor, *arguments: Any, matmul_precision: str | None = None, **options: Any
     ) -> R:
@@ -80,7 +80,18 @@ class Backends(Generic[R]):
 
         ``matmul_precision`` is handed to Triton, which alone has a choice. Floating-point results come in the dtype of
         the points, whatever the backend computes in.
+
+        Raises
+        ------
+        NotImplementedError
+            If a derivative is asked for: operators of log-densities have some, and what they run has none.
         """
+        if any(is_differentiated(value) for value in (points, *arguments) if isinstance(value, Tensor)):
+            raise NotImplementedError(
+                "a derivative in the arguments is asked for, but log-densities alone have derivatives, in the points: "
+                "call log_prob of a density, gaussian_log_prob, mixture_log_prob or student_t_log_prob, or pass "
+                "tensors that are detached."
+            )
         chosen = resolve_backend(backend, points)
         if chosen == "reference":
             return _in_dtype(self._reference(points, *arguments, **options), points.dtype)
@@ -90,7 +101,13 @@ class Backends(Generic[R]):
             return _in_dtype(self._cpu(points, *arguments, **options), points.dtype)
         if matmul_precision is not None:
             options["matmul_precision"] = matmul_precision
-        return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
+        with on_device_of(points):
+            return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
+
+
+def on_device_of(points: Tensor) -> AbstractContextManager[object]:
+    """Make the device of the points the current one, which is where Triton launches."""
+    return torch.cuda.device(points.device) if points.is_cuda else nullcontext()
 
 
 def _in_dtype(results: R, dtype: torch.dtype) -> R:
@@ -100,102 +117,6 @@ def _in_dtype(results: R, dtype: torch.dtype) -> R:
     elif isinstance(results, Tensor) and results.dtype != dtype and results.is_floating_point():
         converted = results.to(dtype)
     return cast("R", converted)
-
-
-def log_density(
-    *, fake: Callable[..., Tensor], backward: Callable[..., Tensor]
-) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
-    """Make a log-density of points an operator of torch.library, differentiable in the points.
-
-    The operator has the name of the decorated function and its parameters, in the same order and with the same
-    defaults. The function runs inside the operator, checks included: torch.compile and autograd see no more than the
-    operator. A layout crosses this border as row ranges, and is a :class:`~fastdens.kernels.Layout` again inside. Of
-    the parameters, tensors come first, from the points to the layout, then strings.
-
-    Parameters
-    ----------
-    fake : callable
-        Given the arguments by name, returns an empty tensor of the result's shape and dtype.
-    backward : callable
-        Given ``grad``, ``result`` and the arguments by name, returns the gradient in the points.
-    """
-
-    def decorate(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-        signature = inspect.signature(function, eval_str=True)
-        parameters = list(signature.parameters.values())
-        names, defaults = [p.name for p in parameters], [p.default for p in parameters]
-        n_positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
-        n_tensors = sum(p.annotation is not str for p in parameters)
-        # What may and what must be given by name after the first n arguments.
-        possible = [frozenset(names[n:]) for n in range(n_positional + 1)]
-        needed = [frozenset(p.name for p in parameters[n:] if p.default is p.empty) for n in range(n_positional + 1)]
-        layout_at = names.index("layout") if "layout" in names else None
-
-        def by_name(values: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-            return dict(zip(names, values, strict=False)) | named
-
-        def run(*values: Any, **named: Any) -> Tensor:
-            arguments = by_name(values, named)
-            if arguments.get("layout") is not None:
-                arguments["layout"] = Layout.from_ranges(arguments["layout"], len(arguments["points"]))
-            return function(**arguments)  # type: ignore[call-arg]
-
-        # torch.library reads this signature; it knows no Layout, and keyword-only tensors have no derivatives there.
-        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[
-                p.replace(
-                    kind=p.POSITIONAL_OR_KEYWORD, annotation=Tensor | None if p.name == "layout" else p.annotation
-                )
-                for p in parameters
-            ]
-        )
-        operator = torch.library.custom_op(f"fastdens::{function.__name__}", run, mutates_args=())
-        operator.register_fake(lambda *values, **named: fake(**by_name(values, named)))
-
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            ctx.save_for_backward(output, *inputs[:n_tensors])
-            ctx.options = inputs[n_tensors:]
-
-        def gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            result, *tensors = ctx.saved_tensors
-            arguments = dict(zip(names, (*tensors, *ctx.options), strict=True))
-            return backward(grad=grad, result=result, **arguments), *[None] * (len(names) - 1)
-
-        operator.register_autograd(gradients, setup_context=setup_context)
-
-        @functools.wraps(function)
-        def call(*values: P.args, **named: P.kwargs) -> Tensor:
-            n = len(values)
-            if n > n_positional or not needed[n] <= named.keys() <= possible[n]:
-                signature.bind(*values, **named)  # Raises Python's own TypeError.
-            arguments: list[Any] = [*values, *map(named.get, names[n:], defaults[n:])]
-            if layout_at is not None and arguments[layout_at] is not None:
-                arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
-            _refuse_parameter_gradients(names, arguments)
-            # By position: torch.library is slower to take arguments by name.
-            result: Tensor = operator(*arguments)
-            return result
-
-        return call
-
-    return decorate
-
-
-def _as_ranges(layout: Layout | Tensor, n_points: int) -> Tensor:
-    """Row ranges [M, 2] of a layout or of offsets, with no look at their values, which torch.compile does not know."""
-    if isinstance(layout, Layout):
-        return as_layout(layout, layout.n_models, n_points).ranges
-    return ranges_of_offsets(layout)
-
-
-def _refuse_parameter_gradients(names: list[str], values: list[Any]) -> None:
-    """Raise rather than return no gradient for a parameter, after the points, that asks for one."""
-    for name, value in zip(names[1:], values[1:], strict=True):
-        if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
-            raise NotImplementedError(
-                f"{name} requires a gradient, but log-densities are differentiable in the points only: pass "
-                f"{name}.detach()."
-            )
 
 
 def check_points(points: Tensor) -> None:

@@ -9,15 +9,15 @@ analysis of the Gaussian distribution, 2007, section 9).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from fastdens.kernels import mixture, reference
 from fastdens.kernels.gaussian import precision_times_centred
 from fastdens.kernels.layout import Layout, as_layout
+from fastdens.kernels.log_density import log_density
 from fastdens.kernels.mixture import Components
-from fastdens.kernels.operation import Backends, check_alike, check_points, log_density
+from fastdens.kernels.operation import Backends, check_alike, check_points
 from fastdens.kernels.options import MATMUL_PRECISIONS, check_choice
 from torch import Tensor
 
@@ -34,11 +34,12 @@ def _prepare(
     component_offsets: Tensor,
     log_weights: Tensor,
     locations: Tensor,
-    factors: Tensor,
-    dof: Tensor,
+    scale_precisions_cholesky: Tensor,
+    degrees_of_freedom: Tensor,
     *,
     layout: Layout | None,
 ) -> tuple[Components, Layout | None]:
+    factors, dof = scale_precisions_cholesky, degrees_of_freedom
     log_joint_norm = _log_joint_norm(log_weights, factors, dof)
     return Components(component_offsets, log_joint_norm, locations, factors, True, False, dof), layout
 
@@ -53,43 +54,50 @@ def _fake(points: Tensor, component_offsets: Tensor, layout: Tensor | None = Non
     return points.new_empty((n_points, n_models) if layout is None else (n_points,))
 
 
-@torch.library.custom_op("fastdens::student_t_log_prob_backward", mutates_args=())
-def _point_gradient(
-    grad: Tensor, log_prob: Tensor, points: Tensor, offsets: Tensor, parameters: Sequence[Tensor], ranges: Tensor | None
+def _gradient(
+    grad: Tensor,
+    points: Tensor,
+    component_offsets: Tensor,
+    log_weights: Tensor,
+    locations: Tensor,
+    scale_precisions_cholesky: Tensor,
+    degrees_of_freedom: Tensor,
+    layout: Tensor | None,
+    **_: Any,
 ) -> Tensor:
     """``d log p / dx = -sum_g r_g (nu + D)/(nu + |(x - mu) U|^2) U U' (x - mu)``, one component at a time.
 
-    Memory stays at [N, D]. An operator of its own, because torch.compile traces no loop over ragged components.
+    Memory stays at [N, D].
     """
-    log_weights, locations, factors, degrees_of_freedom = parameters
+    factors = scale_precisions_cholesky
     n_points, n_features = points.shape
     out = torch.zeros_like(points)
-    bounds = [(0, n_points)] * (len(offsets) - 1) if ranges is None else ranges.tolist()
-    grad, log_prob = (t if t.ndim == 2 else t[:, None] for t in (grad, log_prob))
+    bounds = [(0, n_points)] * (len(component_offsets) - 1) if layout is None else layout.tolist()
+    if layout is not None:
+        grad = grad[:, None]
     log_joint_norm = _log_joint_norm(log_weights, factors, degrees_of_freedom).tolist()
-    dof, components = degrees_of_freedom.tolist(), offsets.tolist()
+    dof, components = degrees_of_freedom.tolist(), component_offsets.tolist()
     for m, (start, stop) in enumerate(bounds):
-        x, column = points[start:stop], m % grad.shape[1]
+        x, own_grad = points[start:stop], grad[start:stop, m % grad.shape[1], None]
+        if not bool((own_grad != 0).any()):
+            continue
+        # Sums of exp(joint) and of its product with the slope, both in units of exp(top).
+        top = x.new_full((len(x), 1), torch.finfo(x.dtype).min)
+        total, pulls = torch.zeros_like(top), torch.zeros_like(x)
         for g in range(components[m], components[m + 1]):
             if log_joint_norm[g] == -math.inf:
                 continue
-            form = ((x - locations[g]) @ factors[g]).square().sum(1)
+            form = ((x - locations[g]) @ factors[g]).square().sum(1, keepdim=True)
             power = 0.5 * (dof[g] + n_features)
             joint = log_joint_norm[g] - power * torch.log1p(form / dof[g])
-            resp = torch.exp(joint - log_prob[start:stop, column])
+            higher = torch.maximum(top, joint)
+            rescale, term = torch.exp(top - higher), torch.exp(joint - higher)
             pull = precision_times_centred(x, locations[g], factors[g], "full")
-            out[start:stop] -= (grad[start:stop, column] * resp * 2 * power / (dof[g] + form))[:, None] * pull
+            pulls.mul_(rescale).addcmul_(term * 2 * power / (dof[g] + form), pull)
+            total.mul_(rescale).add_(term)
+            top = higher
+        out[start:stop] -= own_grad * pulls / total
     return out
-
-
-_point_gradient.register_fake(lambda grad, log_prob, points, *_: torch.empty_like(points))
-
-
-def _backward(grad: Tensor, result: Tensor, points: Tensor, component_offsets: Tensor, **others: Any) -> Tensor:
-    names = ("log_weights", "locations", "scale_precisions_cholesky", "degrees_of_freedom")
-    parameters = [others[name] for name in names]
-    gradient: Tensor = _point_gradient(grad, result, points, component_offsets, parameters, others["layout"])
-    return gradient
 
 
 def _check(
@@ -129,7 +137,7 @@ def _check(
         )
 
 
-@log_density(fake=_fake, backward=_backward)
+@log_density(fake=_fake, gradient=_gradient, prepare=_prepare)
 def student_t_log_prob(
     points: Tensor,
     component_offsets: Tensor,

@@ -200,7 +200,7 @@ class _Ball:
                 move.uniform_(-self.epsilon, self.epsilon, generator=generator)
             else:
                 move.normal_(generator=generator)
-                radius = torch.rand((), generator=generator, device=move.device) ** (1 / move.numel())
+                radius = torch.rand((), dtype=move.dtype, device=move.device, generator=generator) ** (1 / move.numel())
                 move *= self.epsilon * radius / move.norm()
         return self.nearest(examples.x + moves, examples.x)
 

@@ -11,9 +11,10 @@ from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions import divergences
 from fastdens.distributions.divergences import MonteCarloEstimate
 from fastdens.errors import check_batch_of
+from fastdens.kernels.surroundings import Undisturbed
 
 
-class BatchedDensity(ABC):
+class BatchedDensity(Undisturbed, ABC):
     """Densities of M models in D dimensions: checks of arguments, and estimates by Monte Carlo.
 
     A subclass has its parameters as attributes and computes the log-densities of points that are known to fit.
@@ -57,7 +58,9 @@ class BatchedDensity(ABC):
         """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n]."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each point under every model, [N, M]; differentiable in ``x``.
+        """Log-density of each point under every model, [N, M]; differentiable in ``x``, any number of times.
+
+        In reverse and in forward mode, with torch.func and under torch.vmap.
 
         Parameters
         ----------
@@ -69,7 +72,8 @@ class BatchedDensity(ABC):
         ValueError
             If D or the device differ.
         """
-        points = x if isinstance(x, Tensor) and x.requires_grad else as_points(x)
+        # A tensor as it is: derivatives of any kind may hang on it.
+        points = x if isinstance(x, Tensor) and x.is_floating_point() else as_points(x)
         n_features = self.n_features
         if points.ndim != 2 or points.shape[1] != n_features:
             raise ValueError(

@@ -167,7 +167,7 @@ class _Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean = self.squares = torch.zeros((), dtype=torch.float64)
+        self.mean = self.squares = torch.zeros((), dtype=torch.float64, device="cpu")
 
     def add(self, values: Tensor) -> None:
         n = values.shape[1]

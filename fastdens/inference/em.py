@@ -84,7 +84,7 @@ def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
     """The initial state: an M step from initial responsibilities, with the given parameters in place of its own."""
     points = problem.points
     n_models = problem.layout.n_models
-    empty = torch.empty(0, device=points.device)
+    empty = points.new_empty(0)
     state, covariances = EMState(empty, empty, empty), empty
     bad = torch.zeros(n_models, dtype=torch.bool, device=points.device)
     lower_bound = torch.full((n_models,), -torch.inf, dtype=torch.float64, device=points.device)

@@ -14,6 +14,7 @@ from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.kernels.layout import bounded_runs
+from fastdens.kernels.surroundings import outside_transforms
 
 # A density is made of as many models at a time as keep its matrices under this many numbers.
 _MAX_ELEMENTS = 1 << 26
@@ -70,17 +71,18 @@ class FittedModels(ABC):
 
     def density(self, options: PredictiveOptions) -> StudentTMixtureDensity:
         """The predictive density of all M models."""
-        if options not in self._kept:
+        if options in self._kept:
+            return self._kept[options]
+        with outside_transforms():
             parts = [self.density_of(begin, end, options) for begin, end in self._runs()]
             counts = torch.zeros(self.n_models, dtype=torch.int64, device=self.models.device)
             counts[self.models] = torch.cat([part.offsets.diff() for part in parts])
             density = StudentTMixtureDensity.from_components(
                 counts, [part.components for part in parts], **options.kernel_options
             )
-            if len(parts) > 1:
-                return density
+        if len(parts) == 1:
             self._kept[options] = density
-        return self._kept[options]
+        return density
 
     def log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
         """Log-density of points [N, D] under every model, [N, M]; NaN under models that failed."""
@@ -105,10 +107,23 @@ class FittedModels(ABC):
         return bounded_runs(self.component_counts(), _MAX_ELEMENTS // self.batch.n_features**2)
 
     def _densities(self, options: PredictiveOptions) -> Iterator[tuple[Tensor, StudentTMixtureDensity]]:
-        """Run after run of models, int64 [B], and their density; all M models where one run holds everything."""
-        runs = self._runs()
-        if len(runs) == 1:
+        """Run after run of models, int64 [B], and their density; all M models where one run holds everything.
+
+        Raises
+        ------
+        NotImplementedError
+            Under torch.compile and torch.export, which cannot trace how a density is made, unless it is kept.
+        """
+        if options not in self._kept and torch.compiler.is_compiling():
+            raise NotImplementedError(
+                "a predictive density is made from the fit when it is first used, which torch.compile and torch.export "
+                "cannot trace: call density() before, and let them trace log_prob of what it returns."
+            )
+        runs = [] if options in self._kept else self._runs()
+        if len(runs) <= 1:
             yield torch.arange(self.n_models, device=self.models.device), self.density(options)
             return
         for begin, end in runs:
-            yield self.models[begin:end], self.density_of(begin, end, options)
+            with outside_transforms():
+                density = self.density_of(begin, end, options)
+            yield self.models[begin:end], density

@@ -16,6 +16,7 @@ from fastdens.batch import RaggedBatch
 from fastdens.errors import ConvergenceWarning, NotFittedError, check_batch_of, check_integer
 from fastdens.io.state_file import write_state
 from fastdens.kernels.options import BACKENDS, MATMUL_PRECISIONS, check_choice
+from fastdens.kernels.surroundings import Undisturbed
 from fastdens.mixtures.failures import Failures, non_finite, raise_failures
 from fastdens.mixtures.partition import Partition
 
@@ -47,7 +48,7 @@ def floating_dtype(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value}, but it must be torch.float32, torch.float64 or None.")
 
 
-class BaseMixtures(ABC):
+class BaseMixtures(Undisturbed, ABC):
     """Base of the estimators: ``fit`` parts the batch, fits the models that can be fitted, and scatters the results.
 
     A subclass keeps its parameters in attributes of their names, declares what they may be in
@@ -128,7 +129,8 @@ class BaseMixtures(ABC):
         if named:
             names = ", ".join(batch.describe(m) for m in named[:5]) + (", ..." if len(named) > 5 else "")
             message = f"{len(named)} of {batch.n_models} models {problem} ({names}): {remedy}."
-            warnings.warn(message, category, stacklevel=3)
+            # Past this method, fit, and what keeps it undisturbed.
+            warnings.warn(message, category, stacklevel=4)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "failed_"):

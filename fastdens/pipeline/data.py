@@ -319,7 +319,10 @@ def _features(source: ActivationSource) -> tuple[Features, Tensor | None]:
         source = load(source)
     if isinstance(source, Activations):
         return source.features, source.labels
-    return {layer: torch.as_tensor(array) for layer, array in source.items()}, None
+    return {
+        layer: array if isinstance(array, Tensor) else torch.as_tensor(array, device="cpu")
+        for layer, array in source.items()
+    }, None
 
 
 def _check_test(

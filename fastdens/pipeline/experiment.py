@@ -79,7 +79,7 @@ class Experiment:
 
     def train(self, n_networks: int, machine: MachineOptions, *, progress: bool = True) -> list[RunResult]:
         """Networks of consecutive seeds, trained on all training images."""
-        everything = torch.ones(len(self.labels), dtype=torch.bool)
+        everything = torch.ones(len(self.labels), dtype=torch.bool, device="cpu")
         seeds = range(machine.seed, machine.seed + n_networks)
         runs = [TrainingRun(f"network-{seed}", everything, seed) for seed in seeds]
         device = resolve_device(machine.device)
@@ -107,7 +107,7 @@ class Experiment:
             image_size=images.train.shape[-1],
         )
         model.to(resolve_device(device)).eval()
-        nothing = torch.zeros(len(self.labels), dtype=torch.bool)
+        nothing = torch.zeros(len(self.labels), dtype=torch.bool, device="cpu")
         return RunResult(model, nothing, predict(model, images.train), predict(model, images.test), {})
 
     def estimate_scores(

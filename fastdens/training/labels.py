@@ -41,10 +41,10 @@ def flip_labels(labels: Tensor, share: float, n_classes: int, generator: torch.G
     FlippedLabels
     """
     n_flipped = round(share * len(labels))
-    chosen = torch.randperm(len(labels), generator=generator)[:n_flipped]
-    flipped = torch.zeros(len(labels), dtype=torch.bool)
+    chosen = torch.randperm(len(labels), generator=generator, device="cpu")[:n_flipped]
+    flipped = torch.zeros(len(labels), dtype=torch.bool, device="cpu")
     flipped[chosen] = True
-    step = torch.randint(1, n_classes, (n_flipped,), generator=generator)
+    step = torch.randint(1, n_classes, (n_flipped,), generator=generator, device="cpu")
     noisy = labels.clone()
     noisy[chosen] = (labels[chosen] + step) % n_classes
     return FlippedLabels(noisy, flipped)

@@ -75,7 +75,7 @@ def train(
     Cohen et al., Certified adversarial robustness via randomized smoothing, ICML 2019, section 3.3 (the noise).
     """
     check_training(epochs=epochs, batch_size=batch_size, noise=noise, dtype=dtype)
-    examples = torch.arange(len(images)) if examples is None else examples
+    examples = torch.arange(len(images), device="cpu") if examples is None else examples
     n_examples = len(examples)
     if n_examples < 2:
         raise ValueError(f"there are {n_examples} examples to train on, but a network needs two or more: pass more.")
@@ -93,20 +93,22 @@ def train(
     deviation = torch.as_tensor(noise, dtype=torch.float32, device=device)
     noisy = bool(deviation.any())
     if noisy:
-        noise_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        noise_generator.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
     model.train()
     with progress_bar("Training", epochs, shown=progress) as advance, _deterministic_convolutions():
         for _ in range(epochs):
             # Summed on the device: reading them after each step would keep it waiting for the next.
-            total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+            total, correct = torch.zeros(2, dtype=torch.float32, device=device)
             # Near-equal batches: one of a single example would have no variance to normalize by.
-            for chosen in examples[torch.randperm(n_examples, generator=generator)].tensor_split(n_batches):
+            order = torch.randperm(n_examples, generator=generator, device="cpu")
+            for chosen in examples[order].tensor_split(n_batches):
                 batch, target = images[chosen].to(device), labels[chosen].to(device)
                 if augment:
                     batch = _augmented(batch, generator)
                 if noisy:
-                    batch = batch + deviation * torch.randn(batch.shape, generator=noise_generator, device=device)
+                    noise = torch.randn(batch.shape, dtype=torch.float32, device=device, generator=noise_generator)
+                    batch = batch + deviation * noise
                 with mixed:
                     output = model(batch.contiguous(memory_format=memory_format))
                 loss = F.cross_entropy(output.float(), target)
@@ -160,9 +162,13 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """The images, each rotated, scaled and shifted by an affine transform of its own."""
     n = len(images)
-    angle = (2 * torch.rand(n, generator=generator) - 1) * math.radians(_MAX_ROTATION)
-    scale = 1 + (2 * torch.rand(n, generator=generator) - 1) * _MAX_SCALING
-    shift = (2 * torch.rand(n, 2, generator=generator) - 1) * _MAX_SHIFT
+
+    def uniform(*shape: int) -> Tensor:
+        return 2 * torch.rand(shape, dtype=torch.float32, device="cpu", generator=generator) - 1
+
+    angle = uniform(n) * math.radians(_MAX_ROTATION)
+    scale = 1 + uniform(n) * _MAX_SCALING
+    shift = uniform(n, 2) * _MAX_SHIFT
     cos, sin = scale * angle.cos(), scale * angle.sin()
     affine = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     affine = torch.cat([affine, shift[:, :, None]], 2).to(images)

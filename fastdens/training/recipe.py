@@ -63,7 +63,7 @@ def check_training(*, epochs: int, batch_size: int, noise: float | Tensor, dtype
     for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 2)):
         if value < least:
             raise ValueError(f"{name} is {value}, but training needs {least} or more: pass a larger number.")
-    deviations = torch.as_tensor(noise)
+    deviations = torch.as_tensor(noise, device="cpu")
     if not bool((deviations.isfinite() & (deviations >= 0)).all()):
         raise ValueError(f"noise is {noise}, but it is a standard deviation: pass 0 or a positive number.")
     if dtype not in DTYPES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +30,25 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compiled(function: Callable[..., Any], inline: str) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = numba.njit(
-        function, nogil=True, cache=True, inline=inline, fastmath=_FASTMATH, error_model="numpy"
+    compile_ = functools.partial(
+        numba.njit, function, nogil=True, inline=inline, fastmath=_FASTMATH, error_model="numpy"
     )
+    compiled: Callable[..., Any]
+    try:
+        compiled = compile_(cache=True)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        _warn_of_no_cache()
+        compiled = compile_()
     return compiled
+
+
+@functools.cache
+def _warn_of_no_cache() -> None:
+    warnings.warn(
+        "numba finds no folder that it can write machine code to, so the CPU kernels are compiled anew in every "
+        "process: set NUMBA_CACHE_DIR to such a folder.",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -44,6 +44,6 @@ def precision_cholesky(covariances: Tensor, *, covariance_type: str = "full") ->
     n_features = covariances.shape[-1]
     flat = covariances.reshape(-1, n_features, n_features).contiguous()
     out = torch.empty_like(flat)
-    bad = torch.empty(flat.shape[0], dtype=torch.bool)
+    bad = torch.empty(flat.shape[0], dtype=torch.bool, device="cpu")
     parallel_for(_factor_all, flat.shape[0], flat.numpy(), out.numpy(), bad.numpy())
     return out.reshape(covariances.shape), bad.reshape(n_models, -1).any(1)

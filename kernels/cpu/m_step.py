@@ -137,22 +137,22 @@ def sufficient_statistics(
     nk_chunk = np.empty((n_chunks, n_components))
     moment = np.empty((n_chunks, n_components, n_features))
     parallel_for(_first_moments, n_chunks, *work, centre_array, nk_chunk, moment)
-    nk = torch.empty(n_models, n_components, dtype=dtype)
-    means = torch.empty(n_models, n_components, n_features, dtype=dtype)
+    nk = torch.empty(n_models, n_components, dtype=dtype, device="cpu")
+    means = torch.empty(n_models, n_components, n_features, dtype=dtype, device="cpu")
     eps = 10 * torch.finfo(dtype).eps
     parallel_for(_means, n_models, first, nk_chunk, moment, centre_array, eps, nk.numpy(), means.numpy())
     del moment
 
     if covariance_type in ("full", "tied"):
         n_factors = n_components if covariance_type == "full" else 1
-        scatter = torch.empty(n_chunks, n_factors, n_features, n_features, dtype=dtype)
+        scatter = torch.empty(n_chunks, n_factors, n_features, n_features, dtype=dtype, device="cpu")
         tied = covariance_type == "tied"
         parallel_for(_full_scatter, n_chunks, *work, means.numpy(), tied, scatter.numpy())
     else:
-        scatter = torch.empty(n_chunks, n_components, n_features, dtype=dtype)
+        scatter = torch.empty(n_chunks, n_components, n_features, dtype=dtype, device="cpu")
         parallel_for(_diagonal_scatter, n_chunks, *work, means.numpy(), scatter.numpy())
     if n_chunks != n_models:
-        total = torch.empty(n_models, *scatter.shape[1:], dtype=dtype)
+        total = torch.empty(n_models, *scatter.shape[1:], dtype=dtype, device="cpu")
         parallel_for(
             _add_chunks,
             n_models,

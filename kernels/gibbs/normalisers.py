@@ -40,7 +40,7 @@ def log_normalisers(n_max: int, n_features: int, kappa0: float, nu0: float) -> L
     LogNormalisers
     """
     d = n_features
-    n = torch.arange(n_max + 1, dtype=torch.float64)
+    n = torch.arange(n_max + 1, dtype=torch.float64, device="cpu")
     kappa, nu = kappa0 + n, nu0 + n
     predictive = torch.lgamma((nu + 1) / 2) - torch.lgamma((nu - d + 1) / 2)
     predictive -= 0.5 * d * (((kappa + 1) / kappa).log() + math.log(math.pi))

@@ -29,7 +29,7 @@ from fastdens.kernels import reference
 from fastdens.kernels.gibbs.normalisers import log_alpha_factors
 from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, check_problem
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.operation import resolve_backend
+from fastdens.kernels.operation import on_device_of, resolve_backend
 from fastdens.kernels.optional import require
 from torch import Tensor
 
@@ -130,7 +130,8 @@ def gibbs_sweep(
         require("triton", "the Triton backend", "gpu")
         from fastdens.kernels.gibbs import launch
 
-        sweeps = launch.sweep_chains(problem, *start)
+        with on_device_of(points):
+            sweeps = launch.sweep_chains(problem, *start)
     else:
         from fastdens.kernels.cpu.gibbs import launch as cpu_launch
 

@@ -70,7 +70,9 @@ def single_site_update(
     log_t = log_predictive(centred[i], centred, members, prior_scale, kappa0, nu0)
     # The last of these clusters has no points: its predictive is that of the prior.
     n = members.sum(0)
-    log_weight = torch.cat([n[:-1].log(), torch.tensor([math.log(alpha)], device=n.device)]) + log_t
+    log_weight = (
+        torch.cat([n[:-1].log(), torch.tensor([math.log(alpha)], dtype=torch.float64, device=n.device)]) + log_t
+    )
     weight = torch.exp(beta * (log_weight - log_weight.max()))
     u = uniform_of_bits(hashed_bits(key, draw, torch.tensor(i, device=n.device)))
     new = int(torch.searchsorted(weight.cumsum(0), u * weight.sum(), right=True))

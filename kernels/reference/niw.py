@@ -48,7 +48,7 @@ def log_marginal(points: Tensor, prior_scale: Tensor, kappa0: float, nu0: float)
     """Log marginal likelihood of the points [n, D] of one cluster, about the prior mean (Murphy 2007, eq. 266)."""
     n, dim = points.shape
     own = posterior(points, points.new_ones(n, 1), prior_scale, kappa0, nu0)
-    half_nu0 = torch.tensor(nu0 / 2, dtype=torch.float64)
+    half_nu0 = torch.tensor(nu0 / 2, dtype=torch.float64, device="cpu")
     total = float(torch.special.multigammaln(half_nu0 + n / 2, dim) - torch.special.multigammaln(half_nu0, dim))
     total += 0.5 * nu0 * float(prior_scale.log().sum()) - 0.5 * (nu0 + n) * float(torch.logdet(own.scale[0]))
     return total + 0.5 * dim * (math.log(kappa0 / (kappa0 + n)) - n * math.log(math.pi))

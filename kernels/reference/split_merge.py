@@ -73,13 +73,14 @@ class _Move:
             log_odds = self.log_weight(p, own) - self.log_weight(p, other)
             if goal is None:
                 stays = self.uniform(SCAN + p) < _sigmoid(log_odds)
-            log_q += float(torch.nn.functional.logsigmoid(torch.tensor(log_odds if stays else -log_odds).double()))
+            chosen = torch.tensor(log_odds if stays else -log_odds, dtype=torch.float64, device="cpu")
+            log_q += float(torch.nn.functional.logsigmoid(chosen))
             (own if stays else other)[p] = True
         return log_q
 
 
 def _sigmoid(x: float) -> float:
-    return float(torch.sigmoid(torch.tensor(x, dtype=torch.float64)))
+    return float(torch.sigmoid(torch.tensor(x, dtype=torch.float64, device="cpu")))
 
 
 def split_or_merge(

@@ -228,9 +228,9 @@ def test_operators_are_registered_as_torch_library_wants(rng, ranges):
     layout = None if ranges is None else kernels.Layout.from_ranges(ranges, 6)
     output = kernels.student_t_log_prob(*problem, layout=layout)
     torch.library.opcheck(torch.ops.fastdens.student_t_log_prob, (*problem, ranges, "cpu", "ieee"))
-    x, offsets, *parameters = (t.detach() for t in problem)
-    gradient = (torch.ones_like(output), output.detach(), x, offsets, parameters, ranges)
-    torch.library.opcheck(torch.ops.fastdens.student_t_log_prob_backward, gradient)
+    gradient = (torch.ones_like(output), output, *problem)
+    options = (ranges, "cpu", "ieee")
+    torch.library.opcheck(torch.ops.fastdens.student_t_log_prob_backward, (*(t.detach() for t in gradient), *options))
 
 
 @pytest.mark.parametrize("rows", [None, torch.tensor([0, 2, 6])])

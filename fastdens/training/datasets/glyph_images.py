@@ -163,7 +163,7 @@ def paint(images: Tensor, masks: Tensor, look: Appearance, rng: np.random.Genera
     size = images.shape[-1]
     block = max(1, _BLOCK_PIXELS // (2 * size) ** 2)
     # Two points a pixel in each direction, averaged after.
-    fine, coarse = ((torch.arange(n, dtype=torch.float32) * 2 + 1) / n - 1 for n in (2 * size, size))
+    fine, coarse = ((torch.arange(n, dtype=torch.float32, device="cpu") * 2 + 1) / n - 1 for n in (2 * size, size))
     for start in range(0, len(images), block):
         rows = slice(start, start + block)
 

@@ -152,8 +152,8 @@ def glyphs(
             look = _draw(kinds, n, _stream(seed, purpose, c, 0))
             paint(part.images[rows], masks[look.font], look, _stream(seed, purpose, c, 1))
             part.subpopulation[rows] = torch.from_numpy(look.subpopulation)
-            part.fonts[rows] = torch.tensor([FONTS.index(name) for name in fonts])[look.font]
-    true_labels, test_labels = (torch.arange(n_classes).repeat_interleave(n) for n in (n_train, n_test))
+            part.fonts[rows] = torch.tensor([FONTS.index(name) for name in fonts], device="cpu")[look.font]
+    true_labels, test_labels = (torch.arange(n_classes, device="cpu").repeat_interleave(n) for n in (n_train, n_test))
     generator = torch.Generator().manual_seed(int(_stream(seed, _FLIPS).integers(1 << 62)))
     labels, flipped = flip_labels(true_labels, flip, n_classes, generator)
     train, test = parts
@@ -180,8 +180,10 @@ class _Part(NamedTuple):
 
     @classmethod
     def empty(cls, n: int, image_size: int) -> _Part:
-        images = torch.empty(n, 3, image_size, image_size, dtype=torch.uint8)
-        return cls(images, torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int64))
+        images = torch.empty(n, 3, image_size, image_size, dtype=torch.uint8, device="cpu")
+        return cls(
+            images, torch.empty(n, dtype=torch.int64, device="cpu"), torch.empty(n, dtype=torch.int64, device="cpu")
+        )
 
 
 class _Subpopulations(NamedTuple):

@@ -62,7 +62,7 @@ def hold_out(name: str, whole: Part, class_names: tuple[str, ...], seed: int) ->
         If a class has fewer than two images.
     """
     images, labels = whole
-    rng, is_test = np.random.default_rng(seed), torch.zeros(len(labels), dtype=torch.bool)
+    rng, is_test = np.random.default_rng(seed), torch.zeros(len(labels), dtype=torch.bool, device="cpu")
     for c, class_name in enumerate(class_names):
         members = np.flatnonzero(labels.numpy() == c)
         if len(members) < 2:

@@ -69,7 +69,7 @@ def subset_runs(n_networks: int, n_examples: int, share: float = 0.7, seed: int 
     runs = []
     for t in range(n_networks):
         rng = np.random.default_rng((seed, t))
-        included = torch.zeros(n_examples, dtype=torch.bool)
+        included = torch.zeros(n_examples, dtype=torch.bool, device="cpu")
         included[torch.from_numpy(rng.permutation(n_examples)[:n_included])] = True
         runs.append(TrainingRun(f"memorization-{t:04d}", included, int(rng.integers(2**62))))
     return runs
@@ -96,7 +96,7 @@ def left_out_runs(bins: ArrayLike | Tensor, n_bins: int, seed: int = 0) -> list[
     ValueError
         If bins are not integers from 0 to ``n_bins - 1``, or one has no examples or all of them.
     """
-    bin_of_example = torch.as_tensor(bins)
+    bin_of_example = torch.as_tensor(bins, device="cpu")
     if bin_of_example.ndim != 1 or bin_of_example.is_floating_point() or bin_of_example.dtype == torch.bool:
         raise ValueError(
             f"bins are {bin_of_example.dtype} of shape {list(bin_of_example.shape)}: pass one integer for each example."
