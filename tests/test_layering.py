@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own package and from those of a lower level; the root is the door to all of them.
 LEVELS = (
     ("fastdens.kernels",),
-    ("fastdens.f_distribution", "fastdens.io", "fastdens.progress"),
+    ("fastdens.arrays",),
+    ("fastdens.f_distribution", "fastdens.io", "fastdens.labels", "fastdens.progress"),
     ("fastdens.batch",),
     ("fastdens.errors",),
     (
