@@ -1,8 +1,9 @@
 """Arrays as they come, of any library, as tensors and numpy arrays: the one place where they are converted.
 
-Whatever holds numbers is taken: lists, numpy arrays of any strides and byte order, data frames and their columns, objects
-with ``__array__``, ``__dlpack__`` or ``__cuda_array_interface__``. Data frames are known by their methods, so that no
-library of them is imported. Nothing that is missing is dropped or filled: a mask, None or NA is refused by its place.
+Whatever holds numbers is taken: lists, numpy arrays of any strides and byte order, data frames and their columns,
+objects with ``__array__``, ``__dlpack__`` or ``__cuda_array_interface__``. Data frames are known by their methods, so
+that no library of them is imported. Nothing that is missing is dropped or filled: a mask, None or NA is an error that
+names its place.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
 def _dense(x: Tensor, name: str) -> Tensor:
     if x.is_nested:
-        raise TypeError(f"{name} is a nested tensor, but an array has rows of one length: pass one tensor for each part.")
+        raise TypeError(
+            f"{name} is a nested tensor, but an array has rows of one length: pass one tensor for each part."
+        )
     if x.layout != torch.strided:
         raise TypeError(f"{name} is a sparse tensor, but points are dense: pass {name}.to_dense().")
     if x.is_meta:
@@ -166,20 +169,23 @@ def _refuse_mask(mask: NDArray[Any], name: str) -> None:
     if mask.dtype != bool:
         raise TypeError(f"{name} has a mask of several fields: pass an array of numbers.")
     if mask.any():
-        place = _place(np.unravel_index(int(mask.argmax()), mask.shape))
-        raise ValueError(
-            f"{name} has {int(mask.sum())} masked values, the first {place}: fill or drop them, they are not left out."
-        )
+        raise ValueError(f"{name} has {_first(mask, 'masked')}: fill or drop it, nothing is left out unasked.")
+
+
+def _first(bad: NDArray[Any], kind: str) -> str:
+    """Where the first bad value is, and how many there are."""
+    place, count = _place(np.unravel_index(int(bad.argmax()), bad.shape)), int(bad.sum())
+    return f"a {kind} value {place}" + (f" and {count} in all" if count > 1 else "")
 
 
 def _place(index: Iterable[Any]) -> str:
     """Where a value is, in words."""
-    numbers_ = [int(i) for i in index]
-    if len(numbers_) == 1:
-        return f"in row {numbers_[0]}"
-    if len(numbers_) == 2:
-        return f"in row {numbers_[0]}, column {numbers_[1]}"
-    return f"at {tuple(numbers_)}"
+    parts = [int(i) for i in index]
+    if len(parts) == 1:
+        return f"in row {parts[0]}"
+    if len(parts) == 2:
+        return f"in row {parts[0]}, column {parts[1]}"
+    return f"at {tuple(parts)}"
 
 
 def _columns(x: Any) -> Iterator[tuple[Any, Any]] | None:
@@ -212,8 +218,7 @@ def _read_column(x: Any, name: str) -> NDArray[Any]:
     except Exception as error:
         raise _unreadable(x, name, error) from None
     if absent.any():
-        place = _place(np.unravel_index(int(absent.argmax()), absent.shape))
-        raise ValueError(f"{name} has {int(absent.sum())} missing values, the first {place}: fill or drop them.")
+        raise ValueError(f"{name} has {_first(absent, 'missing')}: fill or drop it.")
     try:
         array = np.asarray(x.to_numpy())
     except Exception:
@@ -271,7 +276,9 @@ def _read_sequence(x: list[Any] | tuple[Any, ...], name: str) -> NDArray[Any]:
 
 
 def _uneven(name: str) -> ValueError:
-    return ValueError(f"{name} cannot be read as an array of numbers, its rows have different lengths: pass equal ones.")
+    return ValueError(
+        f"{name} cannot be read as an array of numbers, its rows have different lengths: pass equal ones."
+    )
 
 
 def _objects(x: Iterable[Any]) -> NDArray[Any]:
@@ -304,7 +311,7 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
     """
     dtype = values.dtype
     if dtype.kind == "O":
-        return _numbers_of_objects(values, name)
+        return _partsof_objects(values, name)
     if dtype.kind == "c":
         raise TypeError(f"{name} holds complex numbers, but real ones are needed: pass its real part.")
     if dtype.kind not in _NUMERIC:
@@ -325,7 +332,7 @@ def kind_of(dtype: np.dtype[Any]) -> str:
     return {**words, "V": f"raw bytes ({dtype.str})", "c": "complex numbers"}.get(dtype.kind, f"values of {dtype}")
 
 
-def _numbers_of_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
+def _partsof_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     for index, value in zip(np.ndindex(values.shape), values.flat, strict=True):
         if isinstance(value, numbers.Real | Decimal | np.bool_):
             continue
@@ -342,7 +349,7 @@ def _numbers_of_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 class Matrix:
-    """A matrix [N, D] of real numbers that is converted a block at a time, so that one on disk is never in memory whole.
+    """A matrix [N, D] of real numbers, converted a block at a time: one on disk is never in memory whole.
 
     Parameters
     ----------

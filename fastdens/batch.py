@@ -102,7 +102,7 @@ class RaggedBatch:
         ('cat', 'dog')
         """
         points = as_points(x)
-        labels = read_labels(y, len(points), "y")
+        labels = read_labels(y, len(points), "y", "x has {} rows")
         if len(points) == 0:
             raise ValueError("x has no rows: pass at least one point.")
         if n_classes is not None and classes is not None:
@@ -164,7 +164,7 @@ class RaggedBatch:
         if labels is not None:
             if len(labels) != len(parts):
                 raise ValueError(f"labels has {len(labels)} entries for {len(parts)} arrays: pass one for each.")
-            names = tuple(read_labels(labels, len(parts), of="arrays").tolist())
+            names = tuple(read_labels(labels, len(parts), rows="there are {} arrays").tolist())
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         points = torch.cat([part.to(dtype) for part in parts])
         offsets = offsets_of(torch.tensor([len(part) for part in parts]))

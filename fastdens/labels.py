@@ -19,7 +19,9 @@ Labels = Tensor | NDArray[Any]
 _REMEDY = "labels are integers or names, one kind for all"
 
 
-def read_labels(labels: ArrayLike | Tensor, n_rows: int, name: str = "labels", of: str = "x") -> Labels:
+def read_labels(
+    labels: ArrayLike | Tensor, n_rows: int, name: str = "labels", rows: str = "there are {} examples"
+) -> Labels:
     """Labels [N] of any kind, checked: none is missing, and all are of one kind.
 
     Parameters
@@ -29,8 +31,8 @@ def read_labels(labels: ArrayLike | Tensor, n_rows: int, name: str = "labels", o
         be ordered; in a tensor, an array, a list, or a column of a data frame (nullable or categorical, too).
     n_rows : int
         N.
-    name, of : str
-        Names of the labels and of what they are of, for messages.
+    name, rows : str
+        What messages call the labels, and how they say how many rows there are.
 
     Returns
     -------
@@ -48,9 +50,7 @@ def read_labels(labels: ArrayLike | Tensor, n_rows: int, name: str = "labels", o
     if tuple(found.shape) == (n_rows, 1):
         found = found[:, 0]
     if tuple(found.shape) != (n_rows,):
-        raise ValueError(
-            f"{name} has shape {tuple(found.shape)}, but {of} has {n_rows} rows: pass one label for each row."
-        )
+        raise ValueError(f"{name} has shape {tuple(found.shape)}, but {rows.format(n_rows)}: pass one label for each.")
     if not isinstance(found, Tensor):
         found = _one_kind(found, name)
     return _integers(found, name) if isinstance(found, Tensor) else found
@@ -69,7 +69,7 @@ def _one_kind(values: NDArray[Any], name: str) -> Labels:
         raise TypeError(f"{name} holds {kind_of(dtype)}, but {_REMEDY}.")
     if dtype.kind == "f":
         _check_whole(values, name)
-        if (np.abs(values) >= 2.0**63).any():
+        if (np.abs(values.astype(np.float64)) >= 2.0**63).any():
             return _of_objects(np.array([int(v) for v in values.tolist()], object), name)
         return torch.from_numpy(values.astype(np.int64))
     if dtype.kind == "u" and dtype.itemsize == 8:

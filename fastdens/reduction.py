@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.batch import as_points
+from fastdens.arrays import Matrix
 from fastdens.errors import NotFittedError, check_integer
 
 _BLOCK_ELEMENTS = 1 << 22
@@ -19,8 +17,9 @@ class UncentredSVD:
     """Projection on the leading right singular vectors of the activation matrix, which is not centred.
 
     The vectors come from the Gram matrix of the smaller side in float64, added up in blocks, so that a matrix on disk
-    is never in memory whole. Squaring the singular values costs half the digits: where the gap behind the last
-    component is too small for that, the vectors come from the matrix itself (a blocked QR, then an SVD).
+    is never in memory whole, whatever its dtype, byte order and order of axes. Squaring the singular values costs half
+    the digits: where the gap behind the last component is too small for that, the vectors come from the matrix itself
+    (a blocked QR, then an SVD).
 
     Parameters
     ----------
@@ -68,10 +67,10 @@ class UncentredSVD:
             If ``x`` has fewer rows or columns than ``n_components``, or holds NaN or infinity.
         """
         k = check_integer("n_components", self.n_components, 1)
-        points = as_points(x)
+        points = Matrix(x)
         if k > min(points.shape):
             raise ValueError(
-                f"n_components is {k}, but x has shape {tuple(points.shape)}: it can be at most {min(points.shape)}."
+                f"n_components is {k}, but x has shape {points.shape}: it can be at most {min(points.shape)}."
             )
         total = _sum_of_squares(points)
         squares, components = _from_gram(points, k)
@@ -94,27 +93,27 @@ class UncentredSVD:
         """
         if not hasattr(self, "components_"):
             raise NotFittedError(self, "fit(x)")
-        points = as_points(x)
+        points = Matrix(x)
         if points.shape[1] != self.components_.shape[1]:
             raise ValueError(
                 f"x has {points.shape[1]} features, but the fit had {self.components_.shape[1]}: pass the same layer."
             )
-        return points @ self.components_.to(points).mT
+        components = self.components_.to(device=points.device, dtype=points.dtype)
+        coordinates = torch.empty(points.shape[0], len(components), dtype=components.dtype, device=components.device)
+        row = 0
+        for block in points.blocks(_BLOCK_ELEMENTS):
+            torch.matmul(block, components.mT, out=coordinates[row : row + len(block)])
+            row += len(block)
+        return coordinates
 
     def fit_transform(self, x: ArrayLike | Tensor) -> Tensor:
         """``fit(x)``, then ``transform(x)``."""
         return self.fit(x).transform(x)
 
 
-def _row_blocks(points: Tensor) -> Iterator[Tensor]:
-    """Blocks of rows in float64."""
-    for block in torch.split(points, max(1, _BLOCK_ELEMENTS // points.shape[1])):
-        yield block.double()
-
-
-def _sum_of_squares(points: Tensor) -> float:
+def _sum_of_squares(points: Matrix) -> float:
     total, row = 0.0, 0
-    for block in _row_blocks(points):
+    for block in points.blocks(_BLOCK_ELEMENTS, torch.float64):
         own = block.square().sum()
         if not torch.isfinite(own):
             finite = torch.isfinite(block).all(1)
@@ -126,18 +125,19 @@ def _sum_of_squares(points: Tensor) -> float:
     return total
 
 
-def _from_gram(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _from_gram(points: Matrix, k: int) -> tuple[Tensor, Tensor]:
     """Squared singular values, descending, and the first right singular vectors [K, D], by the smaller Gram matrix."""
     n_rows, n_columns = points.shape
     tall = n_rows >= n_columns
     gram = torch.zeros(min(points.shape), min(points.shape), dtype=torch.float64, device=points.device)
-    for block in _row_blocks(points) if tall else _row_blocks(points.mT):
+    blocks = points.blocks if tall else points.column_blocks
+    for block in blocks(_BLOCK_ELEMENTS, torch.float64):
         gram.addmm_(block.mT, block)
     squares, vectors = torch.linalg.eigh(gram)
     squares, vectors = squares.flip(0), vectors.flip(1)[:, :k]
     if tall:
         return squares, vectors.mT
-    components = torch.cat([block @ vectors for block in _row_blocks(points.mT)])
+    components = torch.cat([block @ vectors for block in points.column_blocks(_BLOCK_ELEMENTS, torch.float64)])
     return squares, torch.linalg.qr(components).Q.mT
 
 
@@ -149,14 +149,16 @@ def _gram_angle(squares: Tensor, k: int) -> float:
     return rounding / gap if gap > 0 else float("inf")
 
 
-def _from_matrix(points: Tensor) -> tuple[Tensor, Tensor]:
+def _from_matrix(points: Matrix) -> tuple[Tensor, Tensor]:
     """Squared singular values, descending, and all right singular vectors, without squaring the matrix."""
     if points.shape[0] < points.shape[1]:
-        _, values, components = torch.linalg.svd(points.double(), full_matrices=False)
+        _, values, components = torch.linalg.svd(
+            torch.cat(list(points.blocks(_BLOCK_ELEMENTS, torch.float64))), full_matrices=False
+        )
         return values.square(), components
     # R of the rows so far and the next block has the singular values and right vectors of both.
-    triangle = points.new_zeros(0, points.shape[1], dtype=torch.float64)
-    for block in _row_blocks(points):
+    triangle = torch.zeros(0, points.shape[1], dtype=torch.float64, device=points.device)
+    for block in points.blocks(_BLOCK_ELEMENTS, torch.float64):
         triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
     _, values, components = torch.linalg.svd(triangle, full_matrices=False)
     return values.square(), components

@@ -1,4 +1,4 @@
-"""Arrays of every kind give the tensor of the same numbers; what is missing or no number is one sentence with its place."""
+"""Arrays of every kind give the same numbers; what is missing or no number is one sentence with its place."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def test_memory_is_shared_where_it_can_be():
     x.flags.writeable = False
     assert as_points(x).data_ptr() != x.ctypes.data
     assert torch.equal(as_points(np.broadcast_to(x[:1], (3, 2))), torch.zeros(3, 2))
-    assert torch.equal(as_points(np.lib.stride_tricks.sliding_window_view(np.arange(4.0), 2))[2], torch.tensor([2.0, 3.0]).double())
+    assert torch.equal(
+        as_points(np.lib.stride_tricks.sliding_window_view(np.arange(4.0), 2))[2], torch.tensor([2.0, 3.0]).double()
+    )
     assert as_tensor(array.array("d", [1, 2])).tolist() == [1, 2] and as_tensor(range(3)).tolist() == [0, 1, 2]
 
 
@@ -144,16 +146,16 @@ masked = np.ma.array([[1.0, 2], [3, 4], [5, 6]], mask=[[0, 0], [0, 1], [0, 0]])
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda: masked, "1 masked values, the first in row 1, column 1"),
-        (lambda: list(masked), r"row 1 of x has 1 masked values, the first in row 1"),
+        (lambda: masked, "a masked value in row 1, column 1"),
+        (lambda: list(masked), r"row 1 of x has a masked value in row 1"),
         (lambda: [[1.0], [np.ma.masked]], "missing value .* in row"),
         (lambda: [[1.0, 2], [3, None], [5, 6]], r"missing value \(None\) .*in row 1"),
         (lambda: np.array([[1, 2], [3, None]], object), r"missing value \(None\) in row 1, column 1"),
-        (lambda: of_pandas([1, None, 2], "Int64"), "column 'b' of x has 1 missing values, the first in row 1"),
-        (lambda: of_pandas([1, None, 2], "object"), "column 'b' of x has 1 missing values, the first in row 1"),
-        (lambda: of_pandas([1, None, 2], "Float32"), "column 'b' of x has 1 missing values"),
-        (lambda: of_polars([1, None, 2]), "column 'b' of x has 1 missing values, the first in row 1"),
-        (lambda: of_polars([1.5, None, 2]), "column 'b' of x has 1 missing values, the first in row 1"),
+        (lambda: of_pandas([1, None, 2], "Int64"), "column 'b' of x has a missing value in row 1"),
+        (lambda: of_pandas([1, None, 2], "object"), "column 'b' of x has a missing value in row 1"),
+        (lambda: of_pandas([1, None, 2], "Float32"), "column 'b' of x has a missing value"),
+        (lambda: of_polars([1, None, 2]), "column 'b' of x has a missing value in row 1"),
+        (lambda: of_polars([1.5, None, 2]), "column 'b' of x has a missing value in row 1"),
         (lambda: np.zeros((2, 2), complex), "complex"),
         (lambda: torch.zeros(2, 2, dtype=torch.complex64), "complex"),
         (lambda: of_pandas(["u", "v", "w"], "category"), "column 'b' of x has a str in row 0"),
@@ -203,5 +205,5 @@ def test_a_masked_tensor_is_refused():
     with pytest.warns(UserWarning, match="prototype"):
         whole, partly = masked_tensor(x, x > 0), masked_tensor(x, x.cumsum(0) != 2)
     assert torch.equal(as_points(whole), x)
-    with pytest.raises(ValueError, match="2 masked values, the first in row 1, column 0"):
+    with pytest.raises(ValueError, match="a masked value in row 1, column 0 and 2 in all"):
         as_points(partly)
