@@ -50,7 +50,9 @@ def read_labels(
     if tuple(found.shape) == (n_rows, 1):
         found = found[:, 0]
     if tuple(found.shape) != (n_rows,):
-        raise ValueError(f"{name} has shape {tuple(found.shape)}, but {rows.format(n_rows)}: pass one label for each.")
+        raise ValueError(
+            f"{name} has shape {tuple(found.shape)}, but {rows.format(n_rows)}: pass one label for each row."
+        )
     if not isinstance(found, Tensor):
         found = _one_kind(found, name)
     return _integers(found, name) if isinstance(found, Tensor) else found

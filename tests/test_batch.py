@@ -43,7 +43,7 @@ def test_reads_an_array_that_may_not_be_written():
 @pytest.mark.parametrize(
     ("x", "y", "error", "message"),
     [
-        (np.zeros((3, 2)), np.zeros(2, int), ValueError, "one label for each"),
+        (np.zeros((3, 2)), np.zeros(2, int), ValueError, "one label for each row"),
         (np.zeros((3, 2)), np.array([0, 0.5, 1]), TypeError, "label 0.5 in row 1, but labels are integers"),
         (np.zeros((3, 2)), np.array([0, np.nan, 0]), ValueError, r"missing label \(NaN\) in row 1"),
         (np.zeros(3), np.zeros(3, int), ValueError, r"points are \[N, D\]"),

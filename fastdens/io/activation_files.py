@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -38,21 +39,32 @@ def read_activations(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
         labels, place = arrays.pop(LABELS, None), f"the labels in {path}"
     else:
         raise _nothing(path)
-    n_examples = len(next(iter(arrays.values()))) if arrays and next(iter(arrays.values())).ndim else 0
-    for name, array in arrays.items():
-        if array.ndim != 2 or len(array) != n_examples:
-            raise ValueError(
-                f"layer {name!r} in {path} has shape {tuple(array.shape)}, but activations are [{n_examples}, D], one "
-                "row an example as in the first layer."
-            )
-        if 0 in array.shape:
-            raise ValueError(f"layer {name!r} in {path} has shape {tuple(array.shape)}, it is empty: extract it again.")
+    n_examples = count_examples(arrays, f"in {path}")
     if labels is None:
         return arrays, None
     try:
         return arrays, read_labels(labels, n_examples, place)
     except TypeError as error:
         raise ValueError(str(error)) from None
+
+
+def count_examples(features: Mapping[str, Tensor], place: str) -> int:
+    """The number of rows, the same at each layer.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not [N, D], N and D positive, N that of the first layer.
+    """
+    first = next(iter(features.values()), None)
+    n_examples = 0 if first is None or first.ndim == 0 else len(first)
+    for name, array in features.items():
+        if array.ndim != 2 or len(array) != n_examples or 0 in array.shape:
+            raise ValueError(
+                f"layer {name!r} {place} has shape {tuple(array.shape)}, but activations are [{n_examples or 'N'}, D], "
+                "one row an example as in the first layer."
+            )
+    return n_examples
 
 
 def _nothing(path: Path) -> FileNotFoundError:
