@@ -400,7 +400,7 @@ def _flags(what: str, values: ArrayLike | Tensor, n_examples: int) -> NDArray[np
 
 def _names_in(folder: Path | None) -> tuple[str, ...] | None:
     """Lines of ``class_names.txt``, each different, if there is a folder that has one."""
-    if folder is None or not (file := folder / _NAMES).is_file():
+    if folder is None or not (file := folder / _NAMES).exists():
         return None
     try:
         names = tuple(file.read_text(encoding="utf-8").splitlines())
