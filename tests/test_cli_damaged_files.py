@@ -93,6 +93,7 @@ def whole(tmp_path_factory):
         np.save(folder / "train" / f"{name}.npy", x)
     np.save(folder / "train" / "labels.npy", labels)
     (folder / "train" / "layers.json").write_text('["b", "a"]')
+    shutil.copytree(folder / "train", folder / "test")
     (folder / "train" / "class_names.txt").write_text("ant\nbee\ncat\n")
     np.savez(folder / "scores.npz", tr_mem=rng.uniform(size=N), tr_labels=labels)
     tensors = {name: torch.from_numpy(x) for name, x in {**layers, "labels": labels}.items()}
@@ -132,6 +133,8 @@ FILES = {
     "train/labels.npy": "activations",
     "train/layers.json": "activations",
     "train/class_names.txt": "activations",
+    "test/a.npy": "test",
+    "test/labels.npy": "test",
     "scores.npz": "scores",
     "both.safetensors": "safetensors",
     "report/analysis/analysis.json": "report",
@@ -143,36 +146,38 @@ def arguments_for(command, folder):
     if command == "report":
         return ["report", str(folder / "report")]
     source = folder / ("both.safetensors" if command == "safetensors" else "train")
+    test = ["--test-activations", str(folder / "test")] if command == "test" else []
     scores = ["--memorization", str(folder / "scores.npz")] if command == "scores" else []
-    return ["analyze", "--activations", str(source), *scores, *QUICK, "--output", str(folder / "out")]
+    return ["analyze", "--activations", str(source), *scores, *test, *QUICK, "--output", str(folder / "out")]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(6000)
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_are_read_or_named_in_one_sentence(whole, tmp_path, rng, monkeypatch, capsys):
-    results = []
+    results, faults = [], []
     monkeypatch.setattr("fastdens.report.write_report", lambda analysis, _: results.append(analysis))
     monkeypatch.setattr("fastdens.pipeline.Analysis.save", lambda *_, **__: None)
-    for round_ in range(N_DAMAGED):
+    for number in range(N_DAMAGED):
         folder = shutil.copytree(whole, tmp_path / "copy")
         name = str(rng.choice(list(FILES)))
         how, content = damaged(rng, (folder / name).read_bytes())
         (folder / name).write_bytes(content)
         status = main(arguments_for(FILES[name], folder))
         error = capsys.readouterr().err
-        what = f"{round_}: {name}, {how}: {error}"
         if status == 0:
-            assert not error
-            for layer in results.pop().layers:
-                assert np.isfinite(layer.log_density).all() and np.isfinite(layer.divergence.value).all(), what
+            layers = results.pop().layers
+            finite = all(np.isfinite(part).all() for own in layers for part in (own.log_density, own.divergence.value))
+            right = not error and finite
         else:
-            assert status == 1, what
-            assert error.startswith("fastdens: ") and error.endswith(".\n") and error.count("\n") == 1, what
-            assert "Traceback" not in error and len(error) < 600, what
-            # What is read and does not fit is named by its layer or its class.
-            assert str(folder) in error or "layer" in error or "class" in error, what
+            # What can be read and does not fit is named by its layer, class or kind.
+            named = any(word in error for word in (str(folder), "layer", "class", "scores"))
+            right = status == 1 and named and error.startswith("fastdens: ") and error.endswith(".\n")
+            right = right and error.count("\n") == 1 and len(error) < 600
+        if not right:
+            faults.append(f"{number}: {name}, {how}: {status}, {error}")
         shutil.rmtree(folder)
+    assert not faults, "\n".join([f"{len(faults)} faults", *faults[:20]])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -161,7 +161,10 @@ def fit_layer(
     """
     labels = data.examples.labels
     projection = fd.reduction.UncentredSVD(n_dimensions)
-    points = projection.fit_transform(features).to(options.device)
+    try:
+        points = projection.fit_transform(features).to(options.device)
+    except ValueError as error:
+        raise ValueError(f"layer {layer!r} cannot be projected: {error}") from None
     fit, batch = fit_classes(points, labels, data, layer, options, progress=progress)
     classes = class_log_density(fit.log_density, labels)
     modes = find_modes(classes.mean, random_state=options.seed)
@@ -174,6 +177,11 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
     held_out = None
     if data.test is not None and examples.test_labels is not None:
         test = layer.projection.transform(data.test[layer.name]).to(options.device)
+        if (bad := ~test.isfinite().all(1)).any():
+            raise ValueError(
+                f"layer {layer.name!r} of the test examples has NaN or infinity, first in row "
+                f"{int(bad.nonzero()[0])}: remove or impute those rows."
+            )
         held_out = generative_classification(fit.models.log_prob(test), examples.test_labels)
     density = fit.models.density()
     generator = torch.Generator(layer.points.device).manual_seed(options.seed)
