@@ -321,7 +321,9 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
         raise TypeError(f"{name} holds {kind_of(dtype)}, which cannot be read as an array of numbers: pass numbers.")
     if dtype.kind == "f" and dtype.itemsize > 8:
         return values.astype(np.float64)
-    return values if dtype.isnative else values.astype(dtype.newbyteorder("="))
+    # Of types of one size, such as long and long long, torch knows one.
+    usual = np.dtype(f"{dtype.kind}{dtype.itemsize}")
+    return values.view(usual) if dtype.isnative else values.astype(usual)
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.arrays import is_missing, kind_of, read, tensor_of
+from fastdens.arrays import as_numbers, is_missing, kind_of, read, tensor_of
 
 # Labels as they were read: integers or booleans are a tensor, all others an array.
 Labels = Tensor | NDArray[Any]
@@ -78,7 +78,7 @@ def _one_kind(values: NDArray[Any], name: str) -> Labels:
         if (values > np.iinfo(np.int64).max).any():
             return values
         return torch.from_numpy(values.astype(np.int64))
-    return tensor_of(values if dtype.isnative else values.astype(dtype.newbyteorder("=")))
+    return tensor_of(as_numbers(values, name))
 
 
 def _integers(labels: Tensor, name: str) -> Tensor:

@@ -83,6 +83,7 @@ KINDS = {
     "dlpack bfloat16": lambda x: WithDlpack(torch.from_numpy(x).bfloat16()),
     "capsule": lambda x: torch.from_numpy(x).__dlpack__(),
     "memoryview": memoryview,
+    "long long": lambda x: x.astype(np.longlong),
     "int8": lambda x: x.astype(np.int8),
     "int64, big-endian": lambda x: x.astype(">i8"),
     "pandas": pandas,

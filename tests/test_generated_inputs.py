@@ -156,7 +156,8 @@ def project(rng, x, _):
 
 
 def analyse(rng, x, y):
-    log_density = numbers(rng, len(x)) if rng.random() < 0.3 else wrapped(rng, rng.normal(size=len(x)))
+    n = len(y)
+    log_density = numbers(rng, n) if rng.random() < 0.3 else wrapped(rng, rng.normal(size=n))
     calls = {
         "bins": lambda: analysis.density_bins(log_density, 2, y),
         "distance": lambda: analysis.neighbour_distance(x, y),
