@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 _NUMERIC = "biuf"
 _DL_CPU = 1
@@ -99,8 +100,9 @@ def _dense(x: Tensor, name: str) -> Tensor:
     if x.is_complex():
         raise TypeError(f"{name} holds complex numbers, but real ones are needed: pass its real part.")
     if hasattr(x, "get_mask"):
-        _refuse_mask(~x.get_mask().cpu().numpy(), name)
-        x = x.get_data()
+        masked: Any = x
+        _refuse_mask(~masked.get_mask().cpu().numpy(), name)
+        x = masked.get_data()
     if x.is_quantized:
         x = x.dequantize()
     return x.resolve_neg()
@@ -116,7 +118,8 @@ def _through_dlpack(x: Any, name: str) -> Tensor | None:
         if type(x).__name__ == "PyCapsule" or (
             hasattr(x, "__dlpack__") and not (hasattr(x, "__array__") and x.__dlpack_device__()[0] == _DL_CPU)
         ):
-            return torch.from_dlpack(x)
+            shared: Tensor = from_dlpack(x)
+            return shared
     # Each library raises errors of its own.
     except Exception as error:
         raise _unreadable(x, name, error) from None

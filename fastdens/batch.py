@@ -107,6 +107,7 @@ class RaggedBatch:
             raise ValueError("x has no rows: pass at least one point.")
         if n_classes is not None and classes is not None:
             raise ValueError("n_classes and classes both say what the classes are: pass one of the two.")
+        names: tuple[Hashable, ...]
         if n_classes is not None:
             codes, names = _count_from_0(labels, n_classes), tuple(range(n_classes))
         elif classes is not None:

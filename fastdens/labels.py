@@ -20,7 +20,10 @@ _REMEDY = "labels are integers or names, one kind for all"
 
 
 def read_labels(
-    labels: ArrayLike | Tensor, n_rows: int, name: str = "labels", rows: str = "there are {} examples"
+    labels: ArrayLike | Tensor | Sequence[Hashable],
+    n_rows: int,
+    name: str = "labels",
+    rows: str = "there are {} examples",
 ) -> Labels:
     """Labels [N] of any kind, checked: none is missing, and all are of one kind.
 

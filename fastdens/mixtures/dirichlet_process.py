@@ -158,6 +158,8 @@ class DirichletProcessMixtures(SampledMixtures):
         float64 [M, C, S], if ``fit`` was given held-out points: mean log-density of those of each model in each draw.
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
+    classes_ : tuple
+        The class of each model, as in the batch.
     failed_, failures_ : Tensor, dict of int to str
         Which models failed, bool [M], and why.
 
