@@ -89,6 +89,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
 
 def _dense(x: Tensor, name: str) -> Tensor:
+    """The tensor itself, if it is dense and of real numbers."""
     if x.is_nested:
         raise TypeError(
             f"{name} is a nested tensor, but an array has rows of one length: pass one tensor for each part."
