@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastdens.analysis.arguments import as_numpy
+
 
 def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
     """Correct p-values by Holm's step-down method, which controls the family-wise error rate.
@@ -25,7 +27,7 @@ def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
     ----------
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
     """
-    values = np.asarray(pvalues, np.float64)
+    values = as_numpy(pvalues, "pvalues").astype(np.float64)
     order = np.argsort(values)
     n_tests = int(np.isfinite(values).sum())
     corrected = np.full(len(values), np.nan)
