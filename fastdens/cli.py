@@ -8,6 +8,7 @@ set, or else the default of the field.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ from fastdens.pipeline.summaries import describe_data, describe_layer, describe_
 # It has no opposite on the command line.
 _Flag = Annotated[bool, Parameter(negative=())]
 
+# Exit status of an error that nobody foresaw, and the variable that shows it whole.
+FAULT = 70
+_DEBUG = "FASTDENS_TRACEBACK"
+
 # The folder in that of the report that holds the analysis it was drawn from.
 _ANALYSIS = "analysis"
 
@@ -56,7 +61,7 @@ class ActivationFiles(Options):
     """Activations of a network, in place of images and a network."""
 
     activations: Path | None = None
-    """Folder with one .npy [N, D] for each layer and labels.npy, of the training examples."""
+    """Folder with one .npy [N, D] for each layer and labels.npy, integers or names, of the training examples."""
 
     test_activations: Path | None = None
     """The same for test examples."""
@@ -320,7 +325,7 @@ def make_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status.
+    """Run the command line; the exit status: 0, or 1 with one sentence on stderr.
 
     Raises
     ------
@@ -333,22 +338,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CycloptsError, RangeError) as error:
         _complain(_in_flags(error))
         sys.exit(2)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         _complain(_in_flags(error))
+        return 1
+    except MemoryError:
+        _complain("there is not enough memory: analyze fewer --layers at a time, or fewer examples.")
         return 1
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        _complain(
+            f"this is a fault of fastdens, please report it ({type(error).__name__}: {error}): set {_DEBUG}=1 to see "
+            "where it comes from."
+        )
+        return FAULT
     return 0
 
 
 def _complain(text: str) -> None:
-    print(f"fastdens: {text}", file=sys.stderr)
+    print(f"fastdens: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _in_flags(error: Exception) -> str:
     """The message, with options as the command spells them."""
     text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename} cannot be used ({error.strerror}): check that it is there and that you may use it."
     for name in error.options if isinstance(error, OptionError) else ():
         text = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", text, count=1)
     return text

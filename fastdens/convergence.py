@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
+from fastdens.arrays import as_tensor
 from fastdens.errors import check_integer, check_non_negative
 from fastdens.f_distribution import f_survival, f_upper_quantile
 
@@ -314,7 +315,7 @@ def chain_convergence(
 
 def _by_blocks(statistic: Callable[[Tensor], Tensor], draws: ArrayLike | Tensor) -> Tensor:
     """``statistic`` of the draws [B, C, S], in float64, of a block of models at a time."""
-    tensor = draws if isinstance(draws, Tensor) else torch.tensor(np.asarray(draws), device="cpu")
+    tensor = as_tensor(draws, "draws")
     if tensor.ndim < 2 or tensor.shape[-2] == 0:
         raise ValueError(
             f"draws has shape {tuple(tensor.shape)}, but it must be [..., C, S] with at least one chain: pass x[None] "

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.batch import as_points
+from fastdens.arrays import Matrix, check_points_shape
 from fastdens.errors import NotFittedError, check_integer
-from fastdens.kernels.surroundings import Undisturbed, outside_inference
+from fastdens.kernels.surroundings import Undisturbed, is_differentiated, is_transformed, outside_inference
 
 # Entries whose largest is beyond this, or its inverse, are scaled, for their squares would be out of range.
 _SMALLEST = 1e-100
@@ -25,8 +25,9 @@ class UncentredSVD(Undisturbed):
     """Projection on the leading right singular vectors of the activation matrix, which is not centred.
 
     The vectors come from the Gram matrix of the smaller side in float64, added up in blocks, so that a matrix on disk
-    is never in memory whole. Squaring the singular values costs half the digits: where the gap behind the last
-    component is too small for that, the vectors come from the matrix itself (a blocked QR, then an SVD).
+    is never in memory whole, whatever its dtype, byte order and order of axes. Squaring the singular values costs half
+    the digits: where the gap behind the last component is too small for that, the vectors come from the matrix itself
+    (a blocked QR, then an SVD).
 
     Parameters
     ----------
@@ -74,10 +75,10 @@ class UncentredSVD(Undisturbed):
             If ``x`` has fewer rows or columns than ``n_components``, or holds NaN or infinity.
         """
         k = check_integer("n_components", self.n_components, 1)
-        points = as_points(x)
+        points = Matrix(x)
         if k > min(points.shape):
             raise ValueError(
-                f"n_components is {k}, but x has shape {tuple(points.shape)}: it can be at most {min(points.shape)}."
+                f"n_components is {k}, but x has shape {points.shape}: it can be at most {min(points.shape)}."
             )
         scale = _scale(points)
         values, components = _from_gram(points, k, scale)
@@ -100,31 +101,41 @@ class UncentredSVD(Undisturbed):
         """
         if not hasattr(self, "components_"):
             raise NotFittedError(self, "fit(x)")
-        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2:
-            points = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        else:
-            points = as_points(x)
-        if points.shape[1] != self.components_.shape[1]:
+        if isinstance(x, Tensor) and (is_transformed() or is_differentiated(x)):
+            # A matrix in blocks would leave the derivatives out.
+            check_points_shape(tuple(x.shape), "x")
+            self._check_width(x.shape[1])
+            return x @ outside_inference(self.components_).to(x).mT
+        points = Matrix(x)
+        self._check_width(points.shape[1])
+        components = outside_inference(self.components_).to(device=points.device, dtype=points.dtype)
+        coordinates = torch.empty(points.shape[0], len(components), dtype=components.dtype, device=components.device)
+        row = 0
+        for block in points.blocks(_BLOCK_ELEMENTS):
+            torch.matmul(block, components.mT, out=coordinates[row : row + len(block)])
+            row += len(block)
+        return coordinates
+
+    def _check_width(self, n_features: int) -> None:
+        if n_features != self.components_.shape[1]:
             raise ValueError(
-                f"x has {points.shape[1]} features, but the fit had {self.components_.shape[1]}: pass the same layer."
+                f"x has {n_features} features, but the fit had {self.components_.shape[1]}: pass the same layer."
             )
-        return points @ outside_inference(self.components_).to(points).mT
 
     def fit_transform(self, x: ArrayLike | Tensor) -> Tensor:
         """``fit(x)``, then ``transform(x)``."""
         return self.fit(x).transform(x)
 
 
-def _row_blocks(points: Tensor, scale: float = 1.0) -> Iterator[Tensor]:
-    """Blocks of rows in float64, times a power of two."""
-    for block in torch.split(points, max(1, _BLOCK_ELEMENTS // points.shape[1])):
-        yield block.double() if scale == 1 else block.double() * scale
+def _scaled(blocks: Iterator[Tensor], scale: float) -> Iterator[Tensor]:
+    """Blocks in float64, times a power of two."""
+    return blocks if scale == 1 else (block * scale for block in blocks)
 
 
-def _scale(points: Tensor) -> float:
+def _scale(points: Matrix) -> float:
     """A power of two by which squares of the points neither overflow nor vanish, 1 in all but extreme cases."""
     largest, row = 0.0, 0
-    for block in _row_blocks(points):
+    for block in points.blocks(_BLOCK_ELEMENTS, torch.float64):
         own = float(block.abs().max())
         if not math.isfinite(own):
             bad = row + int((~torch.isfinite(block).all(1)).nonzero()[0])
@@ -136,19 +147,20 @@ def _scale(points: Tensor) -> float:
     return 2.0 ** min(-math.frexp(largest)[1], 1000)
 
 
-def _from_gram(points: Tensor, k: int, scale: float) -> tuple[Tensor, Tensor]:
+def _from_gram(points: Matrix, k: int, scale: float) -> tuple[Tensor, Tensor]:
     """Singular values, descending, and the first right singular vectors [K, D], by the smaller Gram matrix."""
     n_rows, n_columns = points.shape
     tall = n_rows >= n_columns
     gram = torch.zeros(min(points.shape), min(points.shape), dtype=torch.float64, device=points.device)
-    for block in _row_blocks(points, scale) if tall else _row_blocks(points.mT, scale):
+    blocks = points.blocks if tall else points.column_blocks
+    for block in _scaled(blocks(_BLOCK_ELEMENTS, torch.float64), scale):
         gram.addmm_(block.mT, block)
     squares, vectors = torch.linalg.eigh(gram)
     values, vectors = squares.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :k]
     if tall:
         return values, vectors.mT
-    components = torch.cat([block @ vectors for block in _row_blocks(points.mT, scale)])
-    return values, torch.linalg.qr(components).Q.mT
+    sides = _scaled(points.column_blocks(_BLOCK_ELEMENTS, torch.float64), scale)
+    return values, torch.linalg.qr(torch.cat([block @ vectors for block in sides])).Q.mT
 
 
 def _gram_angle(squares: Tensor, k: int) -> float:
@@ -159,14 +171,15 @@ def _gram_angle(squares: Tensor, k: int) -> float:
     return rounding / gap if gap > 0 else float("inf")
 
 
-def _from_matrix(points: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _from_matrix(points: Matrix, scale: float) -> tuple[Tensor, Tensor]:
     """Singular values, descending, and all right singular vectors, without squaring the matrix."""
+    blocks = _scaled(points.blocks(_BLOCK_ELEMENTS, torch.float64), scale)
     if points.shape[0] < points.shape[1]:
-        _, values, components = torch.linalg.svd(points.double() * scale, full_matrices=False)
+        _, values, components = torch.linalg.svd(torch.cat(list(blocks)), full_matrices=False)
         return values, components
     # R of the rows so far and the next block has the singular values and right vectors of both.
-    triangle = points.new_zeros(0, points.shape[1], dtype=torch.float64)
-    for block in _row_blocks(points, scale):
+    triangle = torch.zeros(0, points.shape[1], dtype=torch.float64, device=points.device)
+    for block in blocks:
         triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
     _, values, components = torch.linalg.svd(triangle, full_matrices=False)
     return values, components

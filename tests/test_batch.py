@@ -44,8 +44,8 @@ def test_reads_an_array_that_may_not_be_written():
     ("x", "y", "error", "message"),
     [
         (np.zeros((3, 2)), np.zeros(2, int), ValueError, "one label for each row"),
-        (np.zeros((3, 2)), np.zeros(3), TypeError, "labels are integers"),
-        (np.zeros((3, 2)), np.array([0, -1, 0]), ValueError, "label -1"),
+        (np.zeros((3, 2)), np.array([0, 0.5, 1]), TypeError, "label 0.5 in row 1, but labels are integers"),
+        (np.zeros((3, 2)), np.array([0, np.nan, 0]), ValueError, r"missing label \(NaN\) in row 1"),
         (np.zeros(3), np.zeros(3, int), ValueError, r"points are \[N, D\]"),
         (np.zeros((3, 0)), np.zeros(3, int), ValueError, "at least one feature"),
         (np.zeros((0, 2)), np.zeros(0, int), ValueError, "no rows"),

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own package and from those of a lower level; the root is the door to all of them.
 LEVELS = (
     ("fastdens.kernels",),
-    ("fastdens.f_distribution", "fastdens.io", "fastdens.progress"),
+    ("fastdens.arrays", "fastdens.f_distribution", "fastdens.progress"),
+    ("fastdens.labels",),
+    ("fastdens.io",),
     ("fastdens.batch",),
     ("fastdens.errors",),
     (

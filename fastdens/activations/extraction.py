@@ -16,7 +16,8 @@ from fastdens.activations.batches import BatchReader, Inputs, Labels
 from fastdens.activations.evaluation import evaluating, model_device
 from fastdens.activations.outputs import Part, Pool
 from fastdens.activations.recording import Calls, Recorder, make_recorders, recording
-from fastdens.activations.storage import LABELS, Activations, collect, write
+from fastdens.activations.storage import Activations, collect, write
+from fastdens.io.activation_files import LABELS
 from fastdens.progress import progress_bar
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastdens.activations.evaluation import plain_name
 from fastdens.activations.outputs import Part, Pool, Pooling, check_pool, choose_part, may_be_sequence_first
-from fastdens.activations.storage import LABELS
+from fastdens.io.activation_files import LABELS
 from fastdens.kernels.options import suggest
 
 Calls = str | int | None

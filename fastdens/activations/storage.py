@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastdens.io.arrays import NpyStream, join_safetensors, map_npy, map_safetensors
+from fastdens.io.activation_files import LABELS, read_activations
+from fastdens.io.arrays import NpyStream, join_safetensors
 from fastdens.io.atomic import atomic_write
-
-LABELS = "labels"
+from fastdens.labels import Labels
 
 Pooled = Iterator[dict[str, np.ndarray]]
 Advance = Callable[..., None]
@@ -34,12 +32,12 @@ class Activations:
     ----------
     features : dict of str to Tensor
         [N, D] for each layer, float32; mapped into memory if they are on disk.
-    labels : Tensor or None
-        int64 [N], as the loader gave them, or None if it gave none.
+    labels : Tensor, ndarray or None
+        int64 [N], as the loader gave them, or None if it gave none; names read from a file are an array of strings.
     """
 
     features: dict[str, Tensor]
-    labels: Tensor | None
+    labels: Labels | None
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -56,48 +54,17 @@ def load(path: str | os.PathLike[str]) -> Activations:
     path : path-like
         A ``.safetensors`` file, or a folder with one ``.npy`` [N, D] a layer, named after it, and ``labels.npy`` [N]
         if there are labels. ``layers.json`` in it, a list of the names, gives their order; without it they come in
-        the order of their names, numbers in them counting as numbers.
+        the order of their names, numbers in them counting as numbers. Numbers may be of any dtype and byte order, the
+        labels of any kind that :meth:`fastdens.RaggedBatch.from_labels` takes. Hidden files are passed over.
 
     Raises
     ------
-    FileNotFoundError
-        If there is nothing of the kind.
+    OSError
+        If there is nothing of the kind, or a file cannot be read.
     ValueError
-        If a file is damaged, or the arrays do not have one row per example.
+        If a file is damaged or does not hold numbers, or the arrays do not have one row per example.
     """
-    path = Path(path)
-    if path.is_file():
-        arrays = map_safetensors(path)
-    elif path.is_dir() and any(path.glob("*.npy")):
-        arrays = {unquote(file.stem): map_npy(file) for file in sorted(path.glob("*.npy"), key=_natural)}
-    else:
-        raise FileNotFoundError(
-            f"{path} holds no activations: pass a .safetensors file, or a folder with one .npy file per layer."
-        )
-    labels = arrays.pop(LABELS, None)
-    if (path / "layers.json").is_file():
-        order = json.loads((path / "layers.json").read_text())
-        missing = [name for name in order if name not in arrays]
-        if missing:
-            raise ValueError(f"{path} lacks the layer {missing[0]!r} that its layers.json names: extract it again.")
-        arrays = {name: arrays[name] for name in order}
-    n_examples = len(next(iter(arrays.values()))) if arrays else 0
-    for name, array in arrays.items():
-        if array.ndim != 2 or len(array) != n_examples:
-            raise ValueError(
-                f"layer {name!r} in {path} has shape {tuple(array.shape)}, but activations are [{n_examples}, D], one "
-                "row an example as in the first layer."
-            )
-    if labels is not None and (labels.shape != (n_examples,) or labels.is_floating_point()):
-        raise ValueError(
-            f"the labels in {path} are {labels.dtype} of shape {tuple(labels.shape)}, but there are {n_examples} "
-            "examples: give one integer for each."
-        )
-    return Activations(arrays, labels)
-
-
-def _natural(file: Path) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.stem)]
+    return Activations(*read_activations(Path(path)))
 
 
 def collect(batches: Pooled, advance: Advance) -> Activations:

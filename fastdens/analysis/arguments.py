@@ -8,40 +8,57 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from fastdens.arrays import as_array
 from fastdens.errors import check_integer
+from fastdens.labels import encode, read_labels
+
+# Classes of which most may be empty; from here on they are taken for names.
+_MANY = 1 << 20
 
 
-def as_numpy(x: ArrayLike | Tensor) -> NDArray[Any]:
-    """Convert an array, or a tensor on any device, to a numpy array; half precision becomes float32."""
-    if isinstance(x, Tensor):
-        x = x.detach().cpu()
-        return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy()
-    if isinstance(x, list | tuple) and any(isinstance(part, Tensor) for part in x):
-        x = [as_numpy(part) for part in x]
-    array = np.asarray(x)
-    # The bfloat16 of ml_dtypes is no floating-point type to numpy, but has the name of one.
-    half = array.dtype.itemsize < 4 and "float" in array.dtype.name
-    return array.astype(np.float32) if half else array
-
-
-def as_labels(labels: ArrayLike | Tensor, n_examples: int, n_classes: int | None = None) -> NDArray[np.int64]:
-    """Convert labels to int64 [N], N being ``n_examples``.
+def as_numpy(x: ArrayLike | Tensor, name: str = "the array") -> NDArray[Any]:
+    """Convert an array of numbers of any kind to a numpy array; half precision becomes float32.
 
     Raises
     ------
-    ValueError
-        If they are not N integers from 0, or not below ``n_classes``.
+    TypeError, ValueError
+        As :func:`fastdens.arrays.as_array`.
     """
-    array = as_numpy(labels)
-    if array.shape != (n_examples,) or not np.issubdtype(array.dtype, np.integer):
+    array = as_array(x, name)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def as_labels(labels: ArrayLike | Tensor, n_examples: int, n_classes: int | None = None) -> NDArray[np.int64]:
+    """Convert labels to classes int64 [N] that count from 0, N being ``n_examples``.
+
+    Integers are the classes themselves. Names, and integers that cannot count from 0 because they are negative or
+    huge, are numbered in their order as by :meth:`fastdens.RaggedBatch.from_labels`; if there are to be ``n_classes``,
+    each of them must occur.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not N labels of one kind, or integers that are not classes under ``n_classes``.
+    """
+    found = read_labels(labels, n_examples, "labels")
+    if n_examples == 0:
+        return np.zeros(0, np.int64)
+    if isinstance(found, Tensor):
+        low, high = int(found.min()), int(found.max())
+        if low >= 0 and high < (max(n_examples, _MANY) if n_classes is None else n_classes):
+            return found.cpu().numpy().astype(np.int64)
+        if n_classes is not None:
+            raise ValueError(
+                f"labels run from {low} to {high}, but classes count from 0 and are under the number of classes, "
+                f"{n_classes}: renumber."
+            )
+    codes, classes = encode(found)
+    if n_classes is not None and len(classes) != n_classes:
         raise ValueError(
-            f"labels are {array.dtype} of shape {array.shape}, but there are {n_examples} examples: pass one "
-            "integer for each."
+            f"labels are {len(classes)} different names, but there are {n_classes} classes: pass the number of each "
+            "class, from 0."
         )
-    if n_examples and (array.min() < 0 or (n_classes is not None and array.max() >= n_classes)):
-        bound = "" if n_classes is None else f" and are under the number of classes, {n_classes}"
-        raise ValueError(f"labels run from {array.min()} to {array.max()}, but classes count from 0{bound}: renumber.")
-    return array.astype(np.int64)
+    return codes.cpu().numpy()
 
 
 def check_log_prob(name: str, log_prob: NDArray[Any]) -> None:

@@ -28,7 +28,7 @@ def holm(pvalues: ArrayLike | Tensor) -> NDArray[np.float64]:
     ----------
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
     """
-    values = as_numpy(pvalues).astype(np.float64)
+    values = as_numpy(pvalues, "pvalues").astype(np.float64)
     order = np.argsort(values)
     n_tests = int(np.isfinite(values).sum())
     corrected = np.full(len(values), np.nan)

@@ -42,11 +42,14 @@ def roc_auc(score: ArrayLike | Tensor, positive: ArrayLike | Tensor | None) -> f
     if positive is None:
         return math.nan
     metrics = require("sklearn.metrics", "roc_auc", "analysis")
-    scores, positives = as_numpy(score), as_numpy(positive)
+    scores, positives = as_numpy(score, "score"), as_numpy(positive, "positive")
+    if ((positives != 0) & (positives != 1)).any():
+        raise ValueError("positive has values that are not 0 and 1: pass True for the examples to be found.")
     if scores.ndim != 1 or positives.shape != scores.shape:
         raise ValueError(f"score has shape {scores.shape} and positive {positives.shape}, but both must be [N].")
     known = ~np.isnan(scores)
     scores, positives = scores[known], positives[known]
     if not 0 < positives.sum() < len(positives):
         return math.nan
-    return float(metrics.roc_auc_score(positives, scores))
+    # The order of the scores alone counts; infinite ones have a place in it.
+    return float(metrics.roc_auc_score(positives, np.unique(scores, return_inverse=True)[1]))

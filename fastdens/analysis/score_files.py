@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis.arguments import as_numpy
+from fastdens.arrays import read
 from fastdens.kernels.options import suggest
+from fastdens.labels import read_labels
 
 _SCORES, _LABELS = "tr_mem", "tr_labels"
 
 
 class ScoreFile(NamedTuple):
-    """Scores of the training examples, float64 [N], and their labels, int64 [N], or None if the file has none."""
+    """Scores of the training examples, float64 [N], and their labels [N], int64 or names, None if the file has none."""
 
     scores: NDArray[np.float64]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[Any] | None
 
 
 def read_memorization_scores(
@@ -36,8 +37,8 @@ def read_memorization_scores(
     n_examples : int, optional
         Expected number of training examples; by default that of ``labels``, if given.
     labels : array or Tensor, optional
-        [N] integers, the labels of the training examples. Labels in the file must agree with them: they are the only
-        evidence that the scores are in the order of these examples.
+        [N], the labels of the training examples, of any kind. Labels in the file must agree with them: they are the
+        only evidence that the scores are in the order of these examples.
 
     Returns
     -------
@@ -58,9 +59,8 @@ def read_memorization_scores(
     """
     file = Path(path)
     scores, own_labels = _read(file)
-    given = None if labels is None else as_numpy(labels)
-    if n_examples is None and given is not None:
-        n_examples = given.size
+    if n_examples is None and labels is not None and read(labels, "labels").ndim == 1:
+        n_examples = len(read(labels, "labels"))
     if n_examples is not None and len(scores) != n_examples:
         raise ValueError(
             f"{file} holds {len(scores)} scores, but there are {n_examples} training examples: pass the file made for "
@@ -72,11 +72,8 @@ def read_memorization_scores(
             f"{file} has a score of {scores[bad][0]} at example {bad.argmax()}, and {bad.sum()} in all that are "
             "not finite: train more networks until each example is in some training sets and left out of others."
         )
-    if given is not None and given.shape != scores.shape:
-        raise ValueError(
-            f"labels has shape {given.shape}, but there are {len(scores)} training examples: pass one label for each."
-        )
-    if given is not None and own_labels is not None and (differ := own_labels != given).any():
+    given = None if labels is None else _plain(labels, len(scores), "labels")
+    if given is not None and own_labels is not None and (differ := _differ(own_labels, given)).any():
         at = int(differ.argmax())
         raise ValueError(
             f"{file} has label {own_labels[at]} for example {at}, but that of the training set is {given[at]}, and "
@@ -85,7 +82,7 @@ def read_memorization_scores(
     return ScoreFile(scores, own_labels)
 
 
-def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
     """Scores and labels, of the right types and of equal length."""
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -111,18 +108,30 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     if _SCORES not in arrays:
         nearest = suggest(_SCORES, names) or "nothing"
         raise ValueError(f"{path} has no array {_SCORES!r}, it holds {nearest}: save the scores under that name.")
-    scores = _checked(path, _SCORES, arrays[_SCORES], np.floating, "one floating-point number per example")
+    scores = _checked(path, _SCORES, arrays[_SCORES], (np.floating,), "one floating-point number per example")
     if _LABELS not in arrays:
         return scores.astype(np.float64), None
-    labels = _checked(path, _LABELS, arrays[_LABELS], np.integer, "one integer per example")
+    wanted = "one integer or name per example"
+    labels = _checked(path, _LABELS, arrays[_LABELS], (np.integer, np.character, np.bool_), wanted)
     if len(labels) != len(scores):
         raise ValueError(f"{path} holds {len(scores)} scores and {len(labels)} labels: save one of each per example.")
-    return scores.astype(np.float64), labels.astype(np.int64)
+    return scores.astype(np.float64), _plain(labels, len(scores), f"{_LABELS} of {path}")
+
+
+def _plain(labels: ArrayLike | Tensor, n_examples: int, name: str) -> NDArray[Any]:
+    """Labels of any kind as an array."""
+    found = read_labels(labels, n_examples, name, "there are {} training examples")
+    return found.cpu().numpy() if isinstance(found, Tensor) else found
+
+
+def _differ(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where labels differ; those of different kinds do everywhere."""
+    return np.array([a != b for a, b in zip(one.tolist(), other.tolist(), strict=True)], bool)
 
 
 def _checked(
-    path: Path, name: str, array: NDArray[Any], kind: type[np.floating] | type[np.integer], wanted: str
+    path: Path, name: str, array: NDArray[Any], kinds: tuple[type[np.generic], ...], wanted: str
 ) -> NDArray[Any]:
-    if array.ndim != 1 or not np.issubdtype(array.dtype, kind):
+    if array.ndim != 1 or not issubclass(array.dtype.type, kinds):
         raise ValueError(f"{name} of {path} is {array.dtype} of shape {array.shape}: save {wanted}, shape [N].")
     return array

@@ -159,7 +159,9 @@ def constant_features(points: Tensor, layout: Layout) -> Tensor:
     layout : Layout
         Rows of each model; where there are none, no feature varies.
     """
-    first = points[layout.ranges[:, 0].clamp_max(max(len(points) - 1, 0))]
+    if len(points) == 0:
+        return torch.ones(layout.n_models, points.shape[1], dtype=torch.bool, device=points.device)
+    first = points[layout.ranges[:, 0].clamp_max(len(points) - 1)]
     model, rounding = layout.rows.model, 4 * torch.finfo(points.dtype).eps * first.abs()
     varies = torch.zeros(layout.n_models, points.shape[1], dtype=torch.int64, device=points.device)
     varies.index_add_(0, model, ((points - first[model]).abs_() > rounding[model]).long())

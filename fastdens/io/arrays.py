@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from fastdens.arrays import as_numbers, tensor_of
 from fastdens.kernels.optional import require
 
 _SAFETENSORS_NAMES = {
@@ -67,19 +70,83 @@ class NpyStream:
         self._stream.close()
 
 
-def map_npy(path: Path) -> Tensor:
-    """The array of an ``.npy`` file as a tensor, mapped into memory; writing to it does not change the file.
+def check_file(path: Path, what: str) -> bytes:
+    """The first bytes of a file that can be read.
 
     Raises
     ------
+    FileNotFoundError, IsADirectoryError, PermissionError, OSError
+        If there is no such file, or it cannot be read.
     ValueError
-        If the file is no ``.npy`` file, is cut off, or would need pickle.
+        If it is empty.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder where {what} is needed: move it away or pass a file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: pass {what}.")
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as an .npy array ({error}): write it again with numpy.save.") from None
-    return torch.from_numpy(array)
+        with path.open("rb") as stream:
+            first = stream.read(8)
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({error.strerror}): check that you may read it.") from None
+    if not first:
+        raise ValueError(f"{path} is empty: write it again.")
+    return first
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of an ``.npy`` file, mapped into memory; writing to it does not change the file.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If it is no ``.npy`` file, is cut off or longer than it says, or would need pickle.
+    """
+    first = check_file(path, "an .npy file")
+    remedy = "write it again with numpy.save"
+    if not first.startswith(b"\x93NUMPY"):
+        found = "a zip archive, such as .npz" if first.startswith(b"PK") else "another format, or damaged"
+        raise ValueError(f"{path} cannot be read as an .npy array, it is {found}: {remedy}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+    # For a damaged header, ast, tokenize, struct and mmap each raise errors of their own.
+    except Exception as error:
+        if "Python objects" in str(error):
+            raise ValueError(
+                f"{path} holds Python objects, which would need pickle: write numbers or strings, e.g. "
+                "numpy.save(path, x.astype(str))."
+            ) from None
+        raise ValueError(
+            f"{path} cannot be read as an .npy array, it is damaged or cut off ({type(error).__name__}): {remedy}."
+        ) from None
+    beyond = path.stat().st_size - array.offset - array.nbytes
+    if beyond:
+        raise ValueError(f"{path} is {beyond} bytes longer than its header says, it is damaged: {remedy}.")
+    if not array.dtype.isnative and array.dtype.kind in "iuf":
+        # Swapped in place, so that it takes its own size once.
+        array = np.load(path, allow_pickle=False)
+        array.byteswap(inplace=True)
+        array = array.view(array.dtype.newbyteorder("="))
+    return np.asarray(array)
+
+
+def map_npy(path: Path) -> Tensor:
+    """The numbers of an ``.npy`` file as a tensor, mapped into memory; writing to it does not change the file.
+
+    Raises
+    ------
+    OSError, ValueError
+        As :func:`read_npy`, and if it does not hold real numbers.
+    """
+    array = read_npy(path)
+    try:
+        return tensor_of(as_numbers(array, str(path)))
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def join_safetensors(path: Path, parts: Mapping[str, Path]) -> None:
@@ -127,15 +194,35 @@ def map_safetensors(path: Path) -> dict[str, Tensor]:
 
     Raises
     ------
+    OSError
+        If the file is missing or cannot be read.
     ValueError
-        If the file is no safetensors file or is cut off.
+        If the file is no safetensors file, is cut off, or holds complex numbers.
     ImportError
         If safetensors is missing.
     """
     safetensors = require("safetensors", "a safetensors file", "cpu")
+    check_file(path, "a safetensors file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            names = json.loads((file.metadata() or {}).get("names", "null")) or list(file.keys())
-            return {name: file.get_tensor(name) for name in names}
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file ({error}): write it again.") from None
+            names = _names_in_order(file.metadata(), list(file.keys()))
+            tensors = {name: file.get_tensor(name) for name in names}
+    # Beside its own error, a damaged header makes safetensors raise those of torch.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as a safetensors file ({reason}): write it again.") from None
+    for name, tensor in tensors.items():
+        if tensor.is_complex():
+            raise ValueError(
+                f"{name!r} in {path} holds complex numbers, but real ones are needed: write its real part."
+            )
+    return tensors
+
+
+def _names_in_order(metadata: Mapping[str, str] | None, names: list[str]) -> list[str]:
+    """The names in the order in which they were given to be written, if the file has it."""
+    try:
+        order = json.loads((metadata or {}).get("names", "null"))
+    except (ValueError, RecursionError):
+        return names
+    return order if isinstance(order, list) and sorted(map(str, order)) == sorted(names) else names

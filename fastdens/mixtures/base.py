@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -72,6 +72,8 @@ class BaseMixtures(Undisturbed, ABC):
     random_state: int
     failed_: Tensor
     failures_: Failures
+    # None of a fit that was saved without them.
+    classes_: tuple[Hashable, ...] | None
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor, its ``locals()``, in attributes of their names."""
@@ -115,6 +117,7 @@ class BaseMixtures(Undisturbed, ABC):
     def _set_failures(self, valid: Partition) -> None:
         self.failed_ = valid.failed
         self.failures_ = valid.failures
+        self.classes_ = valid.whole.classes
 
     def _warn(
         self,
@@ -140,6 +143,15 @@ class BaseMixtures(Undisturbed, ABC):
         """``batch`` if it holds points of the fitted models; raises for NaN and infinity if ``on_error`` is "raise"."""
         self._check_fitted()
         checked = check_batch_of(batch, len(self.failed_), *self._fitted_features)
+        if self.classes_ is not None:
+            # A saved fit has the names of dates and the like.
+            pairs = zip(map(str, self.classes_), map(str, checked.classes), strict=True)
+            for m in (m for m, (fitted, given) in enumerate(pairs) if fitted != given):
+                raise ValueError(
+                    f"model {m} was fitted to class {self.classes_[m]!r}, but in the batch it is class "
+                    f"{checked.classes[m]!r}: pass the classes_ of the fit to from_labels(x, y, classes=...) or to "
+                    "from_list(arrays, labels=...)."
+                )
         if self.on_error == "raise":
             raise_failures(checked, non_finite(checked), "on_error='skip' gives NaN for such rows")
         return checked
@@ -158,6 +170,8 @@ class BaseMixtures(Undisturbed, ABC):
         tensors, metadata = self._fitted_tensors()
         saved = [name for name in self._parameter_names() if name not in self._array_parameters]
         parameters = {name: to_jsonable(getattr(self, name)) for name in saved}
+        if self.classes_ is not None:
+            metadata["classes"] = [c if isinstance(c, bool | int | float | str) else str(c) for c in self.classes_]
         metadata |= {
             "estimator": type(self).__name__,
             "parameters": parameters,
@@ -175,6 +189,7 @@ class BaseMixtures(Undisturbed, ABC):
         parameters["dtype"] = getattr(torch, parameters["dtype"]) if parameters["dtype"] else None
         estimator = cls(**parameters)
         estimator.failed_ = tensors["failed_"]
+        estimator.classes_ = tuple(metadata["classes"]) if "classes" in metadata else None
         estimator.failures_ = {int(m): reason for m, reason in metadata["failures"].items()}
         estimator._set_fitted_tensors(tensors, metadata)
         return estimator

@@ -189,7 +189,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         tensors |= {"labels_": self.labels_, "n_components_": self.n_components_, "alpha_": self.alpha_}
         tensors |= {"prior_mean": self.prior_.mean, "prior_scale": self.prior_.scale_diagonal}
         prior = [self.prior_.kappa, self.prior_.nu]
-        return tensors, {"prior": prior, "classes": list(batch.labels), "layer": batch.layer}
+        return tensors, {"prior": prior, "layer": batch.layer}
 
     def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         for name in ("labels_", "n_components_", "alpha_"):

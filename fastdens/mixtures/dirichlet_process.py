@@ -172,6 +172,8 @@ class DirichletProcessMixtures(SampledMixtures):
         bool [M, D], the features that do not vary within a model.
     prior_ : NormalInverseWishart
         Of each model, NaN for a failed one.
+    classes_ : tuple
+        The class of each model, as in the batch.
     failed_, failures_ : Tensor, dict of int to str
         Which models failed, bool [M], and why.
 

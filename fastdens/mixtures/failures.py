@@ -12,16 +12,30 @@ from fastdens.kernels.centre import central_points
 Failures = dict[int, str]
 
 
+# Sums of squares of larger numbers overflow float64.
+_LARGEST = 1e140
+
+
 def non_finite(batch: RaggedBatch) -> Failures:
-    """Models that hold NaN or infinity."""
-    rows = torch.nonzero(~torch.isfinite(batch.points.sum(1)))[:, 0]
-    # A sum may overflow where no term is infinite: only the rows whose sum did are looked at term by term.
-    rows = rows[~torch.isfinite(batch.points[rows]).all(1)]
+    """Models that hold NaN or infinity, or numbers in float64 whose squares overflow."""
+    points = batch.points
+    # One number for each row, without a copy; a sum may overflow where no term is infinite.
+    of_row, most = points.sum(1), float("inf")
+    if points.dtype == torch.float64:
+        of_row, most = torch.linalg.vecdot(points, points), _LARGEST**2
+    rows = torch.nonzero(~(of_row.abs() < most))[:, 0]
+    finite = torch.isfinite(points[rows]).all(1)
+    if points.dtype != torch.float64:
+        rows, finite = rows[~finite], finite[~finite]
     models = torch.searchsorted(batch.offsets, rows, right=True) - 1
     failures: Failures = {}
-    for m, row in zip(models.tolist(), rows.tolist(), strict=True):
+    for m, row, is_finite in zip(models.tolist(), rows.tolist(), finite.tolist(), strict=True):
+        where = f"first in row {int(batch.index[row])}"
         failures.setdefault(
-            m, f"has NaN or infinity, first in row {int(batch.index[row])}: remove or impute those rows"
+            m,
+            f"has values over {_LARGEST:.0e}, {where}, whose squares overflow: scale the points down"
+            if is_finite
+            else f"has NaN or infinity, {where}: remove or impute those rows",
         )
     return failures
 
@@ -35,7 +49,7 @@ def out_of_range(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
     suspects = torch.linalg.vector_norm(batch.points, torch.inf, dim=1) > most.min()
     if not bool(suspects.any()):
         return {}
-    models = batch.model_of_row[suspects].unique()
+    models = torch.unique(batch.model_of_row[suspects])
     own = batch.select(models)
     centre = central_points(own.points, own.layout)[own.model_of_row].double()
     distance = torch.linalg.vector_norm(own.points.double() - centre, torch.inf, dim=1)

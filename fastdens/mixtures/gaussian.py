@@ -85,6 +85,8 @@ class GaussianMixtures(BaseMixtures):
         int64 [M].
     lower_bound_ : Tensor
         float64 [M], mean log-likelihood per point at the last E step.
+    classes_ : tuple
+        The class of each model, as in the batch.
     failed_ : Tensor
         bool [M].
     failures_ : dict of int to str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from fastdens.distributions.niw import constant_features
 from fastdens.pipeline.data import AnalysisData, Features
 
 _ROWS = 4096
+
+ArrayT = TypeVar("ArrayT", NDArray[np.float64], NDArray[np.bool_])
 
 
 class Projection(NamedTuple):
@@ -160,8 +162,8 @@ def _without(data: AnalysisData, left_out: NDArray[np.bool_]) -> AnalysisData:
     train = ~left_out[examples.labels]
     test = None if examples.test_labels is None else ~left_out[examples.test_labels]
 
-    def of(rows: NDArray[np.bool_] | None, values: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
-        return None if values is None or rows is None else values[rows]
+    def of(rows: NDArray[np.bool_], values: ArrayT | None) -> ArrayT | None:
+        return None if values is None else values[rows]
 
     def rows_of(features: Features, rows: NDArray[np.bool_]) -> Features:
         return {layer: own[torch.from_numpy(rows)] for layer, own in features.items()}

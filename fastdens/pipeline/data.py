@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fastdens.activations import Activations, extract, load, unwrapped
 from fastdens.analysis import read_memorization_scores
+from fastdens.arrays import as_array, as_tensor
+from fastdens.io.activation_files import count_examples
 from fastdens.kernels.options import suggest
+from fastdens.labels import Labels, encode, encode_as, read_labels
 from fastdens.pipeline.options import MachineOptions
 from fastdens.pipeline.results import Examples, Provenance, Scores
 
@@ -28,6 +30,7 @@ ActivationSource = str | os.PathLike[str] | Activations | Mapping[str, ArrayLike
 Features = Mapping[str, Tensor]
 
 _BATCH_SIZE = 256
+_NAMES = "class_names.txt"
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,13 @@ class AnalysisData:
             Memorization score of each training example, or a file that
             :func:`fastdens.analysis.read_memorization_scores` reads.
         labels, test_labels : array or Tensor, optional
-            [N] and [T] integers from 0, in place of those that came with the activations.
+            [N] and [T] labels of any kind that :meth:`fastdens.RaggedBatch.from_labels` takes, in place of those that
+            came with the activations. The classes are the training labels that occur, in their order.
         layers : sequence of str, optional
             The layers to analyze, in this order; by default all.
         class_names : sequence of str, optional
-            A name for each class; by default the lines of ``class_names.txt`` in the folder of ``train``, or numbers.
+            A name for each class, in the order of the classes; by default the lines of ``class_names.txt`` in the
+            folder of ``train``, or the labels. Integers from 0 are positions among the names.
         flipped : array or Tensor, optional
             [N] booleans, the training examples whose label is known to be wrong.
         name : str, optional
@@ -107,25 +112,22 @@ class AnalysisData:
         Raises
         ------
         ValueError
-            If labels are missing or negative, a layer is missing, or shapes do not fit together.
-        FileNotFoundError
-            If there are no activations or scores.
+            If labels are missing, a layer is missing, or shapes do not fit together.
+        TypeError
+            If an array does not hold numbers, or labels are of several kinds.
+        OSError
+            If there are no activations or scores, or a file cannot be read.
         """
         features, own_labels, where = _read(train, labels, layers, "train")
-        n_classes = int(own_labels.max()) + 1
-        test_features, own_test_labels = None, None
+        folder = Path(train) if isinstance(train, str | os.PathLike) else None
+        codes, classes, names = _classes(own_labels, where, class_names, folder)
+        test_features, test_codes = None, None
         if test is not None:
             test_features, own_test_labels, test_where = _read(test, test_labels, list(features), "test")
-            _check_test(features, where, test_features, own_test_labels, test_where, n_classes)
-        folder = Path(train) if isinstance(train, str | os.PathLike) else None
-        names = _default_names(folder, n_classes) if class_names is None else tuple(class_names)
-        if len(names) < n_classes:
-            raise ValueError(f"class_names has {len(names)} names, but labels run to {n_classes - 1}: name each class.")
+            _check_test(features, where, test_features, test_where)
+            test_codes = _test_codes(own_test_labels, test_where, classes)
         examples = Examples(
-            names,
-            own_labels,
-            own_test_labels,
-            flipped=None if flipped is None else _one_each("flipped", flipped, len(own_labels)).astype(bool),
+            names, codes, test_codes, flipped=None if flipped is None else _flags("flipped", flipped, len(codes))
         )
         return cls(
             Provenance(name or where, None if folder is None else str(folder)),
@@ -160,7 +162,8 @@ class AnalysisData:
         train_images, test_images : Tensor
             [N, channels, height, width], as the network takes them.
         train_labels, test_labels : array or Tensor
-            Integers from 0; test images need labels too.
+            The output of the network that is right, an integer from 0, or its name in ``class_names``; test images
+            need labels too.
         layers : sequence of str, optional
             Names of modules; by default those of :func:`fastdens.training.default_layers`.
         scores, class_names, flipped, name
@@ -176,6 +179,8 @@ class AnalysisData:
         from fastdens.training import default_layers, predict
 
         chosen = list(layers) if layers else default_layers(model)
+        if class_names is None:
+            class_names = _names_of_outputs(train_labels, len(train_images))
         train = extract_features(model, train_images, chosen, progress=progress)
         test, test_predicted = None, None
         if test_images is not None:
@@ -284,10 +289,10 @@ def extract_features(model: nn.Module, images: Tensor, layers: Sequence[str], *,
 
 def _read(
     source: ActivationSource, labels: ArrayLike | Tensor | None, layers: Sequence[str] | None, part: str
-) -> tuple[Features, NDArray[np.int64], str]:
+) -> tuple[Features, Labels, str]:
     """Features by layer, labels, and the name of the source for messages."""
     where = str(source) if isinstance(source, str | os.PathLike) else part
-    features, own_labels = _features(source)
+    features, own_labels = _features(source, where)
     if layers is not None:
         for layer in layers:
             if layer not in features:
@@ -295,74 +300,122 @@ def _read(
         features = {layer: features[layer] for layer in layers}
     if not features:
         raise ValueError(f"{where} has no layer: pass an array [N, D] for at least one.")
-    n_examples = len(next(iter(features.values())))
-    for layer, array in features.items():
-        if array.ndim != 2 or len(array) != n_examples:
-            raise ValueError(
-                f"layer {layer!r} of {where} has shape {tuple(array.shape)}, but activations are [{n_examples}, D], "
-                "one row per example as in the first layer."
-            )
+    n_examples = count_examples(features, f"of {where}")
+    argument = "labels" if part == "train" else f"{part}_labels"
+    name = f"labels of {where}" if labels is None else argument
     labels = own_labels if labels is None else labels
     if labels is None:
-        remedy = f"pass {part} with labels" if where == part else "put labels.npy in it"
-        raise ValueError(f"{where} has no labels: {remedy}, one integer from 0 for each of the {n_examples} rows.")
-    checked = _one_each(f"labels of {where}", labels, n_examples)
-    if not np.issubdtype(checked.dtype, np.integer):
-        raise ValueError(f"labels of {where} are {checked.dtype}: pass one integer from 0 for each row.")
-    if n_examples and checked.min() < 0:
-        raise ValueError(f"{where} has the label {checked.min()}: classes count from 0.")
-    return features, checked.astype(np.int64), where
+        remedy = f"pass {argument}" if where == part else "put labels.npy in it"
+        raise ValueError(f"{where} has no labels: {remedy}, one for each of the {n_examples} rows.")
+    return features, read_labels(labels, n_examples, name), where
 
 
-def _features(source: ActivationSource) -> tuple[Features, Tensor | None]:
+def _features(source: ActivationSource, where: str) -> tuple[Features, Labels | None]:
     if isinstance(source, str | os.PathLike):
         source = load(source)
     if isinstance(source, Activations):
         return source.features, source.labels
-    return {
-        layer: array if isinstance(array, Tensor) else torch.as_tensor(array, device="cpu")
-        for layer, array in source.items()
-    }, None
+    if not isinstance(source, Mapping):
+        raise TypeError(
+            f"activations of {where} are {type(source).__name__}: pass a folder, what extract returned, or a dict "
+            "of one array [N, D] for each layer."
+        )
+    return {layer: as_tensor(array, f"layer {layer!r} of {where}") for layer, array in source.items()}, None
 
 
-def _check_test(
-    train: Features, where: str, test: Features, test_labels: NDArray[np.int64], test_where: str, n_classes: int
-) -> None:
+def _classes(
+    labels: Labels, where: str, class_names: Sequence[str] | None, folder: Path | None
+) -> tuple[NDArray[np.int64], Sequence[Hashable], tuple[str, ...]]:
+    """The class of each example, int64 [N], the label of each class, and its name."""
+    codes, distinct = encode(labels, f"labels of {where}")
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names is {class_names!r}: pass a list of one name for each class.")
+    given = _names_in(folder) if class_names is None else tuple(map(str, class_names))
+    if given is None:
+        return codes.cpu().numpy(), distinct, tuple(map(_name, distinct))
+    there_are = f"there are {len(distinct)} classes"
+    if isinstance(labels, Tensor) and int(labels.min()) >= 0:
+        # Integers from 0 are positions among the names; a file has a name for each.
+        last = int(labels.max())
+        if last + 1 == len(given) or (last < len(given) and class_names is not None):
+            return labels.long().cpu().numpy(), range(len(given)), given
+        there_are = f"labels run to {last}"
+    elif set(distinct) <= set(given):
+        return encode_as(labels, given, f"labels of {where}").cpu().numpy(), given, given
+    if len(given) == len(distinct):
+        return codes.cpu().numpy(), distinct, given
+    if class_names is None and folder is not None:
+        raise ValueError(
+            f"{folder / _NAMES} has {len(given)} lines, {len(set(given))} of them different, but there are "
+            f"{len(distinct)} classes: write one name per line, each once."
+        )
+    raise ValueError(f"class_names has {len(given)} names, but {there_are}: name each class.")
+
+
+def _name(label: Hashable) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+
+
+def _names_of_outputs(labels: ArrayLike | Tensor, n_examples: int) -> tuple[str, ...]:
+    """Numbers for the outputs of a network, up to the largest label."""
+    read = read_labels(labels, n_examples, "train_labels", "there are {} images")
+    if not isinstance(read, Tensor) or int(read.min()) < 0:
+        raise ValueError(
+            "train_labels are not integers from 0: pass class_names, the names of the outputs of the network in order."
+        )
+    return tuple(map(str, range(int(read.max()) + 1)))
+
+
+def _check_test(train: Features, where: str, test: Features, test_where: str) -> None:
     for layer, features in train.items():
         if test[layer].shape[1] != features.shape[1]:
             raise ValueError(
                 f"layer {layer!r} has {test[layer].shape[1]} features in {test_where}, but {features.shape[1]} in "
                 f"{where}: extract both from one network."
             )
-    if test_labels.max() >= n_classes:
-        raise ValueError(
-            f"{test_where} has the label {test_labels.max()}, but the training labels end at {n_classes - 1}: use the "
-            "same classes for both."
-        )
+
+
+def _test_codes(labels: Labels, where: str, classes: Sequence[Hashable]) -> NDArray[np.int64]:
+    try:
+        return encode_as(labels, classes, where).cpu().numpy()
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')} of the training labels: use the same classes for both.") from None
 
 
 def _one_each(what: str, values: ArrayLike | Tensor, n_examples: int) -> NDArray[Any]:
     """The values as an array, one per example."""
-    array = np.asarray(values)
+    array = as_array(values, what)
     if array.shape != (n_examples,):
         raise ValueError(f"{what} has shape {array.shape}, but there are {n_examples} examples: pass one for each.")
     return array
 
 
-def _default_names(folder: Path | None, n_classes: int) -> tuple[str, ...]:
-    """Lines of ``class_names.txt``, if there is a folder that has one, else the numbers of the classes."""
-    if folder is None or not (file := folder / "class_names.txt").is_file():
-        return tuple(map(str, range(n_classes)))
-    names = tuple(file.read_text(encoding="utf-8").splitlines())
-    if len(names) != n_classes or len(set(names)) < len(names):
+def _flags(what: str, values: ArrayLike | Tensor, n_examples: int) -> NDArray[np.bool_]:
+    array = _one_each(what, values, n_examples)
+    flags = array.astype(bool)
+    if (bad := array != flags).any():
+        raise ValueError(f"{what} is {array[bad][0]} for example {int(bad.argmax())}: pass True or False for each.")
+    return flags
+
+
+def _names_in(folder: Path | None) -> tuple[str, ...] | None:
+    """Lines of ``class_names.txt``, each different, if there is a folder that has one."""
+    if folder is None or not (file := folder / _NAMES).exists():
+        return None
+    try:
+        names = tuple(file.read_text(encoding="utf-8").splitlines())
+    except OSError as error:
+        raise type(error)(f"{file} cannot be read ({error.strerror}): delete it or make it readable.") from None
+    except ValueError:
+        raise ValueError(f"{file} is no text in UTF-8: write one name per line.") from None
+    if len(set(names)) < len(names):
         raise ValueError(
-            f"{file} has {len(names)} lines, {len(set(names))} of them different, but there are {n_classes} classes: "
-            "write one name per line, each once."
+            f"{file} has {len(names)} lines, {len(set(names))} of them different: write one name per line, each once."
         )
     return names
 
 
-def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: NDArray[np.int64]) -> Scores | None:
+def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: Labels) -> Scores | None:
     if scores is None or isinstance(scores, Scores):
         return scores
     if isinstance(scores, str | os.PathLike):

@@ -176,7 +176,10 @@ def fit_layer(
     FittedLayer
     """
     labels = data.examples.labels
-    projection, points = project(features, labels, data.examples.class_names, layer, n_dimensions)
+    try:
+        projection, points = project(features, labels, data.examples.class_names, layer, n_dimensions)
+    except ValueError as error:
+        raise ValueError(f"layer {layer!r} cannot be projected: {error}") from None
     points = points.to(options.device)
     fit, batch = fit_classes(points, labels, data, layer, options, progress=progress)
     classes = class_log_density(fit.log_density, labels)
@@ -190,6 +193,11 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
     held_out = None
     if data.test is not None and examples.test_labels is not None:
         test = layer.projection.transform(data.test[layer.name]).to(options.device)
+        if (bad := ~test.isfinite().all(1)).any():
+            raise ValueError(
+                f"layer {layer.name!r} of the test examples has NaN or infinity, first in row "
+                f"{int(bad.nonzero()[0])}: remove or impute those rows."
+            )
         held_out = generative_classification(fit.models.log_prob(test), examples.test_labels)
     density = fit.models.density()
     generator = torch.Generator(layer.points.device).manual_seed(options.seed)

@@ -90,7 +90,7 @@ def load_tree(cls: type[T], folder: Path, upgrades: Mapping[str, Upgrade] = Mapp
     try:
         tree = json.loads(text)
         version, name, content = int(tree["format"]), tree["type"], tree["content"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"{file} is damaged or not of a saved analysis: save the analysis again.") from None
     if version > FORMAT_VERSION:
         raise ValueError(
@@ -103,7 +103,7 @@ def load_tree(cls: type[T], folder: Path, upgrades: Mapping[str, Upgrade] = Mapp
         if name != cls.__name__:
             raise ValueError(f"it is a {name}, not a {cls.__name__}")
         found: T = _Reader(arrays, upgrades, version).decode(cls, content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         raise ValueError(f"{file} does not hold what this fastdens saves ({error}): save the analysis again.") from None
     return found
 

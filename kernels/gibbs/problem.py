@@ -142,7 +142,7 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
         raise ValueError(f"n_sweeps is {problem.n_sweeps}, but it must be a multiple of thin, {problem.thin}.")
 
 
-class SingularScatterError(ArithmeticError):
+class SingularScatterError(ArithmeticError, ValueError):
     """A scale matrix that rounding has left not positive definite."""
 
 

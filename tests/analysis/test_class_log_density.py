@@ -24,7 +24,7 @@ def test_against_numpy_with_a_class_of_one_and_a_class_of_none(rng):
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="one integer for each"):
+    with pytest.raises(ValueError, match="one label for each row"):
         class_log_density(np.zeros(3), np.zeros(2, int))
     with pytest.raises(ValueError, match="number of classes, 2"):
         class_log_density(np.zeros((3, 2)), np.array([0, 1, 2]))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,3 +44,15 @@ def test_metadata_survives_json_and_failures_come_back(rng):
     again = fd.GaussianMixtures.from_state(tensors, json.loads(json.dumps(metadata)))
     assert again.failures_ == fitted.failures_ and list(again.failures_) == [1] and again.dtype is torch.float32
     assert torch.equal(again.means_[[0, 2]], fitted.means_[[0, 2]])
+
+
+@pytest.mark.parametrize("labels", [["ant", "bee"], [0, 2], [True, False]])
+def test_a_batch_of_other_classes_is_refused(rng, labels):
+    x, y = rng.normal(size=(40, 2)), [labels[i % 2] for i in range(40)]
+    batch = fd.RaggedBatch.from_labels(x, y)
+    gm = fd.GaussianMixtures(1).fit(batch)
+    assert gm.classes_ == batch.classes == tuple(sorted(labels))
+    few = fd.RaggedBatch.from_labels(x[:5], [gm.classes_[1]] * 5, classes=gm.classes_)
+    np.testing.assert_allclose(gm.score_samples(few), gm.log_prob(x[:5])[:, 1])
+    with pytest.raises(ValueError, match=r"model 0 was fitted to class .* pass the classes_ of the fit"):
+        gm.score_samples(fd.RaggedBatch.from_labels(x, [5, 6] * 20))

@@ -293,7 +293,7 @@ def test_unfitted_and_foreign_batches(rng):
 
 
 def test_a_class_without_points_is_named_with_what_to_do(rng):
-    batch = fd.RaggedBatch.from_labels(rng.normal(size=(20, 2)), np.repeat([0, 2], 10))
+    batch = fd.RaggedBatch.from_labels(rng.normal(size=(20, 2)), np.repeat([0, 2], 10), n_classes=3)
     message = r"model 1 \(class 1\) has no points: add points or leave the class out; on_error='skip' fits all others"
     with pytest.raises(fd.ModelError, match=message):
         fd.DirichletProcessMixtures(**QUICK).fit(batch)

@@ -17,7 +17,7 @@ from fastdens.mixtures.failures import (
 
 @pytest.fixture
 def points(rng):
-    """Six models of four features: NaN, infinity, sums that overflow, a constant feature, no points, and nothing."""
+    """Six models of four features: NaN, infinity, squares that overflow, a constant feature, no points, and nothing."""
     parts = [rng.normal(size=(n, 4)) for n in (6, 5, 4, 7, 0, 3)]
     parts[0][3, 1] = np.nan
     parts[1][4, 0] = -np.inf
@@ -33,7 +33,8 @@ def batch(points):
 
 def test_non_finite_models_are_those_of_numpy(points, batch):
     found = non_finite(batch)
-    assert set(found) == {m for m, part in enumerate(points) if not np.isfinite(part).all()}
+    assert set(found) == {m for m, part in enumerate(points) if not np.isfinite(part).all()} | {2}
+    assert "values over 1e+140, first in row 11, whose squares overflow" in found[2]
     # The caller's rows: the fourth of the first model, the fifth of the second.
     assert "first in row 3:" in found[0] and f"first in row {len(points[0]) + 4}:" in found[1]
 

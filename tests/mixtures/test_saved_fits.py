@@ -32,12 +32,13 @@ def test_saved_and_loaded(rng, tmp_path, method):
 
 def test_saved_gaussian_mixtures(rng, tmp_path):
     parts = [clusters(rng, n, 3) for n in (20, 2, 25)]
-    batch = fd.RaggedBatch.from_list(parts)
+    batch = fd.RaggedBatch.from_list(parts, labels=["ant", "bee", "cat"])
     gm = quiet_fit(fd.GaussianMixtures(3, covariance_type="diag", on_error="skip"), batch)
     gm.save(tmp_path / "fit")
     loaded = fd.load(tmp_path / "fit")
     assert isinstance(loaded, fd.GaussianMixtures) and repr(loaded) == repr(gm) and loaded.failures_ == gm.failures_
-    for name in (name for name in vars(gm) if name.endswith("_") and name != "failures_"):
+    assert loaded.classes_ == gm.classes_ == ("ant", "bee", "cat")
+    for name in (name for name in vars(gm) if name.endswith("_") and name not in ("failures_", "classes_")):
         assert torch.equal(getattr(loaded, name).nan_to_num(), getattr(gm, name).nan_to_num()), name
     assert torch.equal(loaded.score_samples(batch).nan_to_num(), gm.score_samples(batch).nan_to_num())
 

@@ -72,10 +72,15 @@ y = np.array([0, 1, 2, 0, 1, 2])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train": {"a": x}}, "train has no labels: pass train with labels, one integer from 0 for each of the 6 rows"),
-        ({"train": {"a": x}, "labels": y - 1}, "train has the label -1: classes count from 0"),
-        ({"train": {"a": x}, "labels": y[:-1]}, r"labels of train has shape \(5,\), but there are 6 examples"),
-        ({"train": {"a": x}, "labels": y / 2}, "labels of train are float64: pass one integer"),
+        ({"train": {"a": x}}, "train has no labels: pass labels, one for each of the 6 rows"),
+        ({"train": {"a": x}, "labels": np.where(y, y, np.nan)}, r"labels has a missing label \(NaN\) in row 0"),
+        ({"train": {"a": x}, "labels": np.ma.array(y, mask=y > 1)}, "labels has a masked value in row 2 and 2 in all"),
+        ({"train": {"a": np.ma.array(x, mask=x == 0)}, "labels": y}, "layer 'a' of train has a masked value in row 0"),
+        ({"train": {"a": x.astype(str)}, "labels": y}, "layer 'a' of train holds strings"),
+        ({"train": x, "labels": y}, "activations of train are ndarray: pass a folder"),
+        ({"train": {"a": x[:0]}, "labels": y[:0]}, r"layer 'a' of train has shape \(0, 2\)"),
+        ({"train": {"a": x}, "labels": y[:-1]}, r"labels has shape \(5,\), but there are 6 examples"),
+        ({"train": {"a": x}, "labels": y / 2}, "labels has the label 0.5 in row 1, but labels are integers or names"),
         ({"train": {"a": x, "b": x[1:]}, "labels": y}, r"layer 'b' of train has shape \(5, 2\)"),
         ({"train": {"a": x[0]}, "labels": y}, r"layer 'a' of train has shape \(2,\)"),
         ({"train": {}, "labels": y}, "train has no layer"),
@@ -90,16 +95,58 @@ y = np.array([0, 1, 2, 0, 1, 2])
         ),
         (
             {"train": {"a": x}, "labels": y, "test": {"a": x}, "test_labels": y + 1},
-            "test has the label 3, but the training labels end at 2: use the same classes for both",
+            "test has the label 3 in row 2, which is none of the classes 0, 1, 2 of the training labels",
         ),
         ({"train": {"a": x}, "labels": y, "class_names": ["one"]}, "class_names has 1 names, but labels run to 2"),
         ({"train": {"a": x}, "labels": y, "scores": y[1:] / 2}, r"scores has shape \(5,\), but there are 6 examples"),
+        ({"train": {"a": x}, "labels": y, "class_names": "four"}, "class_names is 'four'"),
+        ({"train": {"a": x}, "labels": y - 9, "class_names": ["a", "b"]}, "2 names, but there are 3 classes"),
+        ({"train": {"a": x}, "labels": y, "flipped": y}, "flipped is 2 for example 2: pass True or False"),
         ({"train": {"a": x}, "labels": y, "flipped": y[1:] > 1}, r"flipped has shape \(5,\), but there are 6 examples"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         AnalysisData.from_activations(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (y + 1, None, ("1", "2", "3")),
+        (y * 10**12 - 5, None, ("-5", "999999999995", "1999999999995")),
+        (y.astype(">i2") * 100, None, ("0", "100", "200")),
+        (y.astype(np.float16), None, ("0", "1", "2")),
+        (np.array(["bee", "cat", "dog"])[y], None, ("bee", "cat", "dog")),
+        (np.array([b"bee", b"cat", b"dog"])[y], None, ("bee", "cat", "dog")),
+        (np.array(["bee", "cat", "dog"])[y].tolist(), ["bee", "cat", "dog"], ("bee", "cat", "dog")),
+        (y + 1, ["x", "y", "z"], ("x", "y", "z")),
+    ],
+)
+def test_labels_of_any_kind_are_classes_with_names(labels, names, expected, tmp_path):
+    data = AnalysisData.from_activations(
+        {"a": x}, {"a": x}, y / 2, labels=labels, test_labels=labels[::-1], class_names=names
+    )
+    assert data.examples.class_names == expected and data.class_sizes.tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(data.examples.labels, y)
+    np.testing.assert_array_equal(data.examples.test_labels, y[::-1])
+    np.save(tmp_path / "a.npy", x)
+    np.save(tmp_path / "labels.npy", labels)
+    labels = np.asarray(labels) if np.asarray(labels).dtype.kind != "f" else y
+    np.savez(tmp_path / "scores.npz", tr_mem=y / 2, tr_labels=labels)
+    data = AnalysisData.from_activations(tmp_path, scores=tmp_path / "scores.npz", class_names=names)
+    assert data.examples.class_names == expected and data.scores is not None
+    np.testing.assert_array_equal(data.examples.labels, y)
+    np.savez(tmp_path / "scores.npz", tr_mem=y / 2, tr_labels=labels[::-1])
+    with pytest.raises(ValueError, match="labels differ"):
+        AnalysisData.from_activations(tmp_path, scores=tmp_path / "scores.npz", class_names=names)
+
+
+def test_labels_that_are_names_are_positions_among_names_given_in_their_order():
+    data = AnalysisData.from_activations(
+        {"a": x}, labels=np.array(["u", "v", "w"])[y], class_names=["w", "none", "v", "u"]
+    )
+    np.testing.assert_array_equal(data.examples.labels, np.array([3, 2, 0])[y])
 
 
 def test_names_of_a_file_are_one_for_each_class(planted, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,14 +84,17 @@ def _read_safetensors(file: Path) -> Any:
     safetensors = require("safetensors", f"reading {file}", "cpu")
     try:
         return require("safetensors.torch", f"reading {file}", "cpu").load_file(file)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"{file} is not a whole safetensors file ({error}): copy it again.") from None
 
 
 def _read_pickle(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except OSError as error:
+        raise type(error)(f"{file} cannot be read ({error.strerror}): check that you may read it.") from None
+    # A damaged pickle makes torch raise errors of every kind.
+    except Exception as error:
         reason = str(error).split("\n")[0].split(". ")[0]
         raise ValueError(
             f"{file} is damaged or holds more than weights ({reason}): save the state dict of the network alone."
