@@ -15,6 +15,7 @@ from typing import Any, ParamSpec
 
 import torch
 from fastdens.kernels import derivatives
+from fastdens.kernels.far_points import with_far_points
 from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
 from fastdens.kernels.mixture import Components
 from fastdens.kernels.surroundings import is_transformed, outside_inference, undisturbed
@@ -83,7 +84,7 @@ def log_density(
         def run(**arguments: Any) -> Tensor:
             if arguments.get("layout") is not None:
                 arguments["layout"] = Layout.from_ranges(arguments["layout"], len(arguments["points"]))
-            return function(**arguments)  # type: ignore[call-arg]
+            return with_far_points(lambda **own: (function(**own),), arguments, (function(**arguments),))[0]  # type: ignore[call-arg]
 
         def run_gradient(points: Tensor, **arguments: Any) -> Tensor:
             for name, value in arguments.items():

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastdens import kernels
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.base import BatchedDensity
+from fastdens.kernels.far_points import with_far_points
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class GaussianMixtureDensity(BatchedDensity):
         batch : RaggedBatch
             Of the same models, on their device and in their dtype.
         """
-        return kernels.responsibilities(batch.points, batch.layout, *self._parameters, **self._options)
+        names = ("weights", "means", "precisions_cholesky")
+        parameters = dict(zip(names, self._parameters, strict=True))
+        arguments = {"points": batch.points, "layout": batch.layout, **parameters, **self._options}
+        return with_far_points(kernels.responsibilities, arguments, kernels.responsibilities(**arguments))
 
     def _log_prob(self, points: Tensor) -> Tensor:
         return kernels.mixture_log_prob(points, *self._parameters, **self._options)
