@@ -105,13 +105,14 @@ class UncentredSVD(Undisturbed):
             # A matrix in blocks would leave the derivatives out.
             check_points_shape(tuple(x.shape), "x")
             self._check_width(x.shape[1])
-            return x @ outside_inference(self.components_).to(x).mT
-        points = Matrix(x)
-        self._check_width(points.shape[1])
-        components = outside_inference(self.components_).to(device=points.device, dtype=points.dtype)
-        coordinates = torch.empty(points.shape[0], len(components), dtype=components.dtype, device=components.device)
+            points = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            return points @ outside_inference(self.components_).to(points).mT
+        matrix = Matrix(x)
+        self._check_width(matrix.shape[1])
+        components = outside_inference(self.components_).to(device=matrix.device, dtype=matrix.dtype)
+        coordinates = torch.empty(matrix.shape[0], len(components), dtype=components.dtype, device=components.device)
         row = 0
-        for block in points.blocks(_BLOCK_ELEMENTS):
+        for block in matrix.blocks(_BLOCK_ELEMENTS):
             torch.matmul(block, components.mT, out=coordinates[row : row + len(block)])
             row += len(block)
         return coordinates

@@ -36,7 +36,8 @@ def undisturbed(function: Callable[P, R], *, lasting: bool = False) -> Callable[
             _DENORMAL != 0.0
             and not torch.is_autocast_enabled("cpu")
             and not torch.is_autocast_enabled("cuda")
-            and not (lasting and torch.is_inference_mode_enabled())
+            # Tracing knows no inference mode.
+            and not (lasting and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled())
         ):
             return function(*values, **named)
         with _undisturbed(lasting):
