@@ -136,10 +136,11 @@ def _varying_features(features: Tensor, labels: NDArray[np.int64], n_classes: in
     A class without examples has enough.
     """
     present, first = np.unique(labels, return_index=True)
-    reference = features.new_zeros(n_classes, features.shape[1])
-    reference[present] = features[first]
-    rounding = 4 * torch.finfo(features.dtype).eps * reference.abs()
-    varies = torch.zeros(n_classes, features.shape[1], dtype=torch.int32)
+    reference = torch.zeros(n_classes, features.shape[1], dtype=torch.float64, device="cpu")
+    reference[present] = features[first].double()
+    eps = torch.finfo(features.dtype).eps if features.is_floating_point() else 0.0
+    rounding = 4 * eps * reference.abs()
+    varies = torch.zeros(n_classes, features.shape[1], dtype=torch.int32, device="cpu")
     found = np.full(n_classes, enough)
     found[present] = 0
     for begin in range(0, len(features), _ROWS):
@@ -149,7 +150,7 @@ def _varying_features(features: Tensor, labels: NDArray[np.int64], n_classes: in
         if len(rows):
             at = torch.from_numpy(own[rows])
             # Nothing is equal to NaN.
-            alike = (features[begin : begin + _ROWS][rows] - reference[at]).abs() <= rounding[at]
+            alike = (features[begin : begin + _ROWS][rows].double() - reference[at]).abs() <= rounding[at]
             varies.index_add_(0, at, (~alike).int())
             found[present] = (varies > 0).sum(1).numpy()[present]
     return found

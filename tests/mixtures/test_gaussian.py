@@ -342,8 +342,7 @@ def test_usage_errors(rng):
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
-@pytest.mark.parametrize("init_params", ["kmeans++", "random_from_data"])
-def test_a_wild_row_does_not_spoil_the_others(rng, covariance_type, init_params):
+def test_a_wild_row_does_not_spoil_the_others(rng, covariance_type):
     """Wherever it lies, a fit in float32 is that in float64."""
     x = torch.from_numpy(rng.normal(size=(60, 3)))
     models = []
@@ -352,7 +351,7 @@ def test_a_wild_row_does_not_spoil_the_others(rng, covariance_type, init_params)
         wild[row] = float(10.0 ** rng.uniform(4, 15))
         models.append(wild.float())
     batch = fd.RaggedBatch.from_list(models)
-    options = {"covariance_type": covariance_type, "init_params": init_params, "max_iter": 3, "tol": 0}
+    options = {"covariance_type": covariance_type, "max_iter": 3, "tol": 0}
     seed = int(rng.integers(2**31))
     single, double = (
         fd.GaussianMixtures(2, random_state=seed, dtype=dtype, **options).fit(batch) for dtype in (None, torch.float64)
