@@ -84,7 +84,7 @@ def log_density(
         def run(**arguments: Any) -> Tensor:
             if arguments.get("layout") is not None:
                 arguments["layout"] = Layout.from_ranges(arguments["layout"], len(arguments["points"]))
-            return with_far_points(lambda **own: (function(**own),), arguments, (function(**arguments),))[0]  # type: ignore[call-arg]
+            return with_far_points(lambda **own: (function(**own),), arguments)[0]  # type: ignore[call-arg]
 
         def run_gradient(points: Tensor, **arguments: Any) -> Tensor:
             for name, value in arguments.items():

@@ -72,7 +72,7 @@ class GaussianMixtureDensity(BatchedDensity):
         names = ("weights", "means", "precisions_cholesky")
         parameters = dict(zip(names, self._parameters, strict=True))
         arguments = {"points": batch.points, "layout": batch.layout, **parameters, **self._options}
-        return with_far_points(kernels.responsibilities, arguments, kernels.responsibilities(**arguments))
+        return kernels.Responsibilities(*with_far_points(kernels.responsibilities, arguments))
 
     def _log_prob(self, points: Tensor) -> Tensor:
         return kernels.mixture_log_prob(points, *self._parameters, **self._options)

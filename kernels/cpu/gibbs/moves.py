@@ -111,6 +111,12 @@ def change_cluster(k, sign, s, row, order, first, n_block, label, points, prior,
 
 
 @kernel
+def four_rows(source, d, begin, end):
+    """Parts of four rows, which begin at zero: of an index that is a sum numba cannot tell that it is not negative."""
+    return source[d][begin:end], source[d + 1][begin:end], source[d + 2][begin:end], source[d + 3][begin:end]
+
+
+@kernel
 def project(source, begin, end, s, scratch):
     """``w'(x - m)`` of the columns ``begin:end`` of the source, for one change."""
     w, shift = scratch.w[s], scratch.shift[s]
@@ -119,13 +125,7 @@ def project(source, begin, end, s, scratch):
         shift[b] = -scratch.quadratic[s, 0]
     for d in range(0, source.shape[0], 4):
         w0, w1, w2, w3 = w[d], w[d + 1], w[d + 2], w[d + 3]
-        # Rows that begin at zero: of an index that is a sum numba cannot tell that it is not negative.
-        x0, x1, x2, x3 = (
-            source[d][begin:end],
-            source[d + 1][begin:end],
-            source[d + 2][begin:end],
-            source[d + 3][begin:end],
-        )
+        x0, x1, x2, x3 = four_rows(source, d, begin, end)
         for b in range(width):
             shift[b] += w0 * x0[b] + w1 * x1[b] + w2 * x2[b] + w3 * x3[b]
 
@@ -141,12 +141,7 @@ def project_both(source, begin, end, scratch):
     for d in range(0, source.shape[0], 4):
         w0, w1, w2, w3 = w[d], w[d + 1], w[d + 2], w[d + 3]
         u0, u1, u2, u3 = u[d], u[d + 1], u[d + 2], u[d + 3]
-        x0, x1, x2, x3 = (
-            source[d][begin:end],
-            source[d + 1][begin:end],
-            source[d + 2][begin:end],
-            source[d + 3][begin:end],
-        )
+        x0, x1, x2, x3 = four_rows(source, d, begin, end)
         for b in range(width):
             shift[b] += w0 * x0[b] + w1 * x1[b] + w2 * x2[b] + w3 * x3[b]
             other[b] += u0 * x0[b] + u1 * x1[b] + u2 * x2[b] + u3 * x3[b]
@@ -220,8 +215,8 @@ def follow_both(first_cluster, second_cluster, points, prior, clusters, scratch)
 
 
 @kernel
-def leave_cluster(k, prior, clusters):
-    """The only point of a cluster leaves it."""
+def close_cluster(k, prior, clusters):
+    """The slot of a cluster whose last points have left becomes free."""
     clusters.counts[k] = 0
     refresh_weights(k, prior, clusters)
 
@@ -232,7 +227,7 @@ def transfer_point(old, new, row, order, first, n_block, label, points, prior, c
     volatile = clusters.volatile
     left = False
     if clusters.counts[old] == 1:
-        leave_cluster(old, prior, clusters)
+        close_cluster(old, prior, clusters)
     else:
         left = change_cluster(old, -1, 0, row, order, first, n_block, label, points, prior, clusters, scratch)
     joined = change_cluster(new, 1, 1, row, order, first, n_block, label, points, prior, clusters, scratch)

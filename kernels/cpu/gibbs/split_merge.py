@@ -9,7 +9,7 @@ import numpy as np
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._random import uniform
 from fastdens.kernels.cpu.gibbs.distances import fit_distances
-from fastdens.kernels.cpu.gibbs.moves import fit_nothing, free_slot
+from fastdens.kernels.cpu.gibbs.moves import close_cluster, fit_nothing, free_slot
 from fastdens.kernels.cpu.gibbs.single_site import SMALLEST_RATIO, refresh_weights
 from fastdens.kernels.gibbs.split_merge import ACCEPTANCE, ALLOCATION, CANDIDATES, MOVE, NEARBY, SCAN
 from numpy.typing import NDArray
@@ -288,6 +288,5 @@ def split_or_merge(stream, move, order, log_alpha, high, label, points, prior, c
         if label[p] == b:
             label[p] = a
     adopt(a, UNION, points, prior, clusters, sides, scratch)
-    clusters.counts[b] = 0
-    refresh_weights(b, prior, clusters)
+    close_cluster(b, prior, clusters)
     return high
