@@ -315,7 +315,7 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
     """
     dtype = values.dtype
     if dtype.kind == "O":
-        return _partsof_objects(values, name)
+        return _numbers_of_objects(values, name)
     if dtype.kind == "c":
         raise TypeError(f"{name} holds complex numbers, but real ones are needed: pass its real part.")
     if dtype.kind not in _NUMERIC:
@@ -338,7 +338,7 @@ def kind_of(dtype: np.dtype[Any]) -> str:
     return {**words, "V": f"raw bytes ({dtype.str})", "c": "complex numbers"}.get(dtype.kind, f"values of {dtype}")
 
 
-def _partsof_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
+def _numbers_of_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     for index, value in zip(np.ndindex(values.shape), values.flat, strict=True):
         if isinstance(value, numbers.Real | Decimal | np.bool_):
             continue

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastdens.activations.evaluation import model_dtype, unwrapped
 from fastdens.activations.outputs import parts_of
+from fastdens.arrays import as_tensor
 
 Inputs = str | int | Sequence[str | int] | Callable[[Any], Any] | None
 Labels = str | int | Callable[[Any], Any] | bool | None
@@ -164,7 +165,7 @@ class BatchReader:
         A copy, because a layer that works in place must not change what belongs to the loader.
         """
         if isinstance(value, np.ndarray) and _has_numbers(value):
-            value = _tensor_of(value)
+            value = as_tensor(value, "the batch")
         if isinstance(value, Tensor):
             dtype = self._dtype if value.is_floating_point() and self._dtype is not None else value.dtype
             return value.detach().to(self._device, dtype, copy=True)
@@ -246,11 +247,6 @@ def _is_input(value: Any) -> bool:
     return _has_numbers(value)
 
 
-def _tensor_of(array: np.ndarray) -> Tensor:
-    """A tensor of numbers in any byte order, with any strides."""
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-
-
 def _is_plain_tuple(value: Any) -> bool:
     return isinstance(value, tuple | list) and (type(value) in (tuple, list) or not hasattr(value, "_fields"))
 
@@ -300,8 +296,8 @@ def _label(value: Any) -> Any:
 def _checked_labels(found: Any, n_inputs: int) -> np.ndarray:
     try:
         if not isinstance(found, Tensor):
-            found = _tensor_of(found) if isinstance(found, np.ndarray) else torch.as_tensor(found, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
+            found = as_tensor(found, "labels")
+    except (TypeError, ValueError):
         raise TypeError(
             f"the loader yielded {_kind(found)} in the place of labels, but labels are one integer per input: say by "
             "labels= where they are, or pass labels=False to do without."

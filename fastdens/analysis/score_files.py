@@ -59,8 +59,8 @@ def read_memorization_scores(
     """
     file = Path(path)
     scores, own_labels = _read(file)
-    if n_examples is None and labels is not None and read(labels, "labels").ndim == 1:
-        n_examples = len(read(labels, "labels"))
+    if n_examples is None and labels is not None and (array := read(labels, "labels")).ndim == 1:
+        n_examples = len(array)
     if n_examples is not None and len(scores) != n_examples:
         raise ValueError(
             f"{file} holds {len(scores)} scores, but there are {n_examples} training examples: pass the file made for "

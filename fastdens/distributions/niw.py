@@ -149,6 +149,12 @@ def log_predictive_left_out(
     return log_predictive_at_mean(kappa - 1, nu - 1, log_det, n_features) + 0.5 * (nu - 1) * log_ratio
 
 
+def rounding_of(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """How far apart two numbers may lie that were computed to be the same in a dtype: four units in the last place."""
+    eps = torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+    return 4 * eps * values.abs()
+
+
 def constant_features(points: Tensor, layout: Layout) -> Tensor:
     """Which features do not vary within each model, but for the rounding of their values, bool [M, D].
 
@@ -162,7 +168,7 @@ def constant_features(points: Tensor, layout: Layout) -> Tensor:
     if len(points) == 0:
         return torch.ones(layout.n_models, points.shape[1], dtype=torch.bool, device=points.device)
     first = points[layout.ranges[:, 0].clamp_max(len(points) - 1)]
-    model, rounding = layout.rows.model, 4 * torch.finfo(points.dtype).eps * first.abs()
+    model, rounding = layout.rows.model, rounding_of(first, points.dtype)
     varies = torch.zeros(layout.n_models, points.shape[1], dtype=torch.int64, device=points.device)
     varies.index_add_(0, model, ((points - first[model]).abs_() > rounding[model]).long())
     return varies == 0

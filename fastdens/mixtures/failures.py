@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -105,7 +107,11 @@ def raise_failures(batch: RaggedBatch, failures: Failures, remedy: str) -> None:
     """Raise a :class:`ModelError` that names the failed models (the first five in full), if there are any."""
     if not failures:
         return
+    raise ModelError(f"{describe_failures(failures, batch.describe)}; {remedy}.", failures)
+
+
+def describe_failures(failures: Failures, name: Callable[[int], str]) -> str:
+    """Failed models with their reasons: the first five, by the names that ``name`` gives them, and how many more."""
     named = sorted(failures)[:5]
-    text = "; ".join(f"{batch.describe(m)} {failures[m]}" for m in named)
-    more = f"; and {len(failures) - len(named)} more" if len(failures) > len(named) else ""
-    raise ModelError(f"{text}{more}; {remedy}.", failures)
+    text = "; ".join(f"{name(m)} {failures[m]}" for m in named)
+    return text + (f"; and {len(failures) - len(named)} more" if len(failures) > len(named) else "")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import fastdens as fd
-from fastdens.distributions.niw import constant_features
+from fastdens.distributions.niw import constant_features, rounding_of
 from fastdens.pipeline.data import AnalysisData, Features
 
 _ROWS = 4096
@@ -138,8 +138,7 @@ def _varying_features(features: Tensor, labels: NDArray[np.int64], n_classes: in
     present, first = np.unique(labels, return_index=True)
     reference = torch.zeros(n_classes, features.shape[1], dtype=torch.float64, device="cpu")
     reference[present] = features[first].double()
-    eps = torch.finfo(features.dtype).eps if features.is_floating_point() else 0.0
-    rounding = 4 * eps * reference.abs()
+    rounding = rounding_of(reference, features.dtype)
     varies = torch.zeros(n_classes, features.shape[1], dtype=torch.int32, device="cpu")
     found = np.full(n_classes, enough)
     found[present] = 0

@@ -23,6 +23,7 @@ from fastdens.analysis import (
     relative_entropy,
     roc_auc,
 )
+from fastdens.mixtures.failures import describe_failures
 from fastdens.pipeline.constant import Projection, project
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.densities import DENSITIES, Fit
@@ -146,13 +147,9 @@ def fit_classes(
         return DENSITIES[options.density](batch, options, progress=progress), batch
     except fd.ModelError as error:
         # The estimators advise about their own parameters, which a caller of the analysis does not set.
-        named = [
-            f"class {data.examples.class_names[m]!r} {reason.split(': ')[0]}" for m, reason in error.failures.items()
-        ]
-        more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
-        raise ValueError(
-            f"at {layer} {'; '.join(named[:5])}{more}: leave those examples, or the class, out of the data."
-        ) from None
+        problems = {m: reason.split(": ")[0] for m, reason in error.failures.items()}
+        text = describe_failures(problems, lambda m: f"class {data.examples.class_names[m]!r}")
+        raise ValueError(f"at {layer} {text}: leave those examples, or the class, out of the data.") from None
 
 
 def fit_layer(

@@ -79,7 +79,7 @@ def train(
     n_examples = len(examples)
     if n_examples < 2:
         raise ValueError(f"there are {n_examples} examples to train on, but a network needs two or more: pass more.")
-    device = next(model.parameters()).device
+    device = model_device(model)
     memory_format = _memory_format(model, device)
     model.to(memory_format=memory_format)
     optimizer = torch.optim.SGD(
