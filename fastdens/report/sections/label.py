@@ -46,4 +46,4 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "held_out_accuracy", figure
 
 
-SECTION = Section("label", applies, metrics, figures)
+SECTION = Section("label", "Where the label arises", applies, metrics, figures)

@@ -148,4 +148,4 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     return {"subsets": SUBSETS, "n_bins": min(N_BINS, n_scores)}
 
 
-SECTION = Section("memorization", applies, metrics, figures, context)
+SECTION = Section("memorization", "Memorization", applies, metrics, figures, context)

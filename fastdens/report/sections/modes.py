@@ -73,4 +73,4 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "split_agreement", figure
 
 
-SECTION = Section("modes", metrics=metrics, figures=figures)
+SECTION = Section("modes", "Densely and sparsely fitted classes", metrics=metrics, figures=figures)
