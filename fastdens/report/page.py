@@ -80,8 +80,14 @@ def _environment() -> Environment:
     )
     environment.filters["all_digits"] = repr
     environment.filters["digits"] = format_digits
+    environment.filters["listed"] = listed
     environment.tests["nan"] = math.isnan
     return environment
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence: ``"a, b and c"``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def format_digits(value: float, digits: str) -> str:

@@ -10,6 +10,7 @@ from fastdens.report.sections import (
     classes,
     components,
     divergences,
+    findings,
     flipped_labels,
     label,
     long_tail,
@@ -20,6 +21,7 @@ from fastdens.report.sections import (
 )
 
 SECTIONS = (
+    findings.SECTION,
     setting.SECTION,
     modes.SECTION,
     components.SECTION,
