@@ -326,6 +326,22 @@ class RobustnessAnalysis:
 
 
 @dataclass(frozen=True)
+class ExamplePictures:
+    """Small pictures of some training examples.
+
+    Attributes
+    ----------
+    examples : ndarray
+        int64 [E], the examples, in increasing order.
+    images : ndarray
+        uint8 [E, channels, height, width], grey or RGB.
+    """
+
+    examples: NDArray[np.int64]
+    images: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Results of an analysis.
 
@@ -349,6 +365,9 @@ class Analysis:
         None where there are no scores.
     robustness : RobustnessAnalysis or None
         None where it was not asked for.
+    pictures : ExamplePictures or None
+        Of the examples that stand out at the last layer, see :func:`fastdens.pipeline.pictures.example_pictures`; None
+        where there are no images.
     """
 
     options: AnalysisOptions
@@ -359,6 +378,7 @@ class Analysis:
     seed_agreement: NDArray[np.float64] | None = None
     memorization: MemorizationAnalysis | None = None
     robustness: RobustnessAnalysis | None = None
+    pictures: ExamplePictures | None = None
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from fastdens.pipeline.layers import (
 )
 from fastdens.pipeline.memorization import analyze_memorization
 from fastdens.pipeline.options import AnalysisOptions, OptionError, resolve_device
+from fastdens.pipeline.pictures import example_pictures
 from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysis, Scores
 
 
@@ -81,6 +82,7 @@ def analyze(
         seed_agreement=_seed_agreement(data, layers, options, progress=progress),
         memorization=memorization,
         robustness=_robustness(data, layers[-1], options, progress=progress),
+        pictures=example_pictures(data, layers[-1].log_density, None if scores is None else scores.values),
     )
 
 

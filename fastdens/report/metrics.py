@@ -38,6 +38,7 @@ SECTION_NAMES = (
     "long_tail",
     "memorization",
     "robustness",
+    "examples",
     "classes",
 )
 

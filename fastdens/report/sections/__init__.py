@@ -10,6 +10,7 @@ from fastdens.report.sections import (
     classes,
     components,
     divergences,
+    examples,
     findings,
     flipped_labels,
     label,
@@ -31,6 +32,7 @@ SECTIONS = (
     long_tail.SECTION,
     memorization.SECTION,
     robustness.SECTION,
+    examples.SECTION,
     classes.SECTION,
 )
 

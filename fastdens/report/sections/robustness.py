@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
-from fastdens.pipeline.results import Analysis, RobustnessAnalysis
+from fastdens.pipeline.results import Analysis
 from fastdens.report.estimates import mean_of, share_of
 from fastdens.report.figures import new_figure
 from fastdens.report.metrics import Metric, section_scope
