@@ -25,7 +25,7 @@ CHANCE = 0.5
 _REACH = 1.96
 """Standard errors from the middle to an end of a 95% interval."""
 
-_TESTED = {"least": "typical examples", "most": "most memorized ones"}
+_TESTED = {"least": "typical examples", "most": "the most memorized ones"}
 
 
 class Label(NamedTuple):
@@ -83,8 +83,10 @@ def _groups(layers: Sequence[LayerAnalysis]) -> Groups:
 
 
 def _labels(analysis: Analysis) -> list[Label]:
-    """Where the label arises for typical and memorized examples or, without scores, for test examples."""
+    """Where the label arises for typical and memorized examples or, without scores, for test ones, of several layers."""
     n_classes, names = len(analysis.examples.class_names), analysis.layer_names
+    if len(names) == 1:
+        return []
     if analysis.memorization is not None:
         of_subsets = analysis.memorization.subsets.classification
         return [
