@@ -15,10 +15,10 @@ from fastdens.pipeline.results import ExamplePictures
 SHOWN = 12
 """Examples of each kind that are shown of all classes together."""
 
-_SHOWN_OF_CLASSES = 240
+_SHOWN_OF_CLASSES = 300
 """Pictures that are divided among the classes, and their kinds."""
 
-_LONGEST_SIDE = 64  # pixels
+_LONGEST_SIDE = 48  # pixels
 
 
 class Extremes(NamedTuple):
@@ -35,7 +35,7 @@ def extreme_examples(
     n: int,
     among: NDArray[np.int64] | None = None,
 ) -> Extremes:
-    """The examples that stand out by their density or memorization.
+    """The examples that stand out by their density or memorization; of equal scores, the less dense one comes first.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def extreme_examples(
     rows = np.arange(len(log_density)) if among is None else among
     by_density = rows[np.argsort(log_density[rows], kind="stable")]
     known = rows[:0] if scores is None else rows[np.isfinite(scores[rows])]
-    by_score = known if scores is None else known[np.argsort(-scores[known], kind="stable")]
+    by_score = known if scores is None else known[np.lexsort((log_density[known], -scores[known]))]
     return Extremes(by_density[:n], by_density[::-1][:n], by_score[:n])
 
 

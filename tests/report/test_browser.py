@@ -24,8 +24,8 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-pdf-header-footer"),
 )
 N_CLASSES, LAYERS = 30, ("layer1", "layer2", "a.very.long.name.of.a.layer.without.any.space", "layer4")
-CLASSES = tuple(f"class {c}" for c in range(N_CLASSES - 1)) + ("n" * 80,)
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+CLASSES = (*(f"class {c}" for c in range(N_CLASSES - 1)), "n" * 80)
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="there is no chromium on the PATH")]
 

@@ -43,16 +43,18 @@ class Card:
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Log-density at the last layer, and memorization score, of the examples that stand out."""
-    memorization, layer = analysis.memorization, analysis.layers[-1]
+    layer = analysis.layers[-1]
+    scores = None if analysis.memorization is None else analysis.memorization.scores
     for example in np.unique(np.concatenate(_extremes(analysis))).tolist():
-        name = str(example)
-        of_example = section_scope("examples", layer.name).of_group("example", name, f"example {name}")
+        parts = ("example", str(example), f"example {example}")
+        of_example = section_scope("examples", layer.name).of_group(*parts)
         yield of_example("log_density", "log-density of an example", layer.log_density[example])
-        if memorization is not None:
-            scores = memorization.scores
-            error = np.nan if scores.standard_error is None else scores.standard_error[example]
-            of_example = section_scope("examples").of_group("example", name, f"example {name}")
-            yield of_example("score", "memorization score of an example", scores.values[example], standard_error=error)
+        if scores is not None:
+            value, error = scores.values[example], np.nan
+            if scores.standard_error is not None and np.isfinite(value):
+                error = scores.standard_error[example]
+            of_example = section_scope("examples").of_group(*parts)
+            yield of_example("score", "memorization score of an example", value, standard_error=error)
 
 
 def _extremes(analysis: Analysis) -> Extremes:

@@ -83,7 +83,7 @@ def _groups(layers: Sequence[LayerAnalysis]) -> Groups:
 
 
 def _labels(analysis: Analysis) -> list[Label]:
-    """Where the label arises for typical and memorized examples or, without scores, for test ones, of several layers."""
+    """Where, of several layers, the label arises for typical and memorized examples or, without scores, test ones."""
     n_classes, names = len(analysis.examples.class_names), analysis.layer_names
     if len(names) == 1:
         return []
@@ -119,8 +119,9 @@ def _layer_of_seeds(analysis: Analysis) -> str | None:
     """The last layer at which networks of different seeds have groups to compare, None where there is none."""
     if analysis.seed_agreement is None:
         return None
-    comparable = np.isfinite(analysis.seed_agreement).any((1, 2))
-    return next((name for name, own in zip(analysis.layer_names[::-1], comparable[::-1], strict=True) if own), None)
+    of_layers = zip(analysis.layer_names, analysis.seed_agreement, strict=True)
+    comparable = [name for name, agreement in of_layers if np.isfinite(agreement).any()]
+    return comparable[-1] if comparable else None
 
 
 def _predictor(analysis: Analysis) -> dict[str, object] | None:
