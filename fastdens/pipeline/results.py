@@ -82,7 +82,8 @@ class Examples:
     long_tailed : ndarray or None
         bool [M], which classes come from a long tail.
     train_predicted, test_predicted : ndarray or None
-        int64 [N] and [T], the labels that the network predicts.
+        int64 [N] and [T], the labels that the network predicts; these and true labels are -1 where their class was
+        left out.
     left_out_classes : tuple of str
         Names of classes that are no part of the M, since their examples differ in too few features at a layer.
     """
@@ -96,6 +97,10 @@ class Examples:
     train_predicted: NDArray[np.int64] | None = None
     test_predicted: NDArray[np.int64] | None = None
     left_out_classes: tuple[str, ...] = ()
+
+    def name_of(self, label: int) -> str:
+        """Name of the class of a label; a dash for -1, which a label of a class that was left out has become."""
+        return self.class_names[label] if label >= 0 else "–"
 
     @property
     def test_accuracy(self) -> float | None:

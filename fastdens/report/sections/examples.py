@@ -82,7 +82,7 @@ def context(analysis: Analysis) -> Mapping[str, object]:
 
 
 def _card(examples: Examples, example: int, sources: Mapping[int, str]) -> Card:
-    names = {column: _name(examples, labels[example]) for column, labels in _labels_of(examples).items()}
+    names = {column: examples.name_of(labels[example]) for column, labels in _labels_of(examples).items()}
     flipped = examples.flipped is not None and bool(examples.flipped[example])
     return Card(
         example,
@@ -102,11 +102,6 @@ def _labels_of(examples: Examples) -> dict[str, NDArray[np.int64]]:
         "network's label": examples.train_predicted,
     }
     return {column: labels for column, labels in columns.items() if labels is not None}
-
-
-def _name(examples: Examples, label: int) -> str:
-    """The name of a class; a class that was left out has none."""
-    return examples.class_names[label] if label >= 0 else "–"
 
 
 def _embedded(analysis: Analysis) -> NDArray[np.int64]:
