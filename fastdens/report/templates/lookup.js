@@ -17,7 +17,7 @@ if (lookup) {
   const most = 50, data = JSON.parse(document.getElementById("example_data").textContent);
   const table = document.getElementById("example_rows");
   const given = data.labels["given label"].map(label => data.classes[label]);
-  lookup.hidden = false;
+  lookup.closest(".on_screen").hidden = false;
   lookup.addEventListener("submit", event => event.preventDefault());
   lookup.addEventListener("input", () => {
     const example = lookup.elements.example.value.trim(), name = lookup.elements.class.value.trim();
