@@ -28,6 +28,7 @@ from fastdens.analysis import MemorizationScores, read_memorization_scores
 from fastdens.io.atomic import atomic_write
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
+from fastdens.pipeline import compare as compare_analyses
 from fastdens.pipeline.options import (
     DensityOptions,
     ImageOptions,
@@ -225,6 +226,31 @@ def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = Fa
     _echo(f"Report: {write_report(analysis, output or folder)}")
 
 
+def compare(a: Path, b: Path, /, *, output: Path = Path("comparison"), overwrite: _Flag = False) -> None:
+    """Set two analyses side by side: of two networks, two seeds, two densities or two protocols.
+
+    Parameters
+    ----------
+    a, b : Path
+        Folders of reports, or of saved analyses.
+    output : Path
+        Folder for comparison.html, its figures and numbers.csv.
+    overwrite : bool
+        Replace an earlier comparison in that folder.
+    """
+    from fastdens.report import check_comparison_output, write_comparison
+
+    check_comparison_output(output, overwrite)
+    comparison = compare_analyses(_load_analysis(a), _load_analysis(b), (str(a), str(b)))
+    _echo(f"Comparison: {write_comparison(comparison, output)}")
+
+
+def _load_analysis(folder: Path) -> Analysis:
+    """The analysis in the folder of a report, or in this folder itself."""
+    of_report = folder / _ANALYSIS
+    return Analysis.load(of_report if of_report.is_dir() else folder)
+
+
 def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
     """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and their standard errors."""
     with atomic_write(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
@@ -319,7 +345,7 @@ def make_app() -> App:
             consume_multiple=True, negative_iterable=(), negative_none=(), allow_repeating=True
         ),
     )
-    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None)):
+    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None), (compare, None)):
         app.command(command, help_epilogue=epilogue)
     return app
 

@@ -40,9 +40,8 @@ def progress_bar(description: str, total: int | None, *, shown: bool = True) -> 
         rich.TextColumn("{task.description}"),
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
-        rich.TimeElapsedColumn(),
-        rich.TextColumn("left:"),
-        rich.TimeRemainingColumn(),
+        # The time that is left, and at the end the time that it took.
+        rich.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         rich.TextColumn("{task.fields[note]}"),
     )
     with rich.Progress(*columns, console=console) as bar:

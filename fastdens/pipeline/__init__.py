@@ -19,6 +19,7 @@ Activations of a network at two layers, the labels of the examples, and memoriza
 ``fd.activations.extract`` returned, or from a network and images (``AnalysisData.from_network(model, images, y)``).
 """
 
+from fastdens.pipeline.comparison import Comparison, compare
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.options import AnalysisOptions, OptionError
 from fastdens.pipeline.results import (
@@ -40,6 +41,7 @@ __all__ = [
     "AnalysisData",
     "AnalysisOptions",
     "Chains",
+    "Comparison",
     "Estimates",
     "Examples",
     "LayerAnalysis",
@@ -50,4 +52,5 @@ __all__ = [
     "Scores",
     "SubsetComparison",
     "analyze",
+    "compare",
 ]
