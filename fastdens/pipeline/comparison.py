@@ -176,8 +176,8 @@ def compare(a: Analysis, b: Analysis, titles: tuple[str, str] = ("A", "B"), *, r
     )
     memorization = None
     if labels is not None and a.memorization is not None and b.memorization is not None:
-        scores = (part.memorization.scores.values for part in (a, b) if part.memorization is not None)
-        memorization = rank_agreement(*scores, labels, random_state=random_state)
+        score_a, score_b = a.memorization.scores.values, b.memorization.scores.values
+        memorization = rank_agreement(score_a, score_b, labels, random_state=random_state)
     same_tests = _same_labels(a.examples, b.examples, "test_labels")
     paired_a, paired_b = {one for one, _ in pairs}, {other for _, other in pairs}
     return Comparison(
@@ -208,7 +208,7 @@ def _compare_layers(
 ) -> LayerComparison:
     one, other = (_restricted(layer, own) for layer, own in zip((a, b), rows, strict=True))
     splits = compare_splits(one.group, other.group)
-    moved = np.flatnonzero(one.group != other.group) if splits.comparable else ()
+    moved = one.group != other.group if splits.comparable else np.zeros(len(class_names), bool)
     return LayerComparison(
         a=one,
         b=other,
@@ -217,7 +217,7 @@ def _compare_layers(
             one.relative_entropy.value, other.relative_entropy.value, random_state=random_state
         ),
         splits=splits,
-        changed=tuple(class_names[c] for c in moved),
+        changed=tuple(name for name, own in zip(class_names, moved, strict=True) if own),
         examples=None
         if labels is None
         else rank_agreement(a.log_density, b.log_density, labels, random_state=random_state),
@@ -266,7 +266,8 @@ def _same_labels(a: Examples, b: Examples, which: str) -> bool:
 
 
 def _named_labels(examples: Examples, which: str) -> NDArray[Any]:
-    return np.array(examples.class_names, dtype=object)[getattr(examples, which)]
+    names: NDArray[Any] = np.array(examples.class_names, dtype=object)[getattr(examples, which)]
+    return names
 
 
 def _accuracy_difference(a: Examples, b: Examples, *, paired: bool) -> Interval[float] | None:
