@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,8 @@ def split_agreement(
     """Adjusted Rand index of every pair of splits.
 
     The index is 1 for identical splits, whatever the groups are called, and 0 on average for random splits of the same
-    group sizes. Two layers with one group each agree (1); a layer with one group and a layer with two do not (0).
+    group sizes. It is 0 between one group and two. Between one group and one group there are no groups to compare, and
+    it is NaN.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ def split_agreement(
     Returns
     -------
     ndarray
-        float64 [L, L], symmetric, 1 on the diagonal.
+        float64 [L, L], symmetric. On the diagonal, 1 for splits of several groups and NaN for a single group.
 
     Raises
     ------
@@ -52,4 +54,8 @@ def split_agreement(
                 f"each of the same classes, here {n_classes}."
             )
     rows = list(splits.values())
-    return np.array([[adjusted_rand_score(a, b) for b in rows] for a in rows], np.float64).reshape(len(rows), len(rows))
+    agreement = np.full((len(rows), len(rows)), np.nan)
+    for (i, a), (j, b) in product(enumerate(rows), repeat=2):
+        if np.ptp(a) > 0 or np.ptp(b) > 0:
+            agreement[i, j] = adjusted_rand_score(a, b)
+    return agreement

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fastdens.convergence import chain_convergence
 from fastdens.pipeline.saving import Upgrade
@@ -40,4 +41,32 @@ def upgrade_chains(chains: Fields, version: int) -> Fields:
     }
 
 
-UPGRADES: Mapping[str, Upgrade] = {"AnalysisOptions": upgrade_options, "Chains": upgrade_chains}
+def upgrade_analysis(analysis: Fields, version: int) -> Fields:
+    """Agreement of groups; before version 3 one group agreed with one group, by an index of 1.
+
+    The index of one group and two is exactly 0, by which the networks of other seeds with one group are told.
+    """
+    if version >= 3:
+        return analysis
+    one_group = np.array([layer.modes.n_groups == 1 for layer in analysis["layers"]])
+    analysis["layer_agreement"] = _without_single_groups(analysis["layer_agreement"], one_group)
+    if analysis.get("seed_agreement") is not None:
+        analysis["seed_agreement"] = np.stack(
+            [
+                _without_single_groups(agreement, agreement[0] == (1 if one else 0))
+                for agreement, one in zip(analysis["seed_agreement"], one_group, strict=True)
+            ]
+        )
+    return analysis
+
+
+def _without_single_groups(agreement: NDArray[np.float64], one_group: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """An agreement [L, L] without its value where both splits have one group."""
+    return np.where(one_group[:, None] & one_group, np.nan, agreement)
+
+
+UPGRADES: Mapping[str, Upgrade] = {
+    "Analysis": upgrade_analysis,
+    "AnalysisOptions": upgrade_options,
+    "Chains": upgrade_chains,
+}

@@ -340,9 +340,11 @@ class Analysis:
     layers : tuple of LayerAnalysis
         From the first to the last.
     layer_agreement : ndarray
-        float64 [L, L], adjusted Rand index of the groups that two layers split the classes into.
+        float64 [L, L], adjusted Rand index of the groups that two layers split the classes into; NaN where both have
+        one group, as of :func:`fastdens.analysis.split_agreement`.
     seed_agreement : ndarray or None
-        float64 [L, S, S], that of two networks trained from different seeds; None where there is one network.
+        float64 [L, S, S], the same of two networks trained from different seeds; the first is the one analyzed. None
+        where there is one network.
     memorization : MemorizationAnalysis or None
         None where there are no scores.
     robustness : RobustnessAnalysis or None

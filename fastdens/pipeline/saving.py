@@ -23,7 +23,7 @@ from torch import Tensor
 from fastdens.io.atomic import atomic_write
 from fastdens.io.state_file import fingerprint, read_state, write_state
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _TREE, _ARRAYS = "analysis.json", "arrays.safetensors"
 _KIND = "analysis"

@@ -55,11 +55,12 @@ def render_page(
         "options": analysis.options,
         "pictures": pictures,
     }
-    body = [
+    bodies = [
         environment.get_template(f"{section.name}.html").render(shared, **section.context(analysis))
         for section in sections
     ]
-    return environment.get_template("page.html").render(shared, body=body, options_json=options_json(analysis))
+    page = environment.get_template("page.html")
+    return page.render(shared, sections=list(zip(sections, bodies, strict=True)), options_json=options_json(analysis))
 
 
 def options_json(analysis: Analysis) -> str:

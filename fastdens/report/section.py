@@ -22,7 +22,9 @@ class Section:
     Attributes
     ----------
     name : str
-        Name of the section in identifiers of metrics, and of its template without the suffix.
+        Name of the section in identifiers of metrics, of its template without the suffix, and of the target of links.
+    title : str
+        Its heading, also in the list of contents.
     applies : callable
         Whether an analysis has this section.
     metrics : callable
@@ -34,6 +36,7 @@ class Section:
     """
 
     name: str
+    title: str
     applies: Callable[[Analysis], bool] = lambda analysis: True
     metrics: Callable[[Analysis], Iterable[Metric]] = lambda analysis: ()
     figures: Callable[[Analysis], Iterable[tuple[str, Figure]]] = lambda analysis: ()

@@ -29,11 +29,13 @@ def test_every_pair_has_the_index_of_its_pairs_of_classes(rng):
     assert np.array_equal(agreement, agreement.T) and np.all(np.diag(agreement) == 1)
 
 
-def test_names_of_the_groups_do_not_matter_and_one_group_agrees_with_itself_only(rng):
+def test_names_of_the_groups_do_not_matter_and_one_group_has_nothing_to_compare(rng):
     split = (rng.permutation(40) < 15).astype(int)
     one = np.zeros(40, int)
     agreement = split_agreement({"a": split, "b": torch.from_numpy(1 - split), "c": one, "d": one + 1})
-    assert agreement == pytest.approx(np.kron(np.eye(2), np.ones((2, 2))))
+    expected = np.kron(np.array([[1, 0], [0, np.nan]]), np.ones((2, 2)))
+    np.testing.assert_allclose(agreement, expected, atol=1e-12)
+    assert np.isnan(split_agreement([[7]])).all()
 
 
 def test_random_splits_agree_as_by_chance(rng):

@@ -214,6 +214,22 @@ def test_an_analysis_that_was_saved_before_there_were_moves_is_filled_in(rng, tm
     assert "layer1.components.rhat_max" in metrics_of(loaded) or density == "gmm"
 
 
+def test_one_group_and_one_group_of_an_earlier_analysis_have_no_agreement(rng, tmp_path, monkeypatch):
+    analysis = analysis_problem(rng, layer_names=("a", "b", "c"))
+    of_layers = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1.0]])
+    # At a and c the first network has one group, and the second has two; at b the third has one.
+    one_group = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1.0]])
+    of_seeds = np.stack([one_group, np.array([[1, 0.3, 0], [0.3, 1, 0], [0, 0, 1]]), one_group])
+    monkeypatch.setattr("fastdens.pipeline.saving.FORMAT_VERSION", 2)
+    replace(analysis, layer_agreement=of_layers, seed_agreement=of_seeds).save(tmp_path / "saved")
+    monkeypatch.undo()
+    loaded, nan = Analysis.load(tmp_path / "saved"), np.nan
+    without = np.array([[nan, 0, nan], [0, 1, 0], [nan, 0, nan]])
+    np.testing.assert_array_equal(loaded.layer_agreement, without)
+    np.testing.assert_array_equal(loaded.seed_agreement[[0, 2]], [without, without])
+    np.testing.assert_array_equal(loaded.seed_agreement[1], [[1, 0.3, 0], [0.3, 1, 0], [0, 0, nan]])
+
+
 def test_an_analysis_comes_back_whole(rng, tmp_path):
     analysis = analysis_problem(rng)
     analysis.save(tmp_path / "saved")

@@ -41,7 +41,7 @@ def analysis_problem(
     ``without`` names attributes of `Analysis` and of `Examples`; "flipped" keeps the labels as they are, and "network"
     leaves out what only a network tells.
     """
-    n_classes, n_layers = len(class_names), len(layer_names)
+    n_classes = len(class_names)
     true_labels = rng.permutation(np.repeat(np.arange(n_classes), 40))
     flipped = rng.random(len(true_labels)) < (0 if "flipped" in without else 0.2)
     labels = np.where(flipped, (true_labels + 1) % n_classes, true_labels)
@@ -70,8 +70,8 @@ def analysis_problem(
         provenance,
         examples,
         layers,
-        symmetric(rng, n_layers),
-        np.stack([symmetric(rng, N_SEEDS) for _ in layers]),
+        agreement_problem(rng, [layer.modes.n_groups for layer in layers]),
+        np.stack([agreement_problem(rng, [layer.modes.n_groups] * N_SEEDS) for layer in layers]),
         memorization_problem(rng, examples, layers),
         robustness_problem(rng, examples, layers[-1]),
     )
@@ -79,10 +79,13 @@ def analysis_problem(
     return replace(analysis, **dict.fromkeys(left_out & vars(analysis).keys()))
 
 
-def symmetric(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Indices of agreement, [n, n]."""
+def agreement_problem(rng: np.random.Generator, n_groups: Sequence[int]) -> np.ndarray:
+    """Indices of agreement of splits into one group or two, [n, n]."""
+    n, one = len(n_groups), np.array(n_groups) == 1
     root = rng.uniform(size=(n, n))
-    return np.where(np.eye(n, dtype=bool), 1, (root + root.T) / 2)
+    agreement = np.where(np.eye(n, dtype=bool), 1, (root + root.T) / 2)
+    agreement[one != one[:, None]] = 0
+    return np.where(one & one[:, None], np.nan, agreement)
 
 
 def estimates(rng: np.random.Generator, *shape: int) -> results.Estimates:

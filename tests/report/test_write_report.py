@@ -98,17 +98,20 @@ def test_identifiers_are_unique_and_those_of_the_json_are_those_of_the_csv(repor
 
 def test_the_page_is_self_contained_and_figures_are_beside_it(variant, report):
     page = page_of(report)
-    assert not re.search(r'(src|href)="(?!data:)', page)
-    captions = re.findall(r'<figure><img alt="([^"]+)".*?<figcaption>(.*?)</figcaption>', page, flags=re.S)
-    named = {alt.replace(" ", "_"): caption for alt, caption in captions}
+    assert not re.search(r'src="(?!data:)', page)
+    ids, targets = re.findall(r'\bid="([^"]+)"', page), re.findall(r'href="([^"]*)"', page)
+    assert len(set(ids)) == len(ids) and {target.removeprefix("#") for target in targets} <= set(ids)
+    figure = r'<figure id="figure-(\w+)"><img alt="[^"]+" width="(\d+)".*?<figcaption>(.*?)</figcaption>'
+    found = re.findall(figure, page, flags=re.S)
+    named = {name: caption for name, _, caption in found}
     assert set(named) == FIGURES[variant]
-    widths = dict(re.findall(r'<img alt="([^"]+)" width="(\d+)"', page))
+    widths = {name: width for name, width, _ in found}
     for name, caption in named.items():
         assert "<data" in caption, name
         with Image.open(report / f"{name}.png") as image:
             assert image.size[0] > 600
             # Half the pixels, but for those that matplotlib rounds.
-            assert abs(image.size[0] / 2 - int(widths[name.replace("_", " ")])) <= 1
+            assert abs(image.size[0] / 2 - int(widths[name])) <= 1
         assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert {file.stem for file in report.glob("*.p*")} == set(named)
     assert not list(report.glob(".*"))

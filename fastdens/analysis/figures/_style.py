@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+# What the bars of a figure are, in its legend: they differ from figure to figure.
+STANDARD_ERROR, INTERVAL = "± 1 standard error", "interval"
 
 # Colours of Okabe & Ito, which remain distinct under every common colour blindness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
@@ -152,6 +156,13 @@ def legend_above_data(axes: Axes, *twins: Axes, handles: Sequence[Any] | None = 
             break
     for own in (axes, *twins):
         make_room(own, min(0.6, 1.05 * extent.height / axes.bbox.height))
+
+
+def explained_bar(text: str, **look: Any) -> Line2D:
+    """A handle for the legend that says what the bars of a figure are."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **{"color": GREY, "lw": 1.2, "label": text} | look)
 
 
 def remark(axes: Axes, text: str) -> None:

@@ -96,15 +96,8 @@ def plot_class_log_density(
         axes.set_xlabel("class, sorted by mean log-density")
     axes.set_ylabel("log-density (nats)")
     if legend:
-        handles = [*axes.get_legend_handles_labels()[0], *_bars_explained(means is not None)]
+        handles = [*axes.get_legend_handles_labels()[0], style.explained_bar("± 1 SD of its examples")]
+        if means is not None:
+            handles.append(style.explained_bar("interval of the mean", alpha=0.45, lw=6))
         style.legend_above_data(axes, handles=handles)
     return axes
-
-
-def _bars_explained(with_interval: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    bars = [Line2D([], [], color=style.GREY, lw=1.2, label="± 1 SD of its examples")]
-    if with_interval:
-        bars.append(Line2D([], [], color=style.GREY, alpha=0.45, lw=6, label="interval of the mean"))
-    return bars

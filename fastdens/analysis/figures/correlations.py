@@ -68,6 +68,7 @@ def plot_correlations(
         for mask, face in ((filled & finite, look.colour), (~filled & finite, "white")):
             axes.plot(x[mask], rho[mask], look.marker, color=look.colour, mfc=face, ms=5.5, mew=1.2)
         handles.append(Line2D([], [], color=look.colour, marker=look.marker, ms=5.5, lw=1.3, label=name))
+    handles.append(style.explained_bar(style.INTERVAL))
     if masks:
         handles.append(
             Line2D(

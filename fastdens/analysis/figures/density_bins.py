@@ -83,8 +83,11 @@ def plot_by_bin(
     axes.set_xlim(0.5, n_bins + 0.5)
     axes.set_xlabel("density bin, from least to most dense")
     axes.set_ylabel(ylabel)
-    if several:
-        style.legend_above_data(axes)
+    handles = axes.get_legend_handles_labels()[0]
+    if intervals is not None or errors is not None:
+        handles.append(style.explained_bar(style.STANDARD_ERROR if intervals is None else style.INTERVAL))
+    if handles:
+        style.legend_above_data(axes, handles=handles)
     return axes
 
 

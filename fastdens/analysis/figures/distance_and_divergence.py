@@ -83,6 +83,8 @@ def plot_distance_and_divergence(
         )  # fmt: skip
         own.set_ylabel(label, color=colour)
         own.tick_params(axis="y", colors=colour)
+    if any(ends is not None for ends in (x_ends, *(ends for _, ends in y_of.values()))):
+        handles.append(style.explained_bar(style.STANDARD_ERROR))
     # Close values have long labels.
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("mean log-density of the class (nats)")

@@ -29,8 +29,8 @@ def plot_divergence_by_layer(
     layers : sequence of str
         L names.
     values : mapping
-        By name of a subset, such as "most memorized", its values [L, P] for P pairs, or a tuple (median, low, high) of
-        three arrays [L]; at most seven subsets. Values that are not finite are left out, with a remark.
+        By name of a subset, such as "most memorized", its values [L, P] for P pairs, or a tuple (median, lower
+        quartile, upper quartile) of three arrays [L]; at most seven subsets. Values that are not finite are left out, with a remark.
     ylabel : str
 
     Raises
@@ -63,7 +63,8 @@ def plot_divergence_by_layer(
         axes.set_yscale("log")
     style.name_ticks(axes, names)
     axes.set_ylabel(ylabel)
-    style.legend_above_data(axes)
+    handles = [*axes.get_legend_handles_labels()[0], style.explained_bar("from lower to upper quartile")]
+    style.legend_above_data(axes, handles=handles)
     return axes
 
 

@@ -97,5 +97,8 @@ def plot_subset_scores(
     style.name_ticks(axes, names)
     style.fraction_axis(axes)
     axes.set_ylabel(ylabel)
-    style.legend_above_data(axes)
+    handles = axes.get_legend_handles_labels()[0]
+    if own_errors:
+        handles.append(style.explained_bar(style.STANDARD_ERROR, color="black"))
+    style.legend_above_data(axes, handles=handles)
     return axes

@@ -23,7 +23,7 @@ def plot_split_agreement(axes: Axes, agreement: ArrayLike | Tensor, layers: Sequ
     ----------
     axes : matplotlib.axes.Axes
     agreement : array or Tensor
-        [L, L], at most 1; NaN is a dash on grey.
+        [L, L], at most 1; NaN, where there are no groups to compare, is a dash on grey.
     layers : sequence of str
         L names, of layers or of seeds.
 

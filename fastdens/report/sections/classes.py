@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from fastdens.report.section import Section
 
-SECTION = Section("classes")
+SECTION = Section("classes", "Classes")

@@ -132,4 +132,4 @@ def _trace(analysis: Analysis, sampled: list[tuple[str, Chains]]) -> Figure:
     return panels(sampled, draw)
 
 
-SECTION = Section("components", metrics=metrics, figures=figures, context=context)
+SECTION = Section("components", "How many components a class needs", metrics=metrics, figures=figures, context=context)

@@ -89,4 +89,4 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "kl_matrix", panels(analysis.layers, draw_matrix, height=4.6)
 
 
-SECTION = Section("divergences", metrics=metrics, figures=figures)
+SECTION = Section("divergences", "Density, distance and relative entropy", metrics=metrics, figures=figures)

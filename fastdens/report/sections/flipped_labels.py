@@ -52,4 +52,4 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "flipped_labels", panels(analysis.layers, draw)
 
 
-SECTION = Section("flipped_labels", applies, metrics, figures)
+SECTION = Section("flipped_labels", "Flipped labels", applies, metrics, figures)

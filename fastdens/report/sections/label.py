@@ -34,7 +34,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield of_layer("accuracy", "held-out accuracy", held_out.accuracy, standard_error=error)
         yield of_layer("precision", "held-out precision", held_out.precision)
         yield of_layer("recall", "held-out recall", held_out.recall)
-        yield of_layer("f1", "held-out F1", held_out.f1)
+        yield of_layer("f1", "held-out F1", held_out.f1, standard_error=held_out.f1_standard_error)
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
@@ -46,4 +46,4 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "held_out_accuracy", figure
 
 
-SECTION = Section("label", applies, metrics, figures)
+SECTION = Section("label", "Where the label arises", applies, metrics, figures)

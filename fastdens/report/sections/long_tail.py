@@ -38,4 +38,4 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     return {"best": analysis.layers[best].name}
 
 
-SECTION = Section("long_tail", applies, metrics, context=context)
+SECTION = Section("long_tail", "Classes of a long tail", applies, metrics, context=context)

@@ -87,7 +87,7 @@ def _subset_metrics(analysis: Analysis, memorization: MemorizationAnalysis) -> I
             of_subset = section_scope("memorization", layer_name).of_group("subset", subset, words)
             result = subsets.classification[subset][at]
             error = result.accuracy_standard_error
-            yield of_subset("f1", "subset F1", result.f1)
+            yield of_subset("f1", "subset F1", result.f1, standard_error=result.f1_standard_error)
             yield of_subset("accuracy", "subset accuracy", result.accuracy, standard_error=error)
             yield from kl_quartiles(of_subset, subsets.divergence[subset][at].value, "subset ")
 
@@ -117,7 +117,10 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     subsets = memorization.subsets
     figure, axes = single(8, 4.2)
     f1 = {words: [result.f1 for result in subsets.classification[name]] for name, words in SUBSETS.items()}
-    plot_subset_scores(axes, layer_names, f1)
+    errors = {
+        words: [result.f1_standard_error for result in subsets.classification[name]] for name, words in SUBSETS.items()
+    }
+    plot_subset_scores(axes, layer_names, f1, errors)
     yield "subset_f1", figure
 
     if len(analysis.examples.class_names) > 1:
@@ -148,4 +151,4 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     return {"subsets": SUBSETS, "n_bins": min(N_BINS, n_scores)}
 
 
-SECTION = Section("memorization", applies, metrics, figures, context)
+SECTION = Section("memorization", "Memorization", applies, metrics, figures, context)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_class_log_density, plot_split_agreement
 from fastdens.pipeline.results import Analysis, LayerAnalysis
 from fastdens.report.figures import literal, panels, single
-from fastdens.report.metrics import Metric, section_scope
+from fastdens.report.metrics import Metric, Scope, section_scope
 from fastdens.report.section import Section
 
 if TYPE_CHECKING:
@@ -32,10 +35,21 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
             of_pair = of_layer.of_group("layer", other, other)
             yield of_pair("rand_index", "adjusted Rand index of layers", agreement)
         if analysis.seed_agreement is not None:
-            matrix = analysis.seed_agreement[at]
-            n = len(matrix)
-            mean_of_pairs = (matrix.sum() - n) / (n * (n - 1))
-            yield of_layer("rand_index_of_seeds", "adjusted Rand index of seeds", mean_of_pairs)
+            yield from _seed_metrics(of_layer, analysis.seed_agreement[at])
+
+
+def _seed_metrics(of_layer: Scope, agreement: NDArray[np.float64]) -> Iterator[Metric]:
+    """Networks with groups, and agreement [S, S] of the pairs of networks that have any to compare."""
+    of_pairs = agreement[np.triu_indices(len(agreement), 1)]
+    of_pairs = of_pairs[np.isfinite(of_pairs)]
+    mean, low, high = (of_pairs.mean(), of_pairs.min(), of_pairs.max()) if len(of_pairs) else (np.nan,) * 3
+    yield of_layer("n_networks", "networks of different seeds", len(agreement))
+    # A split of several groups agrees with itself, a single group has no index.
+    yield of_layer("n_networks_with_groups", "networks with two groups", int(np.isfinite(agreement.diagonal()).sum()))
+    yield of_layer("n_seed_pairs", "pairs of networks with groups to compare", len(of_pairs))
+    yield of_layer("rand_index_of_seeds", "adjusted Rand index of seeds", mean)
+    yield of_layer("rand_index_of_seeds_min", "smallest adjusted Rand index of seeds", low)
+    yield of_layer("rand_index_of_seeds_max", "largest adjusted Rand index of seeds", high)
 
 
 def _class_metrics(analysis: Analysis, layer: LayerAnalysis) -> Iterator[Metric]:
@@ -67,10 +81,22 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
         ).set_title(literal(layer.name))
 
     yield "class_log_density", panels(analysis.layers, draw)
+    if not _any_groups(analysis):
+        return
     size = 3 + 0.45 * len(analysis.layers)
     figure, axes = single(size + 1.2, size)
     plot_split_agreement(axes, analysis.layer_agreement, [literal(name) for name in analysis.layer_names])
     yield "split_agreement", figure
 
 
-SECTION = Section("modes", metrics=metrics, figures=figures)
+def _any_groups(analysis: Analysis) -> bool:
+    """Whether the classes of some layer fall into two groups."""
+    return any(layer.modes.n_groups == 2 for layer in analysis.layers)
+
+
+def context(analysis: Analysis) -> Mapping[str, object]:
+    """Whether there are groups to compare between layers."""
+    return {"any_groups": _any_groups(analysis)}
+
+
+SECTION = Section("modes", "Densely and sparsely fitted classes", metrics=metrics, figures=figures, context=context)

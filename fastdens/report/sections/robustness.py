@@ -108,4 +108,4 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     return {"layer": robustness.layer, "n_bins": robustness.n_bins, "parts": _parts(analysis)}
 
 
-SECTION = Section("robustness", applies, metrics, figures, context)
+SECTION = Section("robustness", "Density and robustness", applies, metrics, figures, context)

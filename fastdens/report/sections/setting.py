@@ -55,4 +55,4 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     }
 
 
-SECTION = Section("setting", metrics=metrics, context=context)
+SECTION = Section("setting", "Setting", metrics=metrics, context=context)

@@ -47,6 +47,12 @@ def points(axes):
     return [np.column_stack([line.get_xdata(), line.get_ydata()]) for line in axes.lines]
 
 
+def legend_of(axes):
+    """Texts of the legend, none without one."""
+    legend = axes.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
 def bars(mean, low, high):
     return np.stack([np.column_stack([mean, low]), np.column_stack([mean, high])], 1)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
-from tests.analysis.figures.drawing import assert_legible, bars, new_axes, segments
+from tests.analysis.figures.drawing import assert_legible, bars, legend_of, new_axes, segments
 
 
 @pytest.mark.parametrize("n", [1, 10, 60])
@@ -16,7 +16,8 @@ def test_bins_count_from_one_with_errors_or_intervals(axes, rng, n):
     np.testing.assert_array_equal(np.column_stack(axes.lines[0].get_data()), np.column_stack([x, values]))
     np.testing.assert_array_equal(segments(axes)[0], bars(x, values - error, values + error))
     assert axes.get_ylabel() == "memorization score" and "least to most dense" in axes.get_xlabel()
-    assert axes.get_legend() is None
+    assert legend_of(axes) == ["± 1 standard error"]
+    assert not legend_of(plot_by_bin(new_axes(), values, "radius"))
     assert_legible(axes)
     several = new_axes()
     modes = {"dense mode": values, "sparse mode": values / 2}
@@ -24,7 +25,7 @@ def test_bins_count_from_one_with_errors_or_intervals(axes, rng, n):
     for line, ends, v in zip(several.lines, segments(several), modes.values(), strict=True):
         np.testing.assert_array_equal(line.get_ydata(), v)
         np.testing.assert_array_equal(ends, bars(line.get_xdata(), v - 0.1, v + 0.3))
-    assert [text.get_text() for text in several.get_legend().get_texts()] == list(modes)
+    assert legend_of(several) == [*modes, "interval"]
     assert_legible(several)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fastdens.analysis.figures import plot_distance_and_divergence
-from tests.analysis.figures.drawing import assert_legible, bars, new_axes, segments
+from tests.analysis.figures.drawing import assert_legible, bars, legend_of, new_axes, segments
 
 
 @pytest.mark.parametrize("n", [1, 10, 100])
@@ -24,6 +24,9 @@ def test_distance_and_divergence_have_an_axis_each_in_the_colour_of_their_points
     assert own.lines[0].get_marker() != twin.lines[0].get_marker()
     assert own.lines[0].get_color() != twin.lines[0].get_color()
     assert (axes.get_xlabel(), twin.get_ylabel()) == ("mean log-density of the class (nats)", "relative entropy (nats)")
+    names = ["mean pairwise distance", "relative entropy"]
+    assert legend_of(axes) == [*names, "± 1 standard error"]
+    assert legend_of(plot_distance_and_divergence(new_axes(), x, distance, entropy)[0]) == names
     assert_legible(axes)
     if n == 1:
         pixels = [side.transData.transform([x[0], y[0]])[1] for side, y in ((own, distance), (twin, entropy))]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastdens.analysis.figures import plot_divergence_by_layer
-from tests.analysis.figures.drawing import SUBSETS, assert_legible, layers_of, segments
+from tests.analysis.figures.drawing import SUBSETS, assert_legible, layers_of, legend_of, segments
 
 
 @pytest.mark.parametrize("n", [1, 4, 12])
@@ -22,6 +22,7 @@ def test_divergence_is_drawn_by_medians_and_quartiles(axes, rng, n):
     assert len({(line.get_marker(), str(line.get_linestyle())) for line in axes.lines}) == 3
     assert axes.get_yscale() == ("linear" if n == 1 else "log")
     assert axes.get_title(loc="right") == f"7 of {3 * 90 * n:,} values not finite, left out"
+    assert legend_of(axes) == [*SUBSETS, "from lower to upper quartile"]
     assert_legible(axes)
 
 

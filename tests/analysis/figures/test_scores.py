@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastdens.analysis.figures import plot_scores, plot_subset_scores
-from tests.analysis.figures.drawing import SUBSETS, assert_legible, layers_of, segments
+from tests.analysis.figures.drawing import SUBSETS, assert_legible, layers_of, legend_of, new_axes, segments
 
 
 @pytest.mark.parametrize("n", [1, 4, 12])
@@ -46,6 +46,8 @@ def test_scores_of_subsets_stand_side_by_side_with_their_errors(axes, rng, n):
         np.testing.assert_array_equal(ends[subset][:, :, 1], np.stack([low, high], 1))
     assert len(ends.get("random", [])) == n - 1
     assert [tick.get_text() for tick in axes.get_xticklabels()] == layers_of(n)
+    assert legend_of(axes) == [*SUBSETS, "± 1 standard error"]
+    assert legend_of(plot_subset_scores(new_axes(), layers_of(n), scores)) == [*SUBSETS]
     assert_legible(axes)
 
 
