@@ -17,7 +17,7 @@ from fastdens.analysis import (
     compare_splits,
     rank_agreement,
 )
-from fastdens.pipeline.results import Analysis, Estimates, Examples, LayerAnalysis
+from fastdens.pipeline.results import Analysis, Estimates, Examples, LayerAnalysis, Provenance
 
 
 class OptionDifference(NamedTuple):
@@ -96,7 +96,9 @@ class Comparison:
     Attributes
     ----------
     titles : (str, str)
-        What A and B are, for the reader.
+        What A and B are called.
+    subjects : (str, str)
+        The networks and the data of A and B, as far as they are known.
     class_names : tuple of str
         The M classes that both have, in the order of A.
     only_a, only_b : tuple of str
@@ -120,6 +122,7 @@ class Comparison:
     """
 
     titles: tuple[str, str]
+    subjects: tuple[str, str]
     class_names: tuple[str, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
@@ -145,7 +148,7 @@ def compare(a: Analysis, b: Analysis, titles: tuple[str, str] = ("A", "B"), *, r
     ----------
     a, b : Analysis
     titles : (str, str)
-        What they are, for the reader.
+        What to call them.
     random_state : int
         Seed of the bootstrap.
 
@@ -182,6 +185,7 @@ def compare(a: Analysis, b: Analysis, titles: tuple[str, str] = ("A", "B"), *, r
     paired_a, paired_b = {one for one, _ in pairs}, {other for _, other in pairs}
     return Comparison(
         titles=titles,
+        subjects=(_subject(a.provenance), _subject(b.provenance)),
         class_names=common,
         only_a=tuple(name for name in names_a if name not in common),
         only_b=tuple(name for name in names_b if name not in common),
@@ -196,6 +200,11 @@ def compare(a: Analysis, b: Analysis, titles: tuple[str, str] = ("A", "B"), *, r
         same_tests=same_tests,
         options=_different_options(a, b),
     )
+
+
+def _subject(provenance: Provenance) -> str:
+    """The network and the data, in words."""
+    return provenance.name if provenance.network is None else f"{provenance.network} on {provenance.name}"
 
 
 def _compare_layers(

@@ -58,7 +58,7 @@ def test_the_page_opens_with_at_most_five_findings(pair):
     page = page_of(compare(*pair, ("one", "two")))
     found = findings(page)
     assert 3 <= len(found) <= 5 and all("<data" in finding for finding in found)
-    assert words(page).index("A is one, B is two.") < words(page).index("Class densities")
+    assert words(page).index("A is one (resnet18 on digits), B is two") < words(page).index("Class densities")
     for anchor in re.findall(r'href="#(\w+)"', page):
         assert f'id="{anchor}"' in page
 
