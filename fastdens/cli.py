@@ -28,6 +28,9 @@ from fastdens.analysis import MemorizationScores, read_memorization_scores
 from fastdens.io.atomic import atomic_write
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
+from fastdens.pipeline import compare as compare_analyses
+from fastdens.pipeline.costs import measure_costs
+from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import (
     DensityOptions,
     ImageOptions,
@@ -42,8 +45,11 @@ from fastdens.pipeline.options import (
     option,
     resolve_device,
 )
+from fastdens.pipeline.plan import outlined_data, plan_analysis, plan_memorization
+from fastdens.pipeline.plan_table import describe_plan
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, Preset, preset
 from fastdens.pipeline.summaries import describe_data, describe_layer, describe_scores
+from fastdens.progress import Stages
 
 # It has no opposite on the command line.
 _Flag = Annotated[bool, Parameter(negative=())]
@@ -128,6 +134,14 @@ class ScoreFiles(Options):
     """Replace an earlier file of scores."""
 
 
+@dataclass(frozen=True)
+class DryRun(Options):
+    """What would be done."""
+
+    plan: _Flag = False
+    """Print what would be trained, fitted and certified, with the estimated time on this machine, and do nothing."""
+
+
 def _group(title: str) -> Parameter:
     """Arguments under a title of the help, in the order of the calls, each named like its field."""
     return Parameter(name="*", group=Group.create_ordered(title))
@@ -136,7 +150,7 @@ def _group(title: str) -> Parameter:
 _ACTIVATIONS = _group("Activations, in place of images and a network")
 _IMAGES, _NETWORK = _group("Images"), _group("Network")
 _DENSITIES, _MEMORIZATION, _ROBUSTNESS = _group("Densities"), _group("Memorization"), _group("Robustness")
-_MACHINE, _FILES = _group("Machine"), _group("Files")
+_MACHINE, _FILES, _DRY_RUN = _group("Machine"), _group("Files"), _group("Dry run")
 
 
 def analyze(
@@ -150,6 +164,7 @@ def analyze(
     robustness: Annotated[RobustnessOptions, _ROBUSTNESS] = RobustnessOptions(),
     machine: Annotated[MachineOptions, _MACHINE] = MachineOptions(),
     files: Annotated[ReportFiles, _FILES] = ReportFiles(),
+    dry_run: Annotated[DryRun, _DRY_RUN] = DryRun(),
 ) -> None:
     """Fit a density to every class at every layer of a network, and write a report.
 
@@ -158,27 +173,43 @@ def analyze(
     from fastdens.report import check_output, write_report
 
     options = AnalysisOptions(**vars(densities), **vars(estimation), **vars(robustness), **vars(machine))
-    check_output(files.output, files.overwrite)
+    if not dry_run.plan:
+        check_output(files.output, files.overwrite)
     if score_file.memorization is not None:
         # A file that cannot be read is told before anything is trained.
         read_memorization_scores(score_file.memorization)
     if source.activations is not None:
-        data = AnalysisData.from_activations(
+        data = outline = AnalysisData.from_activations(
             source.activations, source.test_activations, score_file.memorization, layers=network.layers
         )
     else:
-        from fastdens.pipeline.experiment import Experiment
-
+        experiment = Experiment.load(
+            images, network, files.runs or files.output / "runs", machine.seed, outline=dry_run.plan
+        )
+        outline = outlined_data(
+            experiment,
+            seeds=network.seeds,
+            from_file=network.weights is not None,
+            layers=network.layers,
+            scored=score_file.memorization is not None,
+        )
+    plan = plan_analysis(outline, options)
+    if dry_run.plan:
+        _echo(describe_plan(plan, measure_costs(plan, options)))
+        return
+    stages = Stages(plan.stages)
+    if source.activations is None:
         data = AnalysisData.from_experiment(
-            Experiment.load(images, network, files.runs or files.output / "runs", machine.seed),
+            experiment,
             seeds=network.seeds,
             weights=network.weights,
             layers=network.layers,
             scores=score_file.memorization,
             machine=machine,
+            stages=stages,
         )
     _echo(describe_data(data))
-    analysis = run_analysis(data, options, on_layer=lambda layer: _echo(describe_layer(layer)))
+    analysis = run_analysis(data, options, on_layer=lambda layer: _echo(describe_layer(layer)), stages=stages)
     analysis.save(files.output / _ANALYSIS, overwrite=True)
     _echo(f"Report: {write_report(analysis, files.output)}")
 
@@ -190,16 +221,19 @@ def memorization(
     subsets: Annotated[SubsetNetworks, _MEMORIZATION] = SubsetNetworks(),
     machine: Annotated[MachineOptions, _MACHINE] = MachineOptions(),
     files: Annotated[ScoreFiles, _FILES] = ScoreFiles(),
+    dry_run: Annotated[DryRun, _DRY_RUN] = DryRun(),
 ) -> None:
     """Train many networks on shares of the images, and write memorization scores.
 
     Any number of processes, started at any time with the same options, may work on the same folder of runs.
     """
-    from fastdens.pipeline.experiment import Experiment
-
-    if files.output.exists() and not files.overwrite:
+    if files.output.exists() and not files.overwrite and not dry_run.plan:
         raise FileExistsError(f"{files.output} exists already: choose another --output or pass --overwrite.")
-    experiment = Experiment.load(images, network, files.runs, machine.seed)
+    experiment = Experiment.load(images, network, files.runs, machine.seed, outline=dry_run.plan)
+    if dry_run.plan:
+        plan = plan_memorization(experiment, subsets.networks, subsets.share, machine)
+        _echo(describe_plan(plan, measure_costs(plan, AnalysisOptions(**vars(machine)))))
+        return
     scores = experiment.estimate_scores(subsets.networks, subsets.share, machine)
     _write_scores(files, scores, experiment.labels.numpy())
     summary = describe_scores(scores, experiment.flipped.numpy(), subsets.networks, subsets.share)
@@ -223,6 +257,31 @@ def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = Fa
     analysis = Analysis.load(folder / _ANALYSIS)
     check_output(output or folder, overwrite or output is None)
     _echo(f"Report: {write_report(analysis, output or folder)}")
+
+
+def compare(a: Path, b: Path, /, *, output: Path = Path("comparison"), overwrite: _Flag = False) -> None:
+    """Set two analyses side by side: of two networks, two seeds, two densities or two protocols.
+
+    Parameters
+    ----------
+    a, b : Path
+        Folders of reports, or of saved analyses.
+    output : Path
+        Folder for comparison.html, its figures and numbers.csv.
+    overwrite : bool
+        Replace an earlier comparison in that folder.
+    """
+    from fastdens.report import check_comparison_output, write_comparison
+
+    check_comparison_output(output, overwrite)
+    comparison = compare_analyses(_load_analysis(a), _load_analysis(b), (str(a), str(b)))
+    _echo(f"Comparison: {write_comparison(comparison, output)}")
+
+
+def _load_analysis(folder: Path) -> Analysis:
+    """The analysis in the folder of a report, or in this folder itself."""
+    of_report = folder / _ANALYSIS
+    return Analysis.load(of_report if of_report.is_dir() else folder)
 
 
 def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
@@ -319,7 +378,7 @@ def make_app() -> App:
             consume_multiple=True, negative_iterable=(), negative_none=(), allow_repeating=True
         ),
     )
-    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None)):
+    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None), (compare, None)):
         app.command(command, help_epilogue=epilogue)
     return app
 

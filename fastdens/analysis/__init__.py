@@ -20,6 +20,13 @@ from fastdens.analysis.memorization_subsets import Subsets, memorization_subsets
 from fastdens.analysis.modes import ModeIntervals, Modes, find_modes, mode_intervals
 from fastdens.analysis.multiple_testing import holm
 from fastdens.analysis.neighbour_distance import neighbour_distance
+from fastdens.analysis.paired import (
+    RankAgreement,
+    SplitComparison,
+    accuracy_difference,
+    compare_splits,
+    rank_agreement,
+)
 from fastdens.analysis.pairwise_distance import mean_pairwise_distance
 from fastdens.analysis.roc_auc import roc_auc, roc_auc_standard_error
 from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
@@ -40,11 +47,15 @@ __all__ = [
     "MonteCarloEstimate",
     "PGDAccuracy",
     "PredictorComparison",
+    "RankAgreement",
     "ScoreFile",
+    "SplitComparison",
     "Subsets",
+    "accuracy_difference",
     "certify",
     "class_log_density",
     "compare_predictors",
+    "compare_splits",
     "correlate",
     "density_bins",
     "entropy",
@@ -58,6 +69,7 @@ __all__ = [
     "mode_intervals",
     "neighbour_distance",
     "pgd_accuracy",
+    "rank_agreement",
     "read_memorization_scores",
     "relative_entropy",
     "roc_auc",

@@ -19,6 +19,7 @@ Activations of a network at two layers, the labels of the examples, and memoriza
 ``fd.activations.extract`` returned, or from a network and images (``AnalysisData.from_network(model, images, y)``).
 """
 
+from fastdens.pipeline.comparison import Comparison, compare
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.options import AnalysisOptions, OptionError
 from fastdens.pipeline.results import (
@@ -41,6 +42,7 @@ __all__ = [
     "AnalysisData",
     "AnalysisOptions",
     "Chains",
+    "Comparison",
     "Estimates",
     "ExamplePictures",
     "Examples",
@@ -52,4 +54,5 @@ __all__ = [
     "Scores",
     "SubsetComparison",
     "analyze",
+    "compare",
 ]

@@ -21,6 +21,7 @@ from fastdens.kernels.options import suggest
 from fastdens.labels import Labels, encode, encode_as, read_labels
 from fastdens.pipeline.options import MachineOptions
 from fastdens.pipeline.results import Examples, Provenance, Scores
+from fastdens.progress import Stages
 
 if TYPE_CHECKING:
     from fastdens.pipeline.experiment import Experiment
@@ -219,6 +220,7 @@ class AnalysisData:
         scores: str | os.PathLike[str] | ArrayLike | Scores | None = None,
         machine: MachineOptions | None = None,
         progress: bool = True,
+        stages: Stages | None = None,
     ) -> AnalysisData:
         """Train networks on a data set, or load one from a file, and extract their activations.
 
@@ -239,6 +241,8 @@ class AnalysisData:
         machine : MachineOptions, optional
         progress : bool
             Show progress bars (needs rich).
+        stages : Stages, optional
+            As of :func:`fastdens.pipeline.analyze`.
 
         Raises
         ------
@@ -247,12 +251,13 @@ class AnalysisData:
         """
         from fastdens.training import default_layers
 
-        machine = machine or MachineOptions()
-        networks = (
-            experiment.train(seeds, machine, progress=progress)
-            if weights is None
-            else [experiment.network_of_file(weights, machine.device)]
-        )
+        machine, stages = machine or MachineOptions(), stages or Stages(())
+        with stages.stage("networks"):
+            networks = (
+                experiment.train(seeds, machine, progress=progress)
+                if weights is None
+                else [experiment.network_of_file(weights, machine.device)]
+            )
         first, images = networks[0], experiment.images
         chosen = list(layers) if layers else default_layers(first.model)
         labels = experiment.labels.numpy()
@@ -267,6 +272,13 @@ class AnalysisData:
             test_predicted=first.test_predicted.numpy(),
         )
         recipe = experiment.recipe
+        with stages.stage("activations"):
+            train, test = (
+                extract_features(first.model, own, chosen, progress=progress) for own in (images.train, images.test)
+            )
+            others = tuple(
+                extract_features(other.model, images.train, chosen, progress=progress) for other in networks[1:]
+            )
         return cls(
             Provenance(
                 experiment.name,
@@ -277,10 +289,10 @@ class AnalysisData:
                 settings=experiment.settings,
             ),
             examples,
-            extract_features(first.model, images.train, chosen, progress=progress),
-            extract_features(first.model, images.test, chosen, progress=progress),
+            train,
+            test,
             _scores(scores, labels),
-            tuple(extract_features(other.model, images.train, chosen, progress=progress) for other in networks[1:]),
+            others,
             experiment,
             images.train,
         )

@@ -19,7 +19,7 @@ from torch import Tensor
 from fastdens.analysis import MemorizationScores, memorization_scores
 from fastdens.pipeline.options import ImageOptions, MachineOptions, NetworkOptions, resolve_device
 from fastdens.training import Recipe, build_network, flip_labels, predict
-from fastdens.training.datasets import Images, load_images
+from fastdens.training.datasets import Images, load_images, outline_images
 from fastdens.training.runs import RunResult, TrainingRun, load_predictions, load_run, subset_runs, train_runs
 
 
@@ -52,7 +52,9 @@ class Experiment:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, images: ImageOptions, network: NetworkOptions, runs: Path, seed: int = 0) -> Experiment:
+    def load(
+        cls, images: ImageOptions, network: NetworkOptions, runs: Path, seed: int = 0, *, outline: bool = False
+    ) -> Experiment:
         """Load the images and flip some of the training labels.
 
         Parameters
@@ -62,13 +64,15 @@ class Experiment:
         runs : Path
         seed : int
             Seed of synthetic images, of random splits, and of the labels to flip.
+        outline : bool
+            Leave out the pixels of a data set whose size is known, which may then have no files, to plan work on it.
 
         Raises
         ------
         ValueError, FileNotFoundError
             If there is no such data set, or its files are missing.
         """
-        loaded = load_images(
+        loaded = (outline_images(images.dataset, images.image_size) if outline else None) or load_images(
             images.dataset, images.data_root, images.image_size, seed, long_tailed=_share_or_names(images.long_tailed)
         )
         generator = torch.Generator().manual_seed(seed)

@@ -112,7 +112,7 @@ def compare_subsets(
         return fit_classes(own, labels[rows], data, layer, options, progress=progress)[0].models
 
     smallest = int(np.bincount(labels[np.isfinite(scores)], minlength=len(data.examples.class_names)).min())
-    held_out, fitted = max(1, smallest // _HELD_OUT_SHARE), max(2, smallest // _FITTED_SHARE)
+    held_out, fitted = subset_sizes(smallest)
     left_out = memorization_subsets(scores, labels, held_out, random_state=options.seed)
     chosen = memorization_subsets(scores, labels, fitted, random_state=options.seed)
     kept = np.setdiff1d(np.arange(len(labels)), np.concatenate(left_out))
@@ -133,3 +133,8 @@ def compare_subsets(
         {name: tuple(found) for name, found in classification.items()},
         {name: tuple(found) for name, found in divergence.items()},
     )
+
+
+def subset_sizes(smallest: int) -> tuple[int, int]:
+    """Examples of each class in a held-out and in a fitted subset, by the number of the smallest class."""
+    return max(1, smallest // _HELD_OUT_SHARE), max(2, smallest // _FITTED_SHARE)

@@ -15,6 +15,7 @@ from fastdens.io.state_file import fingerprint
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.results import LayerAnalysis, RobustnessAnalysis
+from fastdens.progress import Stages
 from fastdens.training.runs import left_out_runs, load_run, train_runs
 
 
@@ -45,7 +46,12 @@ class NormalizedClassifier(nn.Module):
 
 
 def analyze_robustness(
-    experiment: Experiment, layer: LayerAnalysis, options: AnalysisOptions, *, progress: bool = True
+    experiment: Experiment,
+    layer: LayerAnalysis,
+    options: AnalysisOptions,
+    *,
+    progress: bool = True,
+    stages: Stages | None = None,
 ) -> RobustnessAnalysis:
     """Train a network without each density bin, certify and attack examples of that bin with it.
 
@@ -59,37 +65,42 @@ def analyze_robustness(
         The layer whose log-density defines the bins.
     options : AnalysisOptions
     progress : bool
+    stages : Stages, optional
+        As of :func:`fastdens.pipeline.analyze`.
 
     Returns
     -------
     RobustnessAnalysis
     """
+    stages = stages or Stages(())
     images, labels = experiment.images, experiment.labels.numpy()
     bins = density_bins(layer.log_density, options.bins, labels)
     runs = left_out_runs(bins, options.bins, options.seed)
     recipe = replace(experiment.recipe, epochs=options.bin_epochs or experiment.recipe.epochs, noise=options.sigma)
     # Other densities make other bins: each choice of bins has a folder of its own.
     folder = experiment.runs / f"bins-{fingerprint([torch.from_numpy(bins)])[:12]}"
-    train_runs(
-        folder,
-        images,
-        experiment.labels,
-        runs,
-        recipe,
-        processes=options.processes,
-        device=options.device,
-        progress=progress,
-    )
+    with stages.stage("bin networks"):
+        train_runs(
+            folder,
+            images,
+            experiment.labels,
+            runs,
+            recipe,
+            processes=options.processes,
+            device=options.device,
+            progress=progress,
+        )
     chosen = _examples_of_bins(bins, labels, experiment.flipped.numpy(), options)
     radii, attacks, accuracies = [], [], []
-    for run, rows in zip(runs, chosen, strict=True):
-        result = load_run(folder, run.name, images, device=options.device)
-        model = NormalizedClassifier(result.model, images.mean, images.std).to(options.device)
-        checkpoint = folder / f"certificates-{run.name}.safetensors"
-        radius, attack = _radii_and_attacks(model, experiment, rows, checkpoint, options, progress=progress)
-        radii.append(radius)
-        attacks.append(attack)
-        accuracies.append(float((result.test_predicted == images.test_labels).double().mean()))
+    with stages.stage("bins"):
+        for run, rows in zip(runs, chosen, strict=True):
+            result = load_run(folder, run.name, images, device=options.device)
+            model = NormalizedClassifier(result.model, images.mean, images.std).to(options.device)
+            checkpoint = folder / f"certificates-{run.name}.safetensors"
+            radius, attack = _radii_and_attacks(model, experiment, rows, checkpoint, options, progress=progress)
+            radii.append(radius)
+            attacks.append(attack)
+            accuracies.append(float((result.test_predicted == images.test_labels).double().mean()))
     examples = np.concatenate(chosen)
     return RobustnessAnalysis(
         layer=layer.name,

@@ -21,6 +21,7 @@ from fastdens.pipeline.memorization import analyze_memorization
 from fastdens.pipeline.options import AnalysisOptions, OptionError, resolve_device
 from fastdens.pipeline.pictures import example_pictures
 from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysis, Scores
+from fastdens.progress import Stages
 
 
 def analyze(
@@ -29,6 +30,7 @@ def analyze(
     progress: bool = True,
     *,
     on_layer: Callable[[LayerAnalysis], object] | None = None,
+    stages: Stages | None = None,
 ) -> Analysis:
     """Fit a density to every class at every layer, and compare them.
 
@@ -42,6 +44,8 @@ def analyze(
     on_layer : callable, optional
         Called with the analysis of each layer when it is done, such as
         ``lambda layer: print(describe_layer(layer))``.
+    stages : Stages, optional
+        Tells which stage begins: those of :func:`fastdens.pipeline.plan.plan_analysis`.
 
     Returns
     -------
@@ -58,35 +62,47 @@ def analyze(
     """
     options = options or AnalysisOptions()
     options = replace(options, device=resolve_device(options.device))
-    _check_options(data, options)
+    stages = stages or Stages(())
+    check_options(data, options)
     check_class_sizes(data, options)
     n_dimensions = projected_dimensions(data, options)
     data = without_constant_classes(data, n_dimensions)
     layers, points = [], {}
     for name, features in data.train.items():
-        fitted = fit_layer(data, features, name, n_dimensions[name], options, progress=progress)
-        points[name] = fitted.points
-        layers.append(analyze_layer(data, fitted, options))
+        with stages.stage(f"layer {name}"):
+            fitted = fit_layer(data, features, name, n_dimensions[name], options, progress=progress)
+            points[name] = fitted.points
+            layers.append(analyze_layer(data, fitted, options))
         if on_layer is not None:
             on_layer(layers[-1])
-    scores = _scores(data, options, progress=progress)
+    with stages.stage("memorization networks"):
+        scores = _scores(data, options, progress=progress)
     memorization = None
     if scores is not None:
-        memorization = analyze_memorization(data, layers, points, scores, options, progress=progress)
+        with stages.stage("memorization"):
+            memorization = analyze_memorization(data, layers, points, scores, options, progress=progress)
+    with stages.stage("seeds"):
+        seed_agreement = _seed_agreement(data, layers, options, progress=progress)
     return Analysis(
         options=options,
         provenance=data.provenance,
         examples=data.examples,
         layers=tuple(layers),
         layer_agreement=split_agreement([layer.modes.group for layer in layers]),
-        seed_agreement=_seed_agreement(data, layers, options, progress=progress),
+        seed_agreement=seed_agreement,
         memorization=memorization,
-        robustness=_robustness(data, layers[-1], options, progress=progress),
+        robustness=_robustness(data, layers[-1], options, stages, progress=progress),
         pictures=example_pictures(data, layers[-1].log_density, None if scores is None else scores.values),
     )
 
 
-def _check_options(data: AnalysisData, options: AnalysisOptions) -> None:
+def check_options(data: AnalysisData, options: AnalysisOptions) -> None:
+    """Refuse options that need images where there are none, or that the data make needless.
+
+    Raises
+    ------
+    OptionError
+    """
     for name in ("memorization_networks", "bins"):
         if data.experiment is None and getattr(options, name):
             raise OptionError(
@@ -133,11 +149,11 @@ def _seed_agreement(
 
 
 def _robustness(
-    data: AnalysisData, layer: LayerAnalysis, options: AnalysisOptions, *, progress: bool
+    data: AnalysisData, layer: LayerAnalysis, options: AnalysisOptions, stages: Stages, *, progress: bool
 ) -> RobustnessAnalysis | None:
     if data.experiment is None or not options.bins:
         return None
     # Activations alone need no torchvision.
     from fastdens.pipeline.robustness import analyze_robustness
 
-    return analyze_robustness(data.experiment, layer, options, progress=progress)
+    return analyze_robustness(data.experiment, layer, options, progress=progress, stages=stages)

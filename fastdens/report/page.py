@@ -44,7 +44,7 @@ def render_page(
     KeyError
         If a template asks for a metric or a picture that is not there.
     """
-    environment = _environment()
+    environment = make_environment()
     shared = {
         "analysis": analysis,
         "examples": analysis.examples,
@@ -68,7 +68,14 @@ def options_json(analysis: Analysis) -> str:
     return json.dumps({**analysis.provenance.settings, **analysis.options.as_json()})
 
 
-def _environment() -> Environment:
+def make_environment() -> Environment:
+    """The templates, and how they show numbers.
+
+    Raises
+    ------
+    ImportError
+        If jinja2 is missing.
+    """
     jinja2 = require("jinja2", "write_report", "analysis")
     environment: Environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fastdens.report"),
@@ -81,6 +88,7 @@ def _environment() -> Environment:
     environment.filters["all_digits"] = repr
     environment.filters["digits"] = format_digits
     environment.filters["listed"] = listed
+    environment.filters["option"] = format_option
     environment.tests["nan"] = math.isnan
     return environment
 
@@ -98,3 +106,12 @@ def format_digits(value: float, digits: str) -> str:
         return "∞" if value > 0 else "−∞"
     shown: Any = int(value) if digits == "d" else value
     return format(shown, digits)
+
+
+def format_option(value: object) -> str:
+    """The value of an option as the page shows it; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -69,7 +69,7 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
             for name, figure in section.figures(analysis)
         }
     files = {
-        "numbers.csv": _csv(Metric._fields, metrics.values()),
+        "numbers.csv": csv_text(Metric._fields, metrics.values()),
         "examples.csv": _examples_csv(analysis),
         "report.json": _json(analysis, metrics),
         "report.html": render_page(analysis, sections, metrics, pictures),
@@ -120,10 +120,11 @@ def _examples_csv(analysis: Analysis) -> str:
             columns["memorization standard error"] = scores.standard_error.tolist()
     if analysis.robustness is not None:
         columns["density bin"] = (analysis.robustness.bins + 1).tolist()
-    return _csv(columns, zip(*columns.values(), strict=True))
+    return csv_text(columns, zip(*columns.values(), strict=True))
 
 
-def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as the text of a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -16,6 +16,7 @@ from fastdens.analysis.figures.distance_and_divergence import plot_distance_and_
 from fastdens.analysis.figures.divergence_by_layer import plot_divergence_by_layer
 from fastdens.analysis.figures.flipped import plot_flipped
 from fastdens.analysis.figures.kl_matrix import plot_kl_matrix
+from fastdens.analysis.figures.paired_classes import plot_paired_classes
 from fastdens.analysis.figures.saving import save_figure
 from fastdens.analysis.figures.scores import plot_scores, plot_subset_scores
 from fastdens.analysis.figures.split_agreement import plot_split_agreement
@@ -38,6 +39,7 @@ __all__ = [
     "plot_divergence_by_layer",
     "plot_flipped",
     "plot_kl_matrix",
+    "plot_paired_classes",
     "plot_scores",
     "plot_split_agreement",
     "plot_subset_scores",

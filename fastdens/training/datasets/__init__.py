@@ -1,5 +1,6 @@
 """Data sets of images: scikit-learn's digits, synthetic glyphs, those of torchvision, and folders."""
 
 from fastdens.training.datasets.images import Images, load_images
+from fastdens.training.datasets.known_sizes import outline_images
 
-__all__ = ["Images", "load_images"]
+__all__ = ["Images", "load_images", "outline_images"]

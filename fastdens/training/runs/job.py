@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.training.datasets import Images
@@ -119,26 +119,39 @@ class Job:
 
     def train_run(self, run: TrainingRun, device: torch.device) -> None:
         """Train a network and write it to its file; its seed alone decides the result."""
-        recipe = self.recipe
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(run.seed)
-            model = new_network(recipe, self.shape).to(device)
-            train(
-                model,
-                self.train,
-                self.labels,
-                epochs=recipe.epochs,
-                batch_size=recipe.batch_size,
-                learning_rate=recipe.learning_rate,
-                weight_decay=recipe.weight_decay,
-                noise=recipe.noise / self.std,
-                augment=recipe.augment,
-                dtype=recipe.dtype,
-                examples=run.included.nonzero()[:, 0],
-                generator=torch.Generator().manual_seed(run.seed),
-                progress=False,
-            )
+            model = new_network(self.recipe, self.shape).to(device)
+            examples = run.included.nonzero()[:, 0]
+            train_by_recipe(model, self.train, self.labels, self.recipe, self.std, examples, run.seed)
         save_run(self.file(run), model, run.included, predict(model, self.train), predict(model, self.test))
+
+
+def train_by_recipe(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    std: Tensor,
+    examples: Tensor | None = None,
+    seed: int = 0,
+) -> None:
+    """Train a network in place by a recipe; ``std`` is what the images were divided by, see :class:`Job`."""
+    train(
+        model,
+        images,
+        labels,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        noise=recipe.noise / std,
+        augment=recipe.augment,
+        dtype=recipe.dtype,
+        examples=examples,
+        generator=torch.Generator().manual_seed(seed),
+        progress=False,
+    )
 
 
 def _check_labels(labels: Tensor, n_examples: int, n_classes: int) -> None:

@@ -1,0 +1,85 @@
+"""Write a comparison: one page, its figures as PNG and PDF beside it, and its numbers as a table."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from fastdens.io.atomic import atomic_write
+from fastdens.pipeline.comparison import Comparison
+from fastdens.report.comparison.figures import figures
+from fastdens.report.comparison.metrics import GROUPS, comparison_metrics
+from fastdens.report.figures import Picture, save_picture
+from fastdens.report.metrics import Metric, Metrics
+from fastdens.report.page import make_environment
+from fastdens.report.write import csv_text
+
+_PAGE, _REPORT = "comparison.html", "report.html"
+
+
+def check_comparison_output(folder: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise a FileExistsError if the folder has a report, or a comparison that may not be replaced."""
+    page, report = Path(folder) / _PAGE, Path(folder) / _REPORT
+    if report.exists():
+        raise FileExistsError(f"{folder} holds a report, whose numbers would be replaced: choose another --output.")
+    if page.exists() and not overwrite:
+        raise FileExistsError(f"{page} exists already: choose another --output or pass --overwrite.")
+
+
+def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
+    """Write a comparison into a folder: ``comparison.html``, its figures, and ``numbers.csv``.
+
+    A comparison in the folder is replaced; files of other names stay. The page is written last.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    folder : path-like
+        It is created if it is missing.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib or jinja2 is not installed.
+    ValueError
+        If two layers or two classes have the same name.
+    """
+    folder, metrics = Path(folder), comparison_metrics(comparison)
+    with warnings.catch_warnings():
+        # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        pictures = {name: save_picture(name, figure, folder) for name, figure in figures(comparison)}
+    numbers, page = csv_text(Metric._fields, metrics.values()), render_comparison(comparison, metrics, pictures)
+    for name, content in (("numbers.csv", numbers), (_PAGE, page)):
+        with atomic_write(folder / name, overwrite=True) as partial:
+            partial.write_bytes(content.encode())
+    return folder / _PAGE
+
+
+def render_comparison(comparison: Comparison, metrics: Metrics, pictures: Mapping[str, Picture]) -> str:
+    """A comparison as one self-contained page of HTML.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    metrics : Metrics
+        Those of the comparison.
+    pictures : mapping
+        Those of the comparison, by name.
+
+    Raises
+    ------
+    KeyError
+        If the page needs a metric or a picture that is not there.
+    """
+    template = make_environment().get_template(_PAGE)
+    return template.render(
+        comparison=comparison, metrics=metrics, pictures=pictures, layers=comparison.layers, groups=GROUPS
+    )
