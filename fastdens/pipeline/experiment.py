@@ -105,6 +105,7 @@ class Experiment:
             width=self.recipe.width,
             weights=weights,
             image_size=images.train.shape[-1],
+            stem=self.recipe.stem,
         )
         model.to(resolve_device(device)).eval()
         nothing = torch.zeros(len(self.labels), dtype=torch.bool, device="cpu")

@@ -288,8 +288,15 @@ class NetworkOptions(Options):
     """A network and how it is trained; the fields are those of :class:`fastdens.training.runs.Recipe`."""
 
     network: str = "resnet18"
-    """resnet18 to resnet101 with the stem for small images; torchvision/NAME; timm/NAME; or FILE.py:FUNCTION that takes
+    """resnet18 to resnet101 with a stem for small images; torchvision/NAME; timm/NAME; or FILE.py:FUNCTION that takes
     the number of classes."""
+
+    stem: Literal["auto", "stride1", "stride3"] = "auto"
+    """First convolution of resnet18 to resnet101, 3 x 3: of stride 1, for CIFAR (stride1), or of stride 3, which makes
+    32 x 32 of Mini-ImageNet's 84 x 84 (stride3); auto is the latter for images over 64 pixels."""
+
+    zero_init: bool = False
+    """Let each residual block start as the identity: the scale of its last batch norm is zero."""
 
     width: int = option(64, at_least=1)
     """Channels of the first stage."""
@@ -298,8 +305,22 @@ class NetworkOptions(Options):
     """Passes over the training images."""
 
     augment: bool = True
-    """Rotate, scale and shift each training image a little, differently each epoch. (The demonstrations do not: their
-    networks could not memorize in so few epochs.)"""
+    """Change each training image a little, differently each epoch. (The demonstrations do not: their networks could not
+    memorize in so few epochs.)"""
+
+    augmentation: Literal["affine", "crop_flip"] = "affine"
+    """How to change them: rotate, scale and shift (affine); or shift by up to an eighth and mirror (crop_flip), the
+    paper's."""
+
+    learning_rate: float = option(0.1, more_than=0, less_than=math.inf)
+    """Largest learning rate of the cycle; the paper's is 0.4, for batches of 512."""
+
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Cycle of the learning rate: half cosines, up in three tenths of the steps (cosine); or straight lines from and to
+    1e-6, up in 15% (linear), the paper's."""
+
+    weight_decay: float = option(5e-4, at_least=0, less_than=math.inf)
+    """Factor of the squares of the weights in the loss; the paper's is 1e-6."""
 
     batch_size: int = option(64, at_least=1)
     """Images in a training step."""
