@@ -12,6 +12,38 @@ from fastdens.analysis.arguments import as_numpy
 from fastdens.kernels.optional import require
 
 
+def roc_auc_standard_error(score: ArrayLike | Tensor, positive: ArrayLike | Tensor) -> float:
+    """Standard error of :func:`roc_auc`, the examples being independent draws.
+
+    Parameters
+    ----------
+    score : array or Tensor
+        [N], none of them NaN.
+    positive : array or Tensor
+        [N] booleans.
+
+    Returns
+    -------
+    float
+        NaN where there are fewer than two positive or two negative examples.
+
+    References
+    ----------
+    DeLong, DeLong & Clarke-Pearson, Comparing the areas under two or more correlated receiver operating characteristic
+    curves: a nonparametric approach, Biometrics 44, 1988.
+    """
+    rankdata = require("scipy.stats", "roc_auc_standard_error", "analysis").rankdata
+    scores, positives = as_numpy(score, "score"), as_numpy(positive, "positive").astype(bool)
+    if min(positives.sum(), (~positives).sum()) < 2:
+        return math.nan
+    variance = 0.0
+    for own in (positives, ~positives):
+        # Of each example, the share of the other kind that it surpasses, ties counted by half.
+        share = (rankdata(scores)[own] - rankdata(scores[own])) / (~own).sum()
+        variance += share.var(ddof=1) / own.sum()
+    return math.sqrt(variance)
+
+
 def roc_auc(score: ArrayLike | Tensor, positive: ArrayLike | Tensor | None) -> float:
     """Probability that a positive example has a larger score than a negative one; ties count one half.
 

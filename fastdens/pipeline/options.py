@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 from fastdens.kernels.options import check_choice
 
 DensityName = Literal["dp", "gmm"]
+Pooling = Literal["average", "max"]
+Tokens = Literal["all", "class", "patches"]
 
 # R-hat needs as many kept draws.
 _FEWEST_DRAWS = 4
@@ -268,7 +270,7 @@ class ImageOptions(Options):
 
     dataset: str = "digits"
     """digits, glyphs100, a data set of torchvision (CIFAR100, ...), or a folder of images: train/ and test/ or val/
-    with one folder per class, one folder per class, or that of Mini-ImageNet."""
+    with one folder per class, one folder per class, or that of Mini-ImageNet, in files or pickles."""
 
     data_root: Path = Path("data")
     """Folder with the files of a torchvision data set."""
@@ -279,8 +281,51 @@ class ImageOptions(Options):
     flip: float = option(0.0, at_least=0, less_than=1)
     """Share of the training labels to flip at random, so that some memorized examples are known."""
 
+    flip_redraw: bool = False
+    """Draw each label anew with the probability --flip, so that it may stay as it was, the paper's random labels."""
+
     long_tailed: tuple[str, ...] | None = None
     """Classes of glyphs100 whose images come from a long tail, or their share, such as 0.1; by default a fifth."""
+
+    examples: Path | None = None
+    """JSON list of the training examples to take, counted from 0; by default all."""
+
+    label_list: Path | None = None
+    """JSON list of a label for each training example, in place of the true ones."""
+
+    allow_pickle: bool = False
+    """Read pickles of arrays (train.pickle of Mini-ImageNet, Python objects in --memorization), by a reader that makes
+    arrays, numbers and text of them and runs nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_list is not None and self.flip:
+            raise OptionError(
+                "label_list has the labels and flip would change them: leave one of the two out.", "label_list", "flip"
+            )
+        if self.flip_redraw and not self.flip:
+            raise OptionError(
+                "flip_redraw draws labels anew with the probability flip, which is 0: pass both.", "flip_redraw", "flip"
+            )
+
+
+@dataclass(frozen=True)
+class ExtractionOptions(Options):
+    """Which layers of a network are analyzed, and how one vector of an example is made of what a layer puts out."""
+
+    layers: tuple[str, ...] | None = None
+    """Modules of the network, or files of --activations, in this order; by default the stages of a ResNet, or four
+    equally spaced blocks of a ViT or MLP-Mixer."""
+
+    pooling: Pooling = "average"
+    """Average or maximum over the positions of an image, or over tokens. With --activations, which of avg_pooling_*.npy
+    and max_pooling_*.npy to read."""
+
+    tokens: Tokens = "all"
+    """Tokens of a ViT or MLP-Mixer to pool: all, the class token alone, or those of the patches."""
+
+    noise_images: int = option(0, at_least=0)
+    """Images of Gaussian noise to show to the network too, to see whether the densities tell them apart."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ SECTION_NAMES = (
     "label",
     "flipped_labels",
     "long_tail",
+    "noise_images",
     "memorization",
     "robustness",
     "classes",

@@ -46,12 +46,12 @@ def test_blocks_start_as_the_identity_on_request(name):
     with torch.no_grad():
         torch.testing.assert_close(block(x), x.relu())
         assert not torch.allclose(build_network(name, 3, width=8).eval().layer1[1](x), x.relu())
-    with pytest.raises(ValueError, match="zero_init is for residual networks .* torchvision/vgg11 has none"):
+    with pytest.raises(ValueError, match=r"zero_init is for residual networks .* torchvision/vgg11 has none"):
         build_network("torchvision/vgg11", 3, zero_init=True)
 
 
 def test_a_stem_is_for_the_small_networks():
-    with pytest.raises(ValueError, match="stem is for resnet18 to resnet101 .* the network is torchvision/resnet18"):
+    with pytest.raises(ValueError, match=r"stem is for resnet18 to resnet101 .* the network is torchvision/resnet18"):
         build_network("torchvision/resnet18", 3, stem="stride1")
     with pytest.raises(ValueError, match="stem is 'stride2', but it must be one of"):
         build_network("resnet18", 3, stem="stride2")
