@@ -26,6 +26,7 @@ except ImportError:
 
 from fastdens.analysis import MemorizationScores, read_memorization_scores
 from fastdens.io.atomic import atomic_write
+from fastdens.io.index_lists import read_index_list, read_label_list
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
 from fastdens.pipeline import compare as compare_analyses
@@ -33,6 +34,7 @@ from fastdens.pipeline.costs import measure_costs
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import (
     DensityOptions,
+    ExtractionOptions,
     ImageOptions,
     MachineOptions,
     MemorizationOptions,
@@ -58,6 +60,9 @@ _Flag = Annotated[bool, Parameter(negative=())]
 FAULT = 70
 _DEBUG = "FASTDENS_TRACEBACK"
 
+# Options of images and networks that activations have too.
+_OF_ACTIVATIONS_TOO = {"layers", "pooling", "examples", "label_list", "allow_pickle"}
+
 # The folder in that of the report that holds the analysis it was drawn from.
 _ANALYSIS = "analysis"
 
@@ -67,21 +72,19 @@ class ActivationFiles(Options):
     """Activations of a network, in place of images and a network."""
 
     activations: Path | None = None
-    """Folder with one .npy [N, D] for each layer and labels.npy, integers or names, of the training examples."""
+    """Folder with one .npy [N, D] for each layer, or avg_pooling_LAYER_acts.npy, and labels.npy, integers or names, of
+    the training examples; without it the labels are those of --memorization."""
 
     test_activations: Path | None = None
     """The same for test examples."""
 
 
 @dataclass(frozen=True)
-class AnalyzedNetwork(NetworkOptions):
+class AnalyzedNetwork(NetworkOptions, ExtractionOptions):
     """The network whose layers are analyzed."""
 
     weights: Path | None = None
     """File with weights of the network (.pt, .pth, .safetensors), which is then not trained."""
-
-    layers: tuple[str, ...] | None = None
-    """Modules of the network, or files of --activations, in this order."""
 
     seeds: int = option(1, at_least=1)
     """Networks to train from different seeds, to compare their groups of classes."""
@@ -92,7 +95,7 @@ class ScoreFile(Options):
     """Existing memorization scores."""
 
     memorization: Path | None = None
-    """File of memorization scores: .npz with tr_mem, or .npy, one for each training example."""
+    """File of memorization scores: .npz with tr_mem and tr_labels, or .npy, one for each training example."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,17 @@ def analyze(
         check_output(files.output, files.overwrite)
     if score_file.memorization is not None:
         # A file that cannot be read is told before anything is trained.
-        read_memorization_scores(score_file.memorization)
+        read_memorization_scores(score_file.memorization, allow_pickle=images.allow_pickle)
     if source.activations is not None:
         data = outline = AnalysisData.from_activations(
-            source.activations, source.test_activations, score_file.memorization, layers=network.layers
+            source.activations,
+            source.test_activations,
+            score_file.memorization,
+            labels=None if images.label_list is None else read_label_list(images.label_list),
+            examples=None if images.examples is None else read_index_list(images.examples),
+            layers=network.layers,
+            pooling=network.pooling,
+            allow_pickle=images.allow_pickle,
         )
     else:
         experiment = Experiment.load(
@@ -204,7 +214,11 @@ def analyze(
             seeds=network.seeds,
             weights=network.weights,
             layers=network.layers,
+            pooling=network.pooling,
+            tokens=network.tokens,
+            noise_images=network.noise_images,
             scores=score_file.memorization,
+            allow_pickle=images.allow_pickle,
             machine=machine,
             stages=stages,
         )
@@ -318,6 +332,8 @@ def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
     if "memorization" in given:
         # Scores that are there need no networks.
         chosen.pop("memorization_networks", None)
+    if "label_list" in given:
+        chosen.pop("flip", None)
     Dict(chosen, source="preset", use_commands_as_keys=False)(app, commands, arguments)
 
 
@@ -329,7 +345,7 @@ def _check_exclusions(given: dict[str, str]) -> None:
     OptionError
     """
     check_density_options(given.get("density", DensityOptions.density), given)
-    of_images = {own.name for own in (*fields(ImageOptions), *fields(AnalyzedNetwork))} - {"layers"}
+    of_images = {own.name for own in (*fields(ImageOptions), *fields(AnalyzedNetwork))} - _OF_ACTIVATIONS_TOO
     for name in given:
         if name in of_images and "activations" in given:
             raise OptionError(

@@ -27,6 +27,7 @@ def extract(
     layers: Sequence[str],
     pool: Pool = "avg",
     *,
+    tokens: str = "all",
     calls: Calls | Mapping[str, Calls] = None,
     output: Part | Mapping[str, Part] = None,
     inputs: Inputs = None,
@@ -61,7 +62,10 @@ def extract(
         From a layer's output to [batch, D]. "avg" and "max" go over positions: those after the channel axis of
         [batch, channels, height, width], the tokens of [batch, tokens, channels] (or of [tokens, batch, channels] in
         networks with ``batch_first=False``); an output [batch, D] stays as it is. A callable gets the output, e.g.
-        ``lambda t: t[:, 0]`` for the class token, ``lambda t: t.mean((1, 2))`` for channels that come last.
+        ``lambda t: t.mean((1, 2))`` for channels that come last.
+    tokens : {"all", "class", "patches"}
+        Which tokens of an output [batch, tokens, channels] to pool: all of them; the class token alone, which is the
+        first; or those of the patches, which follow it.
     calls : {"first", "last", "all"}, int, or mapping from layer to one of them, optional
         Which call to keep of a layer that runs several times in a pass; "all" puts them side by side, [batch,
         calls * D]. By default a layer must run once.
@@ -94,7 +98,8 @@ def extract(
     ------
     ValueError
         If a layer does not exist, does not run, runs several times in one pass and ``calls`` does not say which counts,
-        or if its output holds several tensors or cannot be pooled to one vector an example; if the loader is empty or
+        or if its output holds several tensors or cannot be pooled to one vector an example; if there is no class
+        token and one asks for it; if the loader is empty or
         gives labels for some batches only.
     TypeError
         If the model is no module, a layer is not given by its name, or it cannot be told what the model takes of a
@@ -104,7 +109,7 @@ def extract(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}, but it must be a torch.nn.Module.")
-    recorders = make_recorders(model, layers, pool, calls, output)
+    recorders = make_recorders(model, layers, pool, tokens, calls, output)
     reader = BatchReader(model, model_device(model) if device is None else device, inputs, labels)
     with (
         progress_bar("Activations", _length(loader), shown=progress) as advance,

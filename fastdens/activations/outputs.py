@@ -10,9 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fastdens.kernels.options import check_choice
+
 Key = str | int
 Part = Key | tuple[Key, ...] | Callable[[Any], Any] | None
 Pool = str | Callable[[Tensor], Tensor]
+
+TOKENS = ("all", "class", "patches")
+# What networks call the parameter that is the class token.
+_CLASS_TOKENS = ("class_token", "cls_token", "class_embedding")
 
 # Modules of torch that put out [tokens, batch, channels] unless they are told otherwise.
 _SEQUENCE = (
@@ -133,13 +139,16 @@ class Pooling:
     module : nn.Module
         The layer itself.
     pool : {"avg", "max", "flatten"} or callable
+    tokens : slice
+        Which tokens of an output [batch, tokens, channels] to pool.
     sequence_first : bool
         Whether some layers of the network may put out [tokens, batch, channels].
     """
 
-    def __init__(self, layer: str, module: nn.Module, pool: Pool, *, sequence_first: bool) -> None:
+    def __init__(self, layer: str, module: nn.Module, pool: Pool, tokens: slice, *, sequence_first: bool) -> None:
         self.owner = f"layer {layer!r}"
         self._pool = pool
+        self._tokens = tokens
         self._sequence_first = sequence_first
         # The batch axis of [tokens, batch, channels] or [batch, tokens, channels] once it is known.
         self._batch_axis = 1 if isinstance(module, _SEQUENCE) and not _is_batch_first(module) else None
@@ -178,6 +187,13 @@ class Pooling:
             return output[:, None] if output.ndim else output
         if output.ndim == 3 and self._find_batch_axis(output, n_inputs) == 1:
             output = output.transpose(0, 1)
+        if self._tokens != slice(None):
+            if output.ndim != 3 or output[:, self._tokens].shape[1] == 0:
+                raise ValueError(
+                    f"{self.owner} gives {tuple(output.shape)}, which has no such tokens: pass tokens='all', or layers "
+                    "that give [batch, tokens, channels]."
+                )
+            output = output[:, self._tokens]
         if self._pool == "flatten":
             return output.flatten(1)
         if output.ndim == 2:
@@ -206,6 +222,26 @@ def check_pool(pool: Pool) -> None:
     """Raise a ValueError unless ``pool`` is a name or a function."""
     if not callable(pool) and pool not in ("avg", "max", "flatten"):
         raise ValueError(f"pool is {pool!r}, but it must be 'avg', 'max', 'flatten' or a function of a layer's output.")
+
+
+def choose_tokens(model: nn.Module, tokens: str, pool: Pool) -> slice:
+    """The tokens of a network's outputs that are meant: all, the class token, or those after it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such choice, ``pool`` is a function, which chooses for itself, or the network has no class token.
+    """
+    check_choice("tokens", tokens, TOKENS)
+    if tokens == "all":
+        return slice(None)
+    if callable(pool):
+        raise ValueError(f"tokens is {tokens!r}, but pool is a function, which gets all of them: leave tokens out.")
+    names = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
+    if not names & set(_CLASS_TOKENS):
+        raise ValueError(f"tokens is {tokens!r}, but {type(model).__name__} has no class token: pass tokens='all'.")
+    # timm's networks say how many tokens come before those of the patches.
+    return slice(0, 1) if tokens == "class" else slice(int(getattr(model, "num_prefix_tokens", 1)), None)
 
 
 def _is_batch_first(module: nn.Module) -> bool:

@@ -11,8 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastdens.activations.evaluation import plain_name
-from fastdens.activations.outputs import Part, Pool, Pooling, check_pool, choose_part, may_be_sequence_first
+from fastdens.activations.evaluation import plain_name, unwrapped
+from fastdens.activations.outputs import (
+    Part,
+    Pool,
+    Pooling,
+    check_pool,
+    choose_part,
+    choose_tokens,
+    may_be_sequence_first,
+)
 from fastdens.io.activation_files import LABELS
 from fastdens.kernels.options import suggest
 
@@ -92,11 +100,13 @@ def make_recorders(
     model: nn.Module,
     layers: Sequence[str],
     pool: Pool,
+    tokens: str,
     calls: Calls | Mapping[str, Calls],
     output: Part | Mapping[str, Part],
 ) -> dict[str, tuple[nn.Module, Recorder]]:
     """The layers of the given names, each with its recorder."""
     check_pool(pool)
+    chosen_tokens = choose_tokens(unwrapped(model), tokens, pool)
     modules = _find_layers(model, layers)
     chosen_calls, parts = _by_layer(calls, modules, "calls"), _by_layer(output, modules, "output")
     sequence_first = may_be_sequence_first(model)
@@ -105,7 +115,7 @@ def make_recorders(
             module,
             Recorder(
                 name,
-                Pooling(name, module, pool, sequence_first=sequence_first),
+                Pooling(name, module, pool, chosen_tokens, sequence_first=sequence_first),
                 chosen_calls[name],
                 parts[name],
             ),

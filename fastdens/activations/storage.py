@@ -18,6 +18,7 @@ from torch import Tensor
 from fastdens.io.activation_files import LABELS, read_activations
 from fastdens.io.arrays import NpyStream, join_safetensors
 from fastdens.io.atomic import atomic_write
+from fastdens.kernels.options import check_choice
 from fastdens.labels import Labels
 
 Pooled = Iterator[dict[str, np.ndarray]]
@@ -34,10 +35,13 @@ class Activations:
         [N, D] for each layer, float32; mapped into memory if they are on disk.
     labels : Tensor, ndarray or None
         int64 [N], as the loader gave them, or None if it gave none; names read from a file are an array of strings.
+    pooling : str or None
+        "average" or "max" where the names of the files that they were read from say it, else None.
     """
 
     features: dict[str, Tensor]
     labels: Labels | None
+    pooling: str | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -46,7 +50,7 @@ class Activations:
 
 
 @torch.inference_mode(False)
-def load(path: str | os.PathLike[str]) -> Activations:
+def load(path: str | os.PathLike[str], pooling: str = "average") -> Activations:
     """Activations on disk, mapped into memory.
 
     Parameters
@@ -55,16 +59,21 @@ def load(path: str | os.PathLike[str]) -> Activations:
         A ``.safetensors`` file, or a folder with one ``.npy`` [N, D] a layer, named after it, and ``labels.npy`` [N]
         if there are labels. ``layers.json`` in it, a list of the names, gives their order; without it they come in
         the order of their names, numbers in them counting as numbers. Numbers may be of any dtype and byte order, the
-        labels of any kind that :meth:`fastdens.RaggedBatch.from_labels` takes. Hidden files are passed over.
+        labels of any kind that :meth:`fastdens.RaggedBatch.from_labels` takes. Hidden files are passed over. The names
+        of the paper's files, ``avg_pooling_layer1_acts.npy`` and ``max_pooling_layer1_acts.npy``, are understood: the
+        layer is ``layer1``.
+    pooling : {"average", "max"}
+        Which of these files to read.
 
     Raises
     ------
     OSError
         If there is nothing of the kind, or a file cannot be read.
     ValueError
-        If a file is damaged or does not hold numbers, or the arrays do not have one row per example.
+        If a file is damaged or does not hold numbers, the arrays do not have one row per example, or no file is of this
+        pooling.
     """
-    return Activations(*read_activations(Path(path)))
+    return Activations(*read_activations(Path(path), check_choice("pooling", pooling, ("average", "max"))))
 
 
 def collect(batches: Pooled, advance: Advance) -> Activations:

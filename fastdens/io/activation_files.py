@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from torch import Tensor
@@ -16,22 +16,46 @@ from fastdens.labels import Labels, read_labels
 
 LABELS = "labels"
 _ORDER = "layers.json"
+# The names of the paper's files of a layer, which say how it was pooled.
+_POOLED = re.compile(r"(avg|max)_pooling_(.+)_acts")
+_POOLINGS = {"average": "avg", "max": "max"}
 
 
-def read_activations(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
-    """Features [N, D] by layer, mapped into memory, and the labels [N], or None if there are none.
+class ActivationFiles(NamedTuple):
+    """What files of activations hold.
 
-    Files that hold no data, such as those whose name begins with a dot, are passed over.
+    Attributes
+    ----------
+    features : dict of str to Tensor
+        [N, D] by layer, mapped into memory.
+    labels : Tensor, ndarray or None
+        [N], None if there are none.
+    pooling : str or None
+        "average" or "max", None if the files do not say.
+    """
+
+    features: dict[str, Tensor]
+    labels: Labels | None
+    pooling: str | None
+
+
+def read_activations(path: Path, pooling: str = "average") -> ActivationFiles:
+    """Features by layer, and the labels.
+
+    Files that hold no data, such as those whose name begins with a dot, are passed over. So are those of the other
+    pooling where files are called as the paper's: ``avg_pooling_layer1_acts.npy``, ``max_pooling_layer1_acts.npy``.
 
     Raises
     ------
     OSError
         If there is nothing of the kind, or a file cannot be read.
     ValueError
-        If a file is damaged or holds something else, or the arrays do not have one row per example.
+        If a file is damaged or holds something else, the arrays do not have one row per example, or no file is of this
+        pooling.
     """
+    found_pooling = None
     if path.is_dir():
-        arrays, labels, place = _read_folder(path)
+        arrays, labels, place, found_pooling = _read_folder(path, pooling)
     elif path.suffix.lower() in (".npy", ".npz"):
         raise ValueError(f"{path} is one file: pass the folder with one .npy file per layer and labels.npy.")
     elif path.is_file():
@@ -39,11 +63,13 @@ def read_activations(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
         labels, place = arrays.pop(LABELS, None), f"the labels in {path}"
     else:
         raise _nothing(path)
+    if pooling != "average" and found_pooling is None:
+        raise ValueError(f"{path} does not say how its activations were pooled: leave pooling out.")
     n_examples = count_examples(arrays, f"in {path}")
     if labels is None:
-        return arrays, None
+        return ActivationFiles(arrays, None, found_pooling)
     try:
-        return arrays, read_labels(labels, n_examples, place)
+        return ActivationFiles(arrays, read_labels(labels, n_examples, place), found_pooling)
     except TypeError as error:
         raise ValueError(str(error)) from None
 
@@ -73,8 +99,8 @@ def _nothing(path: Path) -> FileNotFoundError:
     )
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Any, str]:
-    """Arrays by name in their order, the labels, and the name of the labels for messages."""
+def _read_folder(folder: Path, pooling: str) -> tuple[dict[str, Tensor], Any, str, str | None]:
+    """Arrays by name in their order, the labels, the name of the labels for messages, and the pooling if known."""
     try:
         entries = list(folder.iterdir())
     except OSError as error:
@@ -83,10 +109,19 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Any, str]:
     files = sorted((f for f in entries if f.suffix.lower() == ".npy" and not f.name.startswith(".")), key=_natural)
     if not files:
         raise _nothing(folder)
+    pooled = {file: match for file in files if (match := _POOLED.fullmatch(unquote(file.stem)))}
+    if pooled and not any(match[1] == _POOLINGS[pooling] for match in pooled.values()):
+        raise ValueError(
+            f"{folder} has no file {_POOLINGS[pooling]}_pooling_LAYER_acts.npy, only {next(iter(pooled)).name} and the "
+            "like: choose the other pooling."
+        )
     arrays: dict[str, Tensor] = {}
     labels, place = None, ""
     for file in files:
-        name = unquote(file.stem)
+        match = pooled.get(file)
+        name = match[2] if match else unquote(file.stem)
+        if pooled and not (match and match[1] == _POOLINGS[pooling]) and name != LABELS:
+            continue
         if name == LABELS:
             labels, place = read_npy(file), str(file)
         elif name in arrays:
@@ -94,7 +129,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Any, str]:
         else:
             arrays[name] = map_npy(file)
     order = _read_order(folder / _ORDER, arrays)
-    return ({name: arrays[name] for name in order}, labels, place)
+    return {name: arrays[name] for name in order}, labels, place, pooling if pooled else None
 
 
 def _read_order(file: Path, arrays: dict[str, Tensor]) -> list[str]:

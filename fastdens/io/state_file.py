@@ -164,6 +164,8 @@ class StateFile:
         ``{"data": "other data"}``. The default is "name = found, not expected".
     remedy : str
         The end of the message.
+    absent : mapping of str to object
+        The values of entries that an earlier file lacks.
 
     Examples
     --------
@@ -177,6 +179,7 @@ class StateFile:
     identity: Mapping[str, Any]
     differences: Mapping[str, str] = field(default_factory=dict)
     remedy: str = "delete it or pass another path"
+    absent: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
         """Write the state over an earlier one, whole or not at all; errors as of :func:`write_state`."""
@@ -200,7 +203,7 @@ class StateFile:
     def _difference(self, expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
         """A description of the first entry that differs."""
         for name, value in expected.items():
-            other = found.get(name)
+            other = found.get(name, self.absent.get(name))
             if isinstance(value, dict) and isinstance(other, dict):
                 nested = self._difference(value, other)
                 if nested is not None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 import fastdens as fd
 from fastdens.distributions.niw import constant_features, rounding_of
-from fastdens.pipeline.data import AnalysisData, Features
+from fastdens.pipeline.activation_sources import Features
+from fastdens.pipeline.data import AnalysisData
 
 _ROWS = 4096
 

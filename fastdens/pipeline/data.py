@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fastdens.activations import Activations, extract, load, unwrapped
+from fastdens.activations import extract, unwrapped
 from fastdens.analysis import read_memorization_scores
-from fastdens.arrays import as_array, as_tensor
-from fastdens.io.activation_files import count_examples
-from fastdens.kernels.options import suggest
-from fastdens.labels import Labels, encode, encode_as, read_labels
-from fastdens.pipeline.options import MachineOptions
+from fastdens.arrays import as_array
+from fastdens.labels import Labels
+from fastdens.pipeline.activation_sources import ActivationSource, Features, check_same_features, read_source
+from fastdens.pipeline.class_labels import classes_of, codes_among, names_of_outputs
+from fastdens.pipeline.options import MachineOptions, Pooling, Tokens
 from fastdens.pipeline.results import Examples, Provenance, Scores
 from fastdens.progress import Stages
 
 if TYPE_CHECKING:
     from fastdens.pipeline.experiment import Experiment
-
-# Activations of one set of examples: a folder or file, what extract returned, or an array [N, D] for each layer.
-ActivationSource = str | os.PathLike[str] | Activations | Mapping[str, ArrayLike | Tensor]
-Features = Mapping[str, Tensor]
+    from fastdens.training.runs import RunResult
 
 _BATCH_SIZE = 256
-_NAMES = "class_names.txt"
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,8 @@ class AnalysisData:
         [N, D] by layer, from the first to the last.
     test : mapping of str to Tensor, optional
         [T, D] by layer, of test examples.
+    noise : mapping of str to Tensor, optional
+        By layer, of images of noise.
     scores : Scores, optional
         Memorization scores of the training examples.
     other_networks : tuple of mapping of str to Tensor
@@ -68,6 +67,7 @@ class AnalysisData:
     other_networks: tuple[Features, ...] = ()
     experiment: Experiment | None = None
     images: Tensor | None = None
+    noise: Features | None = None
 
     @property
     def class_sizes(self) -> NDArray[np.int64]:
@@ -87,6 +87,9 @@ class AnalysisData:
         class_names: Sequence[str] | None = None,
         flipped: ArrayLike | Tensor | None = None,
         name: str | None = None,
+        examples: NDArray[np.int64] | None = None,
+        pooling: str = "average",
+        allow_pickle: bool = False,
     ) -> AnalysisData:
         """Take existing activations.
 
@@ -99,7 +102,8 @@ class AnalysisData:
             Of test examples, at the same layers.
         scores : path-like, array or Scores, optional
             Memorization score of each training example, or a file that
-            :func:`fastdens.analysis.read_memorization_scores` reads.
+            :func:`fastdens.analysis.read_memorization_scores` reads. Where the activations have no labels, those in the
+            file are taken.
         labels, test_labels : array or Tensor, optional
             [N] and [T] labels of any kind that :meth:`fastdens.RaggedBatch.from_labels` takes, in place of those that
             came with the activations. The classes are the training labels that occur, in their order.
@@ -112,6 +116,12 @@ class AnalysisData:
             [N] booleans, the training examples whose label is known to be wrong.
         name : str, optional
             What to call the data; by default the folder.
+        examples : ndarray, optional
+            int64 [n], the rows to analyze, each once; by default all N, which everything else is still of.
+        pooling : {"average", "max"}
+            Which files of a folder to read that has both, see :func:`fastdens.activations.load`.
+        allow_pickle : bool
+            Read Python objects in a file of scores, by a reader that runs nothing.
 
         Raises
         ------
@@ -122,23 +132,28 @@ class AnalysisData:
         OSError
             If there are no activations or scores, or a file cannot be read.
         """
-        features, own_labels, where = _read(train, labels, layers, "train")
+        spare_labels = None
+        if isinstance(scores, str | os.PathLike):
+            spare_labels = read_memorization_scores(scores, allow_pickle=allow_pickle).labels
+        found = read_source(train, labels, layers, "train", pooling, spare_labels)
+        n_rows = len(found.labels)
+        if flipped is not None:
+            flipped = _flags("flipped", flipped, n_rows)
+        if examples is not None:
+            found, flipped = found.rows(examples), None if flipped is None else flipped[examples]
         folder = Path(train) if isinstance(train, str | os.PathLike) else None
-        codes, classes, names = _classes(own_labels, where, class_names, folder)
+        codes, classes, names = classes_of(found.labels, found.where, class_names, folder)
         test_features, test_codes = None, None
         if test is not None:
-            test_features, own_test_labels, test_where = _read(test, test_labels, list(features), "test")
-            _check_test(features, where, test_features, test_where)
-            test_codes = _test_codes(own_test_labels, test_where, classes)
-        examples = Examples(
-            names, codes, test_codes, flipped=None if flipped is None else _flags("flipped", flipped, len(codes))
-        )
+            of_test = read_source(test, test_labels, list(found.features), "test", pooling)
+            check_same_features(found, of_test)
+            test_features, test_codes = of_test.features, codes_among(of_test.labels, of_test.where, classes)
         return cls(
-            Provenance(name or where, None if folder is None else str(folder)),
-            examples,
-            features,
+            Provenance(name or found.where, None if folder is None else str(folder), pooling=found.pooling),
+            Examples(names, codes, test_codes, flipped=flipped),
+            found.features,
             test_features,
-            _scores(scores, own_labels),
+            _scores(scores, found.labels, n_rows, examples, allow_pickle=allow_pickle),
         )
 
     @classmethod
@@ -152,6 +167,9 @@ class AnalysisData:
         scores: str | os.PathLike[str] | ArrayLike | Scores | None = None,
         *,
         layers: Sequence[str] | None = None,
+        pooling: Pooling = "average",
+        tokens: Tokens = "all",
+        noise_images: Tensor | None = None,
         class_names: Sequence[str] | None = None,
         flipped: ArrayLike | Tensor | None = None,
         name: str | None = None,
@@ -170,6 +188,12 @@ class AnalysisData:
             need labels too.
         layers : sequence of str, optional
             Names of modules; by default those of :func:`fastdens.training.default_layers`.
+        pooling : {"average", "max"}
+            Over the positions of an image, or over tokens.
+        tokens : {"all", "class", "patches"}
+            Tokens to pool, where a layer puts out [batch, tokens, channels].
+        noise_images : Tensor, optional
+            Images of noise, as the network takes them.
         scores, class_names, flipped, name
             As of :meth:`from_activations`.
         progress : bool
@@ -184,15 +208,15 @@ class AnalysisData:
 
         chosen = list(layers) if layers else default_layers(model)
         if class_names is None:
-            class_names = _names_of_outputs(train_labels, len(train_images))
-        train = extract_features(model, train_images, chosen, progress=progress)
-        test, test_predicted = None, None
-        if test_images is not None:
-            test = extract_features(model, test_images, chosen, progress=progress)
-            test_predicted = predict(model, test_images).numpy()
+            class_names = names_of_outputs(train_labels, len(train_images))
+
+        def features(images: Tensor) -> Features:
+            return extract_features(model, images, chosen, pooling, tokens, progress=progress)
+
+        test_predicted = None if test_images is None else predict(model, test_images).numpy()
         data = cls.from_activations(
-            train,
-            test,
+            features(train_images),
+            None if test_images is None else features(test_images),
             scores,
             labels=train_labels,
             test_labels=test_labels,
@@ -202,7 +226,10 @@ class AnalysisData:
         )
         return replace(
             data,
-            provenance=Provenance(data.provenance.name, network=type(unwrapped(model)).__name__),
+            provenance=Provenance(
+                data.provenance.name, network=type(unwrapped(model)).__name__, pooling=pooling, tokens=tokens
+            ),
+            noise=None if noise_images is None else features(noise_images),
             examples=replace(
                 data.examples, train_predicted=predict(model, train_images).numpy(), test_predicted=test_predicted
             ),
@@ -217,7 +244,11 @@ class AnalysisData:
         seeds: int = 1,
         weights: Path | None = None,
         layers: Sequence[str] | None = None,
+        pooling: Pooling = "average",
+        tokens: Tokens = "all",
+        noise_images: int = 0,
         scores: str | os.PathLike[str] | ArrayLike | Scores | None = None,
+        allow_pickle: bool = False,
         machine: MachineOptions | None = None,
         progress: bool = True,
         stages: Stages | None = None,
@@ -236,8 +267,13 @@ class AnalysisData:
             A file with the weights of the network, in place of training.
         layers : sequence of str, optional
             Names of modules; by default those of :func:`fastdens.training.default_layers`.
-        scores : path-like, array or Scores, optional
-            As of :meth:`from_activations`.
+        pooling, tokens
+            As of :meth:`from_network`.
+        noise_images : int
+            Images of Gaussian noise to show to the network too, each pixel of mean 0 and variance 1 in the units of the
+            standardized images.
+        scores, allow_pickle
+            As of :meth:`from_activations`; scores are of all training examples of the data set.
         machine : MachineOptions, optional
         progress : bool
             Show progress bars (needs rich).
@@ -271,14 +307,15 @@ class AnalysisData:
             train_predicted=first.train_predicted.numpy(),
             test_predicted=first.test_predicted.numpy(),
         )
-        recipe = experiment.recipe
+        recipe, given = experiment.recipe, experiment.examples
+
+        def features(network: RunResult, images: Tensor) -> Features:
+            return extract_features(network.model, images, chosen, pooling, tokens, progress=progress)
+
         with stages.stage("activations"):
-            train, test = (
-                extract_features(first.model, own, chosen, progress=progress) for own in (images.train, images.test)
-            )
-            others = tuple(
-                extract_features(other.model, images.train, chosen, progress=progress) for other in networks[1:]
-            )
+            train, test = features(first, images.train), features(first, images.test)
+            others = tuple(features(other, images.train) for other in networks[1:])
+            noise = features(first, _noise(images.test, noise_images, machine.seed)) if noise_images else None
         return cls(
             Provenance(
                 experiment.name,
@@ -286,117 +323,40 @@ class AnalysisData:
                 weights=None if weights is None else str(weights),
                 width=recipe.width if weights is None else None,
                 epochs=recipe.epochs if weights is None else None,
+                pooling=pooling,
+                tokens=tokens,
                 settings=experiment.settings,
             ),
             examples,
             train,
             test,
-            _scores(scores, labels),
+            _scores(scores, labels, experiment.n_examples, given, allow_pickle=allow_pickle),
             others,
             experiment,
             images.train,
+            noise,
         )
 
 
-def extract_features(model: nn.Module, images: Tensor, layers: Sequence[str], *, progress: bool) -> Features:
+def extract_features(
+    model: nn.Module,
+    images: Tensor,
+    layers: Sequence[str],
+    pooling: Pooling = "average",
+    tokens: Tokens = "all",
+    *,
+    progress: bool,
+) -> Features:
     """Pooled outputs [N, D] of some layers of a network, for images [N, channels, height, width]."""
     loader = DataLoader(TensorDataset(images), batch_size=_BATCH_SIZE)
-    return extract(model, loader, layers, progress=progress).features
+    pool = "max" if pooling == "max" else "avg"
+    return extract(model, loader, layers, pool, tokens=tokens, progress=progress).features
 
 
-def _read(
-    source: ActivationSource, labels: ArrayLike | Tensor | None, layers: Sequence[str] | None, part: str
-) -> tuple[Features, Labels, str]:
-    """Features by layer, labels, and the name of the source for messages."""
-    where = str(source) if isinstance(source, str | os.PathLike) else part
-    features, own_labels = _features(source, where)
-    if layers is not None:
-        for layer in layers:
-            if layer not in features:
-                raise ValueError(f"{where} has no layer {layer!r}: the nearest names are {suggest(layer, features)}.")
-        features = {layer: features[layer] for layer in layers}
-    if not features:
-        raise ValueError(f"{where} has no layer: pass an array [N, D] for at least one.")
-    n_examples = count_examples(features, f"of {where}")
-    argument = "labels" if part == "train" else f"{part}_labels"
-    name = f"labels of {where}" if labels is None else argument
-    labels = own_labels if labels is None else labels
-    if labels is None:
-        remedy = f"pass {argument}" if where == part else "put labels.npy in it"
-        raise ValueError(f"{where} has no labels: {remedy}, one for each of the {n_examples} rows.")
-    return features, read_labels(labels, n_examples, name), where
-
-
-def _features(source: ActivationSource, where: str) -> tuple[Features, Labels | None]:
-    if isinstance(source, str | os.PathLike):
-        source = load(source)
-    if isinstance(source, Activations):
-        return source.features, source.labels
-    if not isinstance(source, Mapping):
-        raise TypeError(
-            f"activations of {where} are {type(source).__name__}: pass a folder, what extract returned, or a dict "
-            "of one array [N, D] for each layer."
-        )
-    return {layer: as_tensor(array, f"layer {layer!r} of {where}") for layer, array in source.items()}, None
-
-
-def _classes(
-    labels: Labels, where: str, class_names: Sequence[str] | None, folder: Path | None
-) -> tuple[NDArray[np.int64], Sequence[Hashable], tuple[str, ...]]:
-    """The class of each example, int64 [N], the label of each class, and its name."""
-    codes, distinct = encode(labels, f"labels of {where}")
-    if isinstance(class_names, str):
-        raise TypeError(f"class_names is {class_names!r}: pass a list of one name for each class.")
-    given = _names_in(folder) if class_names is None else tuple(map(str, class_names))
-    if given is None:
-        return codes.cpu().numpy(), distinct, tuple(map(_name, distinct))
-    there_are = f"there are {len(distinct)} classes"
-    if isinstance(labels, Tensor) and int(labels.min()) >= 0:
-        # Integers from 0 are positions among the names; a file has a name for each.
-        last = int(labels.max())
-        if last + 1 == len(given) or (last < len(given) and class_names is not None):
-            return labels.long().cpu().numpy(), range(len(given)), given
-        there_are = f"labels run to {last}"
-    elif set(distinct) <= set(given):
-        return encode_as(labels, given, f"labels of {where}").cpu().numpy(), given, given
-    if len(given) == len(distinct):
-        return codes.cpu().numpy(), distinct, given
-    if class_names is None and folder is not None:
-        raise ValueError(
-            f"{folder / _NAMES} has {len(given)} lines, {len(set(given))} of them different, but there are "
-            f"{len(distinct)} classes: write one name per line, each once."
-        )
-    raise ValueError(f"class_names has {len(given)} names, but {there_are}: name each class.")
-
-
-def _name(label: Hashable) -> str:
-    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
-
-
-def _names_of_outputs(labels: ArrayLike | Tensor, n_examples: int) -> tuple[str, ...]:
-    """Numbers for the outputs of a network, up to the largest label."""
-    read = read_labels(labels, n_examples, "train_labels", "there are {} images")
-    if not isinstance(read, Tensor) or int(read.min()) < 0:
-        raise ValueError(
-            "train_labels are not integers from 0: pass class_names, the names of the outputs of the network in order."
-        )
-    return tuple(map(str, range(int(read.max()) + 1)))
-
-
-def _check_test(train: Features, where: str, test: Features, test_where: str) -> None:
-    for layer, features in train.items():
-        if test[layer].shape[1] != features.shape[1]:
-            raise ValueError(
-                f"layer {layer!r} has {test[layer].shape[1]} features in {test_where}, but {features.shape[1]} in "
-                f"{where}: extract both from one network."
-            )
-
-
-def _test_codes(labels: Labels, where: str, classes: Sequence[Hashable]) -> NDArray[np.int64]:
-    try:
-        return encode_as(labels, classes, where).cpu().numpy()
-    except ValueError as error:
-        raise ValueError(f"{str(error).rstrip('.')} of the training labels: use the same classes for both.") from None
+def _noise(like: Tensor, n_images: int, seed: int) -> Tensor:
+    """Standard Gaussian noise [n_images, channels, height, width] of the shape of some images."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((n_images, *like.shape[1:]), dtype=torch.float32, device="cpu", generator=generator)
 
 
 def _one_each(what: str, values: ArrayLike | Tensor, n_examples: int) -> NDArray[Any]:
@@ -415,26 +375,19 @@ def _flags(what: str, values: ArrayLike | Tensor, n_examples: int) -> NDArray[np
     return flags
 
 
-def _names_in(folder: Path | None) -> tuple[str, ...] | None:
-    """Lines of ``class_names.txt``, each different, if there is a folder that has one."""
-    if folder is None or not (file := folder / _NAMES).exists():
-        return None
-    try:
-        names = tuple(file.read_text(encoding="utf-8").splitlines())
-    except OSError as error:
-        raise type(error)(f"{file} cannot be read ({error.strerror}): delete it or make it readable.") from None
-    except ValueError:
-        raise ValueError(f"{file} is no text in UTF-8: write one name per line.") from None
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"{file} has {len(names)} lines, {len(set(names))} of them different: write one name per line, each once."
-        )
-    return names
-
-
-def _scores(scores: str | os.PathLike[str] | ArrayLike | Scores | None, labels: Labels) -> Scores | None:
+def _scores(
+    scores: str | os.PathLike[str] | ArrayLike | Scores | None,
+    labels: Labels,
+    n_examples: int,
+    examples: NDArray[np.int64] | None,
+    *,
+    allow_pickle: bool,
+) -> Scores | None:
+    """Scores of the chosen examples, whose labels these are, out of ``n_examples`` given ones."""
     if scores is None or isinstance(scores, Scores):
         return scores
     if isinstance(scores, str | os.PathLike):
-        return Scores(read_memorization_scores(scores, len(labels), labels).scores, source=str(scores))
-    return Scores(_one_each("scores", scores, len(labels)).astype(np.float64))
+        found = read_memorization_scores(scores, n_examples, labels, examples=examples, allow_pickle=allow_pickle)
+        return Scores(found.scores, source=str(scores))
+    array = _one_each("scores", scores, n_examples).astype(np.float64)
+    return Scores(array if examples is None else array[examples])

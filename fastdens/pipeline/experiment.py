@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.analysis import MemorizationScores, memorization_scores
+from fastdens.io.index_lists import read_index_list, read_label_list
 from fastdens.pipeline.options import ImageOptions, MachineOptions, NetworkOptions, resolve_device
 from fastdens.training import Recipe, build_network, flip_labels, predict
 from fastdens.training.datasets import Images, load_images, outline_images
@@ -41,6 +42,10 @@ class Experiment:
         Folder of the trained networks; those already there are not trained again.
     settings : mapping of str to object
         The options that it was made from.
+    examples : ndarray or None
+        int64 [N], the examples of the data set that ``images`` and ``labels`` are; None for all.
+    n_all : int or None
+        The number of training examples of the data set, where these are some of them.
     """
 
     name: str
@@ -50,12 +55,19 @@ class Experiment:
     recipe: Recipe
     runs: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
+    examples: NDArray[np.int64] | None = None
+    n_all: int | None = None
+
+    @property
+    def n_examples(self) -> int:
+        """Number of training examples of the data set, whether or not these are some of them."""
+        return len(self.labels) if self.n_all is None else self.n_all
 
     @classmethod
     def load(
         cls, images: ImageOptions, network: NetworkOptions, runs: Path, seed: int = 0, *, outline: bool = False
     ) -> Experiment:
-        """Load the images and flip some of the training labels.
+        """Load the images, and flip, replace or choose some of the training labels.
 
         Parameters
         ----------
@@ -70,16 +82,33 @@ class Experiment:
         Raises
         ------
         ValueError, FileNotFoundError
-            If there is no such data set, or its files are missing.
+            If there is no such data set, its files are missing, or a list does not fit it.
         """
         loaded = (outline_images(images.dataset, images.image_size) if outline else None) or load_images(
-            images.dataset, images.data_root, images.image_size, seed, long_tailed=_share_or_names(images.long_tailed)
+            images.dataset,
+            images.data_root,
+            images.image_size,
+            seed,
+            long_tailed=_share_or_names(images.long_tailed),
+            allow_pickle=images.allow_pickle,
         )
-        generator = torch.Generator().manual_seed(seed)
-        labels, flipped = flip_labels(loaded.train_labels, images.flip, len(loaded.class_names), generator)
+        n_all, n_classes = len(loaded.train_labels), len(loaded.class_names)
+        if images.label_list is None:
+            generator = torch.Generator().manual_seed(seed)
+            labels, flipped = flip_labels(
+                loaded.train_labels, images.flip, n_classes, generator, redraw=images.flip_redraw
+            )
+        else:
+            labels = torch.from_numpy(read_label_list(images.label_list, n_all, n_classes))
+            flipped = labels != loaded.train_labels
+        examples = None
+        if images.examples is not None:
+            examples = read_index_list(images.examples, n_all)
+            labels, flipped = labels[examples], flipped[examples]
+            loaded = loaded._replace(train=loaded.train[examples], train_labels=loaded.train_labels[examples])
         recipe = Recipe(**{own.name: getattr(network, own.name) for own in fields(NetworkOptions)})
         settings = {name: _plain(value) for name, value in {**asdict(images), **asdict(network)}.items()}
-        return cls(images.dataset, loaded, labels, flipped, recipe, Path(runs), settings)
+        return cls(images.dataset, loaded, labels, flipped, recipe, Path(runs), settings, examples, n_all)
 
     def train(self, n_networks: int, machine: MachineOptions, *, progress: bool = True) -> list[RunResult]:
         """Networks of consecutive seeds, trained on all training images."""
@@ -109,6 +138,7 @@ class Experiment:
             width=self.recipe.width,
             weights=weights,
             image_size=images.train.shape[-1],
+            stem=self.recipe.stem,
         )
         model.to(resolve_device(device)).eval()
         nothing = torch.zeros(len(self.labels), dtype=torch.bool, device="cpu")

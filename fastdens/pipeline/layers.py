@@ -22,13 +22,14 @@ from fastdens.analysis import (
     neighbour_distance,
     relative_entropy,
     roc_auc,
+    roc_auc_standard_error,
 )
 from fastdens.mixtures.failures import describe_failures
 from fastdens.pipeline.constant import Projection, project
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.densities import DENSITIES, Fit
 from fastdens.pipeline.options import AnalysisOptions, OptionError
-from fastdens.pipeline.results import Estimates, LayerAnalysis
+from fastdens.pipeline.results import Estimates, LayerAnalysis, NoiseImages
 
 _SHALLOW_DIMENSIONS, _DEEP_DIMENSIONS = 16, 64
 _EXAMPLES_PER_DIMENSION = 8
@@ -187,15 +188,12 @@ def fit_layer(
 def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptions) -> LayerAnalysis:
     """Compute the results at a layer from its fitted classes."""
     examples, fit = data.examples, layer.fit
-    held_out = None
+    held_out, noise = None, None
     if data.test is not None and examples.test_labels is not None:
-        test = layer.projection.transform(data.test[layer.name]).to(options.device)
-        if (bad := ~test.isfinite().all(1)).any():
-            raise ValueError(
-                f"layer {layer.name!r} of the test examples has NaN or infinity, first in row "
-                f"{int(bad.nonzero()[0])}: remove or impute those rows."
-            )
-        held_out = generative_classification(fit.models.log_prob(test), examples.test_labels)
+        log_prob = _log_prob(layer, data.test[layer.name], "test examples", options)
+        held_out = generative_classification(log_prob, examples.test_labels)
+        if data.noise is not None:
+            noise = _compare_noise(_log_prob(layer, data.noise[layer.name], "images of noise", options), log_prob)
     density = fit.models.density()
     generator = torch.Generator(layer.points.device).manual_seed(options.seed)
     return LayerAnalysis(
@@ -223,7 +221,26 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
             for name, constant in zip(examples.class_names, layer.projection.constant.tolist(), strict=True)
             if constant
         ),
+        noise=noise,
     )
+
+
+def _log_prob(layer: FittedLayer, features: Tensor, what: str, options: AnalysisOptions) -> Tensor:
+    """Log-density [n, M] of other examples under every class."""
+    points = layer.projection.transform(features).to(options.device)
+    if (bad := ~points.isfinite().all(1)).any():
+        raise ValueError(
+            f"layer {layer.name!r} of the {what} has NaN or infinity, first in row {int(bad.nonzero()[0])}: remove or "
+            "impute those rows."
+        )
+    return layer.fit.models.log_prob(points)
+
+
+def _compare_noise(of_noise: Tensor, of_test: Tensor) -> NoiseImages:
+    """Images of noise beside test images, by their log-densities under every class."""
+    noise, test = (log_prob.amax(1).double().cpu().numpy() for log_prob in (of_noise, of_test))
+    sparse, is_noise = -np.concatenate([noise, test]), np.arange(len(noise) + len(test)) < len(noise)
+    return NoiseImages(noise, test, roc_auc(sparse, is_noise), roc_auc_standard_error(sparse, is_noise))
 
 
 def estimates_of(found: fd.MonteCarloEstimate) -> Estimates:

@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 from fastdens.kernels.options import check_choice
 
 DensityName = Literal["dp", "gmm"]
+Pooling = Literal["average", "max"]
+Tokens = Literal["all", "class", "patches"]
 
 # R-hat needs as many kept draws.
 _FEWEST_DRAWS = 4
@@ -268,7 +270,7 @@ class ImageOptions(Options):
 
     dataset: str = "digits"
     """digits, glyphs100, a data set of torchvision (CIFAR100, ...), or a folder of images: train/ and test/ or val/
-    with one folder per class, one folder per class, or that of Mini-ImageNet."""
+    with one folder per class, one folder per class, or that of Mini-ImageNet, in files or pickles."""
 
     data_root: Path = Path("data")
     """Folder with the files of a torchvision data set."""
@@ -279,8 +281,51 @@ class ImageOptions(Options):
     flip: float = option(0.0, at_least=0, less_than=1)
     """Share of the training labels to flip at random, so that some memorized examples are known."""
 
+    flip_redraw: bool = False
+    """Draw each label anew with the probability --flip, so that it may stay as it was, the paper's random labels."""
+
     long_tailed: tuple[str, ...] | None = None
     """Classes of glyphs100 whose images come from a long tail, or their share, such as 0.1; by default a fifth."""
+
+    examples: Path | None = None
+    """JSON list of the training examples to take, counted from 0; by default all."""
+
+    label_list: Path | None = None
+    """JSON list of a label for each training example, in place of the true ones."""
+
+    allow_pickle: bool = False
+    """Read pickles of arrays (train.pickle of Mini-ImageNet, Python objects in --memorization), by a reader that makes
+    arrays, numbers and text of them and runs nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_list is not None and self.flip:
+            raise OptionError(
+                "label_list has the labels and flip would change them: leave one of the two out.", "label_list", "flip"
+            )
+        if self.flip_redraw and not self.flip:
+            raise OptionError(
+                "flip_redraw draws labels anew with the probability flip, which is 0: pass both.", "flip_redraw", "flip"
+            )
+
+
+@dataclass(frozen=True)
+class ExtractionOptions(Options):
+    """Which layers of a network are analyzed, and how one vector of an example is made of what a layer puts out."""
+
+    layers: tuple[str, ...] | None = None
+    """Modules of the network, or files of --activations, in this order; by default the stages of a ResNet, or four
+    equally spaced blocks of a ViT or MLP-Mixer."""
+
+    pooling: Pooling = "average"
+    """Average or maximum over the positions of an image, or over tokens. With --activations, which of avg_pooling_*.npy
+    and max_pooling_*.npy to read."""
+
+    tokens: Tokens = "all"
+    """Tokens of a ViT or MLP-Mixer to pool: all, the class token alone, or those of the patches."""
+
+    noise_images: int = option(0, at_least=0)
+    """Images of Gaussian noise to show to the network too, to see whether the densities tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -288,8 +333,15 @@ class NetworkOptions(Options):
     """A network and how it is trained; the fields are those of :class:`fastdens.training.runs.Recipe`."""
 
     network: str = "resnet18"
-    """resnet18 to resnet101 with the stem for small images; torchvision/NAME; timm/NAME; or FILE.py:FUNCTION that takes
+    """resnet18 to resnet101 with a stem for small images; torchvision/NAME; timm/NAME; or FILE.py:FUNCTION that takes
     the number of classes."""
+
+    stem: Literal["auto", "stride1", "stride3"] = "auto"
+    """First convolution of resnet18 to resnet101, 3 x 3: of stride 1, for CIFAR (stride1), or of stride 3, which makes
+    32 x 32 of Mini-ImageNet's 84 x 84 (stride3); auto is the latter for images over 64 pixels."""
+
+    zero_init: bool = False
+    """Let each residual block start as the identity: the scale of its last batch norm is zero."""
 
     width: int = option(64, at_least=1)
     """Channels of the first stage."""
@@ -298,8 +350,22 @@ class NetworkOptions(Options):
     """Passes over the training images."""
 
     augment: bool = True
-    """Rotate, scale and shift each training image a little, differently each epoch. (The demonstrations do not: their
-    networks could not memorize in so few epochs.)"""
+    """Change each training image a little, differently each epoch. (The demonstrations do not: their networks could not
+    memorize in so few epochs.)"""
+
+    augmentation: Literal["affine", "crop_flip"] = "affine"
+    """How to change them: rotate, scale and shift (affine); or shift by up to an eighth and mirror (crop_flip), the
+    paper's."""
+
+    learning_rate: float = option(0.1, more_than=0, less_than=math.inf)
+    """Largest learning rate of the cycle; the paper's is 0.4, for batches of 512."""
+
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Cycle of the learning rate: half cosines, up in three tenths of the steps (cosine); or straight lines from and to
+    1e-6, up in 15% (linear), the paper's."""
+
+    weight_decay: float = option(5e-4, at_least=0, less_than=math.inf)
+    """Factor of the squares of the weights in the loss; the paper's is 1e-6."""
 
     batch_size: int = option(64, at_least=1)
     """Images in a training step."""

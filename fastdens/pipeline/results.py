@@ -50,6 +50,9 @@ class Provenance:
         The file of its weights, if it was not trained here.
     width, epochs : int or None
         Channels of its first stage and passes over the images, if it was trained here.
+    pooling, tokens : str or None
+        How one vector of an example was made of what a layer puts out: "average" or "max", over "all" tokens, the
+        "class" token or those of the "patches".
     settings : mapping of str to object
         The other options that the data were made with: text, numbers, None, or tuples of them.
     """
@@ -60,6 +63,8 @@ class Provenance:
     weights: str | None = None
     width: int | None = None
     epochs: int | None = None
+    pooling: str | None = None
+    tokens: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -154,6 +159,27 @@ class Chains:
 
 
 @dataclass(frozen=True)
+class NoiseImages:
+    """How dense images of noise are beside test images, by the largest log-density that a class gives them, in nats.
+
+    Attributes
+    ----------
+    log_density : ndarray
+        float64 [n], of the images of noise.
+    test_log_density : ndarray
+        float64 [T], of the test images.
+    auc : float
+        Area under the ROC curve for finding the images of noise by a low density.
+    auc_standard_error : float
+    """
+
+    log_density: NDArray[np.float64]
+    test_log_density: NDArray[np.float64]
+    auc: float
+    auc_standard_error: float
+
+
+@dataclass(frozen=True)
 class LayerAnalysis:
     """Results at one layer.
 
@@ -195,6 +221,8 @@ class LayerAnalysis:
         Dimensions that the projection left out, since they do not vary within some class.
     constant_classes : tuple of str
         Names of those classes.
+    noise : NoiseImages or None
+        None where no images of noise were shown to the network.
     """
 
     name: str
@@ -216,6 +244,7 @@ class LayerAnalysis:
     long_tailed_auc: float
     n_left_out: int = 0
     constant_classes: tuple[str, ...] = ()
+    noise: NoiseImages | None = None
 
 
 @dataclass(frozen=True)

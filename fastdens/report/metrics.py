@@ -36,6 +36,7 @@ SECTION_NAMES = (
     "label",
     "flipped_labels",
     "long_tail",
+    "noise_images",
     "memorization",
     "robustness",
     "examples",

@@ -23,7 +23,9 @@ class FlippedLabels(NamedTuple):
     flipped: Tensor
 
 
-def flip_labels(labels: Tensor, share: float, n_classes: int, generator: torch.Generator) -> FlippedLabels:
+def flip_labels(
+    labels: Tensor, share: float, n_classes: int, generator: torch.Generator, *, redraw: bool = False
+) -> FlippedLabels:
     """Replace the labels of a random share of the examples, each other label being equally likely.
 
     Parameters
@@ -35,11 +37,18 @@ def flip_labels(labels: Tensor, share: float, n_classes: int, generator: torch.G
     n_classes : int
     generator : torch.Generator
         On the CPU.
+    redraw : bool
+        Draw each label anew with probability ``share``, all classes being equally likely, so that it may stay as it
+        was. Flipped are then those that differ.
 
     Returns
     -------
     FlippedLabels
     """
+    if redraw:
+        drawn = torch.rand(len(labels), dtype=torch.float64, device="cpu", generator=generator) < share
+        noisy = torch.where(drawn, torch.randint(n_classes, (len(labels),), device="cpu", generator=generator), labels)
+        return FlippedLabels(noisy, noisy != labels)
     n_flipped = round(share * len(labels))
     chosen = torch.randperm(len(labels), generator=generator, device="cpu")[:n_flipped]
     flipped = torch.zeros(len(labels), dtype=torch.bool, device="cpu")

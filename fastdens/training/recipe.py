@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastdens.kernels.options import check_choice
+
 DTYPES = ("float32", "bfloat16")
+SCHEDULES = ("cosine", "linear")
+AUGMENTATIONS = ("affine", "crop_flip")
+STEMS = ("auto", "stride1", "stride3")
 
 
 @dataclass(frozen=True)
@@ -23,19 +28,27 @@ class Recipe:
     epochs, batch_size : int
     learning_rate : float
         The maximum of the one-cycle schedule.
+    schedule : {"cosine", "linear"}
+        The cycle, see :func:`fastdens.training.train`.
     weight_decay : float
     noise : float
         Standard deviation of the Gaussian noise added to the training images, for pixels between 0 and 1, whatever the
         images were standardized by.
     augment : bool
-        Rotate, scale and shift each image a little, by a different transform each epoch.
+        Change each image a little, differently each epoch.
+    augmentation : {"affine", "crop_flip"}
+        How: rotate, scale and shift it; or shift it and mirror it.
+    zero_init : bool
+        Let each residual block start as the identity: the scale of its last batch norm is zero.
+    stem : {"auto", "stride1", "stride3"}
+        The first convolution of a ResNet for small images, see :func:`fastdens.training.build_network`.
     dtype : {"float32", "bfloat16"}
         "bfloat16" trains with automatic mixed precision.
 
     Raises
     ------
     ValueError
-        If a number is out of range or there is no such dtype.
+        If a number is out of range or a name is none of those above.
     """
 
     network: str = "resnet18"
@@ -47,18 +60,32 @@ class Recipe:
     noise: float = 0.0
     augment: bool = True
     dtype: str = "float32"
+    schedule: str = "cosine"
+    augmentation: str = "affine"
+    zero_init: bool = False
+    stem: str = "auto"
 
     def __post_init__(self) -> None:
-        check_training(epochs=self.epochs, batch_size=self.batch_size, noise=self.noise, dtype=self.dtype)
+        check_training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            noise=self.noise,
+            dtype=self.dtype,
+            schedule=self.schedule,
+            augmentation=self.augmentation,
+        )
+        check_choice("stem", self.stem, STEMS)
 
 
-def check_training(*, epochs: int, batch_size: int, noise: float | Tensor, dtype: str) -> None:
+def check_training(
+    *, epochs: int, batch_size: int, noise: float | Tensor, dtype: str, schedule: str, augmentation: str
+) -> None:
     """Refuse hyperparameters that :func:`fastdens.training.train` cannot use.
 
     Raises
     ------
     ValueError
-        If a number is out of range or there is no such dtype.
+        If a number is out of range, or there is no such dtype, schedule or augmentation.
     """
     for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 2)):
         if value < least:
@@ -66,5 +93,6 @@ def check_training(*, epochs: int, batch_size: int, noise: float | Tensor, dtype
     deviations = torch.as_tensor(noise, device="cpu")
     if not bool((deviations.isfinite() & (deviations >= 0)).all()):
         raise ValueError(f"noise is {noise}, but it is a standard deviation: pass 0 or a positive number.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}, but it is one of {', '.join(map(repr, DTYPES))}: pass one.")
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("schedule", schedule, SCHEDULES)
+    check_choice("augmentation", augmentation, AUGMENTATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import numpy as np
@@ -90,9 +91,10 @@ def test_no_file_and_no_scores_in_it(file, tmp_path):
     [
         ({"tr_mem": np.ones((4, 1))}, "float64 of shape (4, 1)"),
         ({"tr_mem": np.arange(4)}, "tr_mem of .* is int64"),
-        ({"tr_mem": np.ones(4), "tr_labels": np.ones(4)}, "tr_labels of .* is float64"),
+        ({"tr_mem": np.ones(4), "tr_labels": np.ones(4) / 2}, "tr_labels of .* has the label 0.5 in row 0"),
+        ({"tr_mem": np.ones(4), "tr_labels": np.ones(4, complex)}, "tr_labels of .* is complex128"),
         ({"tr_mem": np.ones(4), "tr_labels": np.arange(3)}, "holds 4 scores and 3 labels"),
-        ({"tr_mem": np.array([{}], object)}, "cannot be read as .npz or .npy"),
+        ({"tr_mem": np.array([{}], object)}, "holds Python objects, in pickle's format: pass allow_pickle"),
     ],
 )
 def test_arrays_of_the_wrong_kind(tmp_path, arrays, words):
@@ -124,3 +126,52 @@ def test_damaged_files_are_told(rng, file, tmp_path):
     assert messages and all(str(path) in message for message in messages)
     path.write_text("tr_mem\n0.5\n")
     assert "cannot be read as .npz or .npy" in refused(path)
+
+
+def test_pickled_scores_are_read_if_they_may_be(file, tmp_path):
+    _, scores, labels = file
+    content = {"tr_mem": scores.tolist(), "tr_labels": labels.astype(object), "other": None}
+    objects = np.empty((), object)
+    objects[()] = content
+    np.savez(tmp_path / "objects.npz", tr_mem=scores.astype(object), tr_labels=labels)
+    np.save(tmp_path / "dict.npy", objects)
+    for name, protocol in (("x.pkl", 2), ("x.npz", 4), ("y.pickle", 0)):
+        (tmp_path / name).write_bytes(pickle.dumps(content, protocol))
+    for name in ("objects.npz", "dict.npy", "x.pkl", "x.npz", "y.pickle"):
+        assert "pass allow_pickle (--allow-pickle" in refused(tmp_path / name)
+        found = read_memorization_scores(tmp_path / name, labels=labels, allow_pickle=True)
+        np.testing.assert_array_equal(found.scores, scores)
+        np.testing.assert_array_equal(found.labels, labels)
+
+
+def test_a_pickle_of_scores_that_asks_for_more_is_refused(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    np.savez(tmp_path / "a.npz", tr_mem=np.array([Runs(), 1.0], object))
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps({"tr_mem": np.ones(3), "x": Runs()}))
+    for name in ("a.npz", "b.pkl"):
+        for options in ({}, {"allow_pickle": True}):
+            refused(tmp_path / name, **options)
+    assert not (tmp_path / "ran").exists()
+    np.savez(tmp_path / "c.npz", tr_mem=np.array([[1.0], None], object))
+    assert "tr_mem of" in refused(tmp_path / "c.npz", allow_pickle=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64])
+def test_scores_and_labels_of_other_dtypes(rng, tmp_path, dtype):
+    scores, labels = rng.uniform(-1, 1, 9).astype(dtype), rng.integers(0, 5, 9)
+    for kind in (np.uint8, ">i2", np.int64, np.float32, str):
+        np.savez(tmp_path / "x.npz", tr_mem=scores, tr_labels=labels.astype(kind))
+        found = read_memorization_scores(tmp_path / "x.npz", labels=labels.astype(str) if kind is str else labels)
+        np.testing.assert_array_equal(found.scores, scores.astype(np.float64))
+
+
+def test_scores_of_some_of_the_examples(file):
+    path, scores, labels = file
+    chosen = np.array([7, 0, 19])
+    found = read_memorization_scores(path, 20, labels[chosen], examples=chosen)
+    np.testing.assert_array_equal(found.scores, scores[chosen])
+    np.testing.assert_array_equal(found.labels, labels[chosen])
+    assert "holds 20 scores, but the examples run to 20" in refused(path, examples=np.array([20]))

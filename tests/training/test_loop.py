@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -66,18 +67,28 @@ def test_augmentation_and_noise_are_drawn_anew_and_have_their_size(rng, seed):
     assert 0.01 < float(moved.abs().mean()) < 0.5 and len(torch.unique(moved.flatten(1), dim=0)) == 800
 
 
-def test_steps_are_nesterovs_over_one_cycle(problem, seed):
+def cosine(step):
+    """Half a cosine from a 25th of the rate up to it in three tenths of the steps, another down to nearly nothing."""
+    low, done = (0.5 / 25, step / 2) if step <= 2 else (0.5 / 25e4, (9 - step) / 7)
+    return low + (0.5 - low) * (1 - math.cos(math.pi * done)) / 2
+
+
+def linear(step):
+    """Up in 15% of the steps, of which the first is the 0th, and down in the others, from 1e-6 to 1e-6."""
+    return np.interp(step, [0, 0.15 * 10 - 1, 9], [1e-6, 0.5, 1e-6])
+
+
+@pytest.mark.parametrize("schedule", [cosine, linear])
+def test_steps_are_nesterovs_over_one_cycle(problem, seed, schedule):
     images, labels = problem
     model = Seen()
     weight, bias = (p.detach().double().clone() for p in model.linear.parameters())
-    options = {"augment": False, "weight_decay": 0.01, "learning_rate": 0.5}
+    options = {"augment": False, "weight_decay": 0.01, "learning_rate": 0.5, "schedule": schedule.__name__}
     trained(model, problem, seed, epochs=10, batch_size=41, **options)
     x, one_hot = images.flatten(1).double(), nn.functional.one_hot(labels, 3)
     momentum = [torch.zeros_like(weight), torch.zeros_like(bias)]
     for step in range(10):
-        # Half a cosine from a 25th of the rate up to it in three tenths of the steps, another down to nearly nothing.
-        low, done = (0.5 / 25, step / 2) if step <= 2 else (0.5 / 25e4, (9 - step) / 7)
-        rate = low + (0.5 - low) * (1 - math.cos(math.pi * done)) / 2
+        rate = schedule(step)
         residual = torch.softmax(x @ weight.T + bias, 1) - one_hot
         for p, v, gradient in zip((weight, bias), momentum, (residual.T @ x / 41, residual.mean(0)), strict=True):
             gradient += 0.01 * p
@@ -129,7 +140,9 @@ def test_predictions_are_those_of_the_network_in_whatever_batches(problem):
         ({"batch_size": 1}, "batch_size is 1, but training needs 2 or more"),
         ({"noise": -0.1}, "noise is -0.1"),
         ({"noise": float("nan")}, "noise is nan"),
-        ({"dtype": "float16"}, "dtype is 'float16', but it is one of 'float32', 'bfloat16'"),
+        ({"dtype": "float16"}, "dtype is 'float16', but it must be one of 'float32', 'bfloat16'"),
+        ({"schedule": "linea"}, "schedule is 'linea', but it must be one of 'cosine', 'linear'"),
+        ({"augmentation": "flip"}, "augmentation is 'flip', but it must be one of 'affine', 'crop_flip'"),
         ({"examples": torch.tensor([3])}, "there are 1 examples to train on"),
     ],
 )

@@ -16,6 +16,9 @@ from fastdens.training import Recipe
         ({"batch_size": 1}, "batch_size is 1, but training needs 2 or more"),
         ({"noise": -0.1}, "noise is -0.1"),
         ({"dtype": "half"}, "dtype is 'half'"),
+        ({"schedule": "step"}, "schedule is 'step'"),
+        ({"augmentation": "mixup"}, "augmentation is 'mixup'"),
+        ({"stem": "cifar"}, "stem is 'cifar'"),
     ],
 )
 def test_wrong_recipes_are_refused(options, message):

@@ -14,7 +14,7 @@ from fastdens.analysis.figures.correlations import plot_correlations
 from fastdens.analysis.figures.density_bins import plot_by_bin, plot_certified_accuracy
 from fastdens.analysis.figures.distance_and_divergence import plot_distance_and_divergence
 from fastdens.analysis.figures.divergence_by_layer import plot_divergence_by_layer
-from fastdens.analysis.figures.flipped import plot_flipped
+from fastdens.analysis.figures.flipped import plot_flipped, plot_two_histograms
 from fastdens.analysis.figures.kl_matrix import plot_kl_matrix
 from fastdens.analysis.figures.paired_classes import plot_paired_classes
 from fastdens.analysis.figures.saving import save_figure
@@ -44,5 +44,6 @@ __all__ = [
     "plot_split_agreement",
     "plot_subset_scores",
     "plot_trace",
+    "plot_two_histograms",
     "save_figure",
 ]

@@ -1,11 +1,12 @@
-"""Figure of the log-density of examples with a flipped label."""
+"""Figures of the log-density of two kinds of examples: with a flipped label or not, of noise or not."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import fastdens.analysis.figures._checks as check
@@ -34,23 +35,41 @@ def plot_flipped(axes: Axes, log_density: ArrayLike | Tensor, flipped: ArrayLike
     """
     values = check.shaped(log_density, "log_density", "N")
     flips = check.shaped(flipped, "flipped", "N", N=len(values)).astype(bool)
-    finite = np.isfinite(values)
-    if not finite.any():
+    if not np.isfinite(values).any():
         raise ValueError(f"none of the {len(values)} values of log_density is finite: there is nothing to draw.")
+    groups = {"label kept": values[~flips], "label flipped": values[flips]}
+    return plot_two_histograms(axes, groups, "log-density under the given label (nats)", "share of examples")
+
+
+def plot_two_histograms(axes: Axes, groups: Mapping[str, NDArray[np.float64]], quantity: str, share: str) -> Axes:
+    """Histograms of two groups of values over one another, each as shares of its group.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    groups : mapping of str to ndarray
+        Two groups by their names in the legend, values [n] of each; one of them may be empty. The lowest 0.5 % of all
+        are counted in the leftmost bin; values that are not finite are left out, with a remark.
+    quantity, share : str
+        Labels of the axes.
+    """
+    values = np.concatenate(list(groups.values()))
+    finite = np.isfinite(values)
     style.remark_left_out(axes, int((~finite).sum()), len(values), "examples")
-    values, flips = values[finite], flips[finite]
+    values = values[finite] if finite.any() else np.zeros(1)
     # A few outliers would squeeze all other examples into one bin: they are counted in the leftmost bin.
     low, high = np.quantile(values, [0.005, 1])
     margin = 0.5 if low == high else 0
     bins = np.linspace(low - margin, high + margin, 31).tolist()
     looks: tuple[dict[str, Any], ...] = (
-        {"color": style.BLUE, "alpha": 0.55, "label": "label kept"},
-        {"color": style.ORANGE, "histtype": "step", "hatch": "////", "lw": 1.5, "label": "label flipped"},
+        {"color": style.BLUE, "alpha": 0.55},
+        {"color": style.ORANGE, "histtype": "step", "hatch": "////", "lw": 1.5},
     )
-    for mask, look in zip((~flips, flips), looks, strict=True):
-        if mask.any():
-            axes.hist(values[mask].clip(low, high), bins, weights=np.full(mask.sum(), 1 / mask.sum()), **look)
-    axes.set_xlabel("log-density under the given label (nats)")
-    axes.set_ylabel("share of examples")
+    for (label, own), look in zip(groups.items(), looks, strict=True):
+        own = own[np.isfinite(own)]
+        if len(own):
+            axes.hist(own.clip(low, high), bins, weights=np.full(len(own), 1 / len(own)), label=label, **look)
+    axes.set_xlabel(quantity)
+    axes.set_ylabel(share)
     style.legend_above_data(axes)
     return axes

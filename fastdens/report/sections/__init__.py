@@ -17,6 +17,7 @@ from fastdens.report.sections import (
     long_tail,
     memorization,
     modes,
+    noise_images,
     robustness,
     setting,
 )
@@ -30,6 +31,7 @@ SECTIONS = (
     label.SECTION,
     flipped_labels.SECTION,
     long_tail.SECTION,
+    noise_images.SECTION,
     memorization.SECTION,
     robustness.SECTION,
     examples.SECTION,

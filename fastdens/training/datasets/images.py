@@ -12,6 +12,7 @@ from torch import Tensor
 from fastdens.training.datasets.digits import load_digits
 from fastdens.training.datasets.folder import load_folder
 from fastdens.training.datasets.glyphs import glyphs
+from fastdens.training.datasets.mini_imagenet import has_pickles, load_pickles
 from fastdens.training.datasets.parts import ImageSet, Part
 from fastdens.training.datasets.torchvision import load_torchvision
 
@@ -49,6 +50,7 @@ def load_images(
     seed: int,
     *,
     long_tailed: float | Iterable[int | str] | None = None,
+    allow_pickle: bool = False,
 ) -> Images:
     """Load the images of a data set; nothing is ever downloaded.
 
@@ -61,6 +63,7 @@ def load_images(
         - ``train`` and ``test`` or ``val``, each with one folder of images for each class, e.g. ImageNet;
         - ``images`` and the lists ``train.csv``, ``val.csv`` and ``test.csv`` with columns ``filename`` and ``label``,
           e.g. Mini-ImageNet;
+        - ``train.pickle`` and ``test.pickle``, see :func:`fastdens.training.datasets.mini_imagenet.load_pickles`;
         - one folder of images for each class.
 
         Where the training and test images have different classes by design (Mini-ImageNet), or are not separate, one
@@ -74,6 +77,9 @@ def load_images(
         Seed of the glyphs, and of the split into training and test images.
     long_tailed : float or iterable of int or str, optional
         The long-tailed classes of glyphs100, or their share; by default a fifth.
+    allow_pickle : bool
+        Read pickles of arrays, by a reader that runs nothing. (The archives of CIFAR are torchvision's matter, which
+        reads them by Python's own reader.)
 
     Returns
     -------
@@ -82,8 +88,8 @@ def load_images(
     Raises
     ------
     ValueError
-        If there is no such data set, its images have different sizes and ``image_size`` is None, they exceed 8 GB, or
-        it has no classes.
+        If there is no such data set, its images have different sizes and ``image_size`` is None, they exceed 8 GB, it
+        has no classes, or it is in pickles and ``allow_pickle`` is False.
     FileNotFoundError
         If its files are missing; the message says which file to put where.
     ImportError
@@ -96,6 +102,8 @@ def load_images(
         images = load_digits(image_size or 16, seed)
     elif name == "glyphs100":
         images = _glyphs100(0.2 if long_tailed is None else long_tailed, image_size or 32, seed)
+    elif has_pickles(Path(dataset)):
+        images = load_pickles(Path(dataset), image_size, allow_pickle=allow_pickle)
     elif Path(dataset).is_dir():
         images = load_folder(Path(dataset), image_size, seed)
     else:

@@ -10,9 +10,10 @@ from typing import Any
 from torch import nn
 
 from fastdens.kernels.optional import require
-from fastdens.kernels.options import suggest
+from fastdens.kernels.options import check_choice, suggest
 from fastdens.training.networks.factory import is_factory, network_from_factory
 from fastdens.training.networks.weights import load_weights
+from fastdens.training.recipe import STEMS
 
 
 def build_network(
@@ -22,6 +23,9 @@ def build_network(
     width: int = 64,
     weights: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
+    *,
+    stem: str = "auto",
+    zero_init: bool = False,
 ) -> nn.Module:
     """Build a network, with random weights or those of a file; nothing is ever downloaded.
 
@@ -43,7 +47,12 @@ def build_network(
         "model" as in checkpoints, its names with or without "module." before them.
     image_size : int, optional
         Height and width of the images, for networks whose weights depend on it (ViT, MLP-Mixer); by default that of
-        the name.
+        the name. It also decides the stem of a SmallImageResNet.
+    stem : {"auto", "stride1", "stride3"}
+        First convolution of a SmallImageResNet: with stride 1, or with stride 3 and padding 6, which makes 32 x 32 of
+        84 x 84; "auto" is the latter for images over 64 pixels.
+    zero_init : bool
+        Let each residual block of torchvision's start as the identity: the scale of its last batch norm is zero.
 
     Returns
     -------
@@ -53,13 +62,19 @@ def build_network(
     Raises
     ------
     ValueError
-        If there is no such network, or it does not fit the weights or the images.
+        If there is no such network, it does not fit the weights or the images, or it has no choice of stems or no
+        residual blocks and one asks for them.
     FileNotFoundError
         If the weights are missing; the message says which file to put where.
     ImportError
         If torchvision is not installed, or the name is one of timm and timm is not installed.
     """
+    check_choice("stem", stem, STEMS)
     library, bare_name = _library(name)
+    if library and stem != "auto":
+        raise ValueError(
+            f"stem is for resnet18 to resnet101 for small images, but the network is {name}: leave it out."
+        )
     published = ""
     if library == "timm":
         model, published = _timm_network(bare_name, n_classes, n_channels, image_size)
@@ -68,10 +83,19 @@ def build_network(
     elif library == "factory":
         model = network_from_factory(bare_name, n_classes)
     else:
-        model = _small_image_resnets(name).small_image_resnet(bare_name, n_classes, n_channels, width)
+        resnets = _small_image_resnets(name)
+        chosen = resnets.choose_stem(stem, image_size)
+        model = resnets.small_image_resnet(bare_name, n_classes, n_channels, width, chosen)
+    if zero_init:
+        _small_image_resnets(name).start_blocks_as_identity(model, name)
     if weights is not None:
         load_weights(model, name, Path(weights), published)
     return model
+
+
+def stem_of(name: str, stem: str, image_size: int) -> str:
+    """The stem that a network gets for images of a size, "auto" if it has no choice of stems."""
+    return _small_image_resnets(name).choose_stem(stem, image_size) if _library(name)[0] == "" else "auto"
 
 
 def _library(name: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastdens.io.state_file import SavedState, StateFile, read_state
 from fastdens.training.datasets import Images
-from fastdens.training.networks import build_network
+from fastdens.training.networks import build_network, stem_of
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.plan import TrainingRun
 
@@ -156,8 +156,9 @@ def run_path(folder: str | os.PathLike[str], name: str) -> Path:
 
 def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, data: str) -> StateFile:
     """The file of a run, which belongs to a recipe, a seed and the fingerprint of the data; see :func:`check_run`."""
+    chosen = {**asdict(recipe), "stem": stem_of(recipe.network, recipe.stem, shape.size)}
     identity = {
-        "recipe": {_NAMES_IN_FILES.get(name, name): value for name, value in asdict(recipe).items()},
+        "recipe": {_NAMES_IN_FILES.get(name, name): value for name, value in chosen.items()},
         "data": data,
         "seed": run.seed,
         "shape": shape._asdict(),
@@ -165,7 +166,20 @@ def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, 
     differences = {"data": "other images or labels"}
     for name, in_file in _NAMES_IN_FILES.items():
         differences[in_file] = f"another {name} than {getattr(recipe, name)!r}"
-    return StateFile(run_path(folder, run.name), _KIND, identity, differences, "delete it or use another folder")
+    return StateFile(
+        run_path(folder, run.name),
+        _KIND,
+        identity,
+        differences,
+        "delete it or use another folder",
+        absent=_fields_of_earlier_files(recipe.network),
+    )
+
+
+def _fields_of_earlier_files(network: str) -> dict[str, Any]:
+    """The fields of a recipe that files lack which are older than the choice."""
+    later = ("schedule", "augmentation", "zero_init")
+    return {name: getattr(Recipe, name) for name in later} | {"stem": stem_of(network, "stride1", 0)}
 
 
 def check_run(file: StateFile, run: TrainingRun) -> None:
@@ -177,7 +191,15 @@ def check_run(file: StateFile, run: TrainingRun) -> None:
 def new_network(recipe: Recipe, shape: InputShape) -> nn.Module:
     """A network with random weights; torch's global generator stays as it was."""
     with torch.random.fork_rng([]):
-        return build_network(recipe.network, shape.classes, shape.channels, width=recipe.width, image_size=shape.size)
+        return build_network(
+            recipe.network,
+            shape.classes,
+            shape.channels,
+            width=recipe.width,
+            image_size=shape.size,
+            stem=recipe.stem,
+            zero_init=recipe.zero_init,
+        )
 
 
 def choose_devices(device: str | torch.device | None) -> list[torch.device]:
@@ -197,4 +219,5 @@ def _read(path: Path) -> SavedState:
     state = read_state(path, _KIND)
     names = {in_file: name for name, in_file in _NAMES_IN_FILES.items()}
     recipe = {names.get(name, name): value for name, value in state.metadata["recipe"].items()}
-    return state._replace(metadata={**state.metadata, "recipe": recipe})
+    earlier = _fields_of_earlier_files(recipe["network"])
+    return state._replace(metadata={**state.metadata, "recipe": {**earlier, **recipe}})

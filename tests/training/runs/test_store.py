@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
+from fastdens.io.state_file import write_state
 from fastdens.training import Recipe, predict
 from fastdens.training.runs import load_predictions, load_run, subset_runs, train_runs
 from tests.training.runs.folders import NAMES, RECIPE, contents, names_in
@@ -24,7 +26,10 @@ def test_a_run_holds_the_network_that_made_its_predictions(whole, images):
         assert result.train_predicted.dtype == result.test_predicted.dtype == torch.int64
         run = subset_runs(3, 200, seed=4)[t]
         assert torch.equal(result.included, run.included) and result.metadata["seed"] == run.seed
-        assert Recipe(**result.metadata["recipe"]) == RECIPE and result.metadata["threads"] == 1
+        # The file says which stem was chosen.
+        assert (
+            Recipe(**result.metadata["recipe"]) == replace(RECIPE, stem="stride1") and result.metadata["threads"] == 1
+        )
         for one, two in zip(load_predictions(whole, name), result[1:], strict=True):
             assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
     # They were trained apart, on other examples from other weights.
@@ -35,6 +40,25 @@ def test_files_keep_the_names_of_their_first_version(whole):
     for state in contents(whole).values():
         assert state.metadata["recipe"]["jitter"] is RECIPE.augment
         assert state.metadata["recipe"]["precision"] == RECIPE.dtype
+
+
+def test_files_that_are_older_than_a_choice_have_its_first_value(tmp_path, whole, images):
+    (name, state), *_ = contents(whole).items()
+    later = {"schedule", "augmentation", "zero_init", "stem"}
+    recipe = {field: value for field, value in state.metadata["recipe"].items() if field not in later}
+    assert len(recipe) == len(state.metadata["recipe"]) - len(later)
+    write_state(tmp_path / name, "training run", state.tensors, {**state.metadata, "recipe": recipe}, overwrite=False)
+    run = subset_runs(3, 200, seed=4)[:1]
+    before = (tmp_path / name).read_bytes()
+    for same in (RECIPE, replace(RECIPE, stem="stride1")):
+        train_runs(tmp_path, images, images.train_labels, run, same, device="cpu", progress=False)
+    assert (tmp_path / name).read_bytes() == before
+    found, expected = (load_run(folder, NAMES[0], images, device="cpu") for folder in (tmp_path, whole))
+    assert found.metadata["recipe"] == expected.metadata["recipe"]
+    assert torch.equal(predict(found.model, images.test), expected.test_predicted)
+    linear = replace(RECIPE, schedule="linear")
+    with pytest.raises(ValueError, match="of schedule = 'cosine', not 'linear'"):
+        train_runs(tmp_path, images, images.train_labels, run, linear, device="cpu", progress=False)
 
 
 def test_missing_runs_and_other_images_are_named(whole, images):
@@ -51,12 +75,28 @@ def test_missing_runs_and_other_images_are_named(whole, images):
         ({"recipe": Recipe(width=4, epochs=2)}, "memorization-0000.safetensors is a training run of epochs = 1, not 2"),
         ({"recipe": Recipe(width=4, epochs=1, noise=0.5)}, "noise = 0.0, not 0.5"),
         ({"recipe": Recipe(width=4, epochs=1, augment=False)}, "is a training run of another augment than False"),
+        ({"recipe": replace(RECIPE, schedule="linear")}, "of schedule = 'cosine', not 'linear'"),
+        ({"recipe": replace(RECIPE, augmentation="crop_flip")}, "of augmentation = 'affine', not 'crop_flip'"),
+        ({"recipe": replace(RECIPE, zero_init=True)}, "of zero_init = False, not True"),
+        ({"recipe": replace(RECIPE, stem="stride3")}, "of stem = 'stride1', not 'stride3'"),
         ({"labels": True}, "is a training run of other images or labels"),
         ({"runs": [OTHER_EXAMPLES]}, "another choice of training examples"),
         ({"seed": 5}, "is a training run of seed"),
         ({"damage": True}, "memorization-0000.safetensors is damaged"),
     ],
-    ids=["epochs", "noise", "augment", "labels", "included", "seed", "damage"],
+    ids=[
+        "epochs",
+        "noise",
+        "augment",
+        "schedule",
+        "augmentation",
+        "zero_init",
+        "stem",
+        "labels",
+        "included",
+        "seed",
+        "damage",
+    ],
 )
 def test_a_file_of_something_else_is_refused_before_training(tmp_path, whole, images, change, message):
     file = tmp_path / f"{NAMES[0]}.safetensors"
