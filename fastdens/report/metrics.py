@@ -34,6 +34,7 @@ SECTION_NAMES = (
     "divergences",
     "label",
     "flipped_labels",
+    "definitions",
     "long_tail",
     "memorization",
     "robustness",

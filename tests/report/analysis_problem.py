@@ -131,6 +131,8 @@ def layer_problem(
         None if examples.test_labels is None else classification(rng, examples.test_labels),
         np.nan if examples.flipped is None else roc_auc(-log_density, examples.flipped),
         np.nan if examples.long_tailed is None else roc_auc(-classes.mean, examples.long_tailed),
+        in_sample=log_density + rng.gamma(2, size=len(labels)) if density == "dp" else None,
+        left_out=log_density if density == "dp" else None,
     )
 
 

@@ -9,6 +9,7 @@ from fastdens.report.section import Section
 from fastdens.report.sections import (
     classes,
     components,
+    definitions,
     divergences,
     flipped_labels,
     label,
@@ -26,6 +27,7 @@ SECTIONS = (
     divergences.SECTION,
     label.SECTION,
     flipped_labels.SECTION,
+    definitions.SECTION,
     long_tail.SECTION,
     memorization.SECTION,
     robustness.SECTION,
