@@ -1,8 +1,8 @@
 """The command ``fastdens``: options become data, an analysis and a report.
 
 Each option is a field of a dataclass, here or in :mod:`fastdens.pipeline.options`, with its default and, below it, its
-help; cyclopts makes the arguments from them. An option that the user leaves out has the value of the preset of the data
-set, or else the default of the field.
+help; cyclopts makes the arguments from them. An option that the user leaves out has the value of the protocol, of the
+preset of the data set, or else the default of the field; :mod:`fastdens.pipeline.protocols` says which wins.
 """
 # ruff: noqa: B008 (the defaults of the arguments are frozen)
 
@@ -24,11 +24,13 @@ try:
 except ImportError:
     sys.exit("fastdens: the command needs cyclopts, which is not installed: pip install 'fastdens[analysis]'.")
 
-from fastdens.analysis import MemorizationScores, read_memorization_scores
+from fastdens.analysis import MemorizationScores, read_memorization_scores, summarize_scores
+from fastdens.io.arrays import read_npy
 from fastdens.io.atomic import atomic_write
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
 from fastdens.pipeline.options import (
+    DefinitionOptions,
     DensityOptions,
     ImageOptions,
     MachineOptions,
@@ -37,13 +39,15 @@ from fastdens.pipeline.options import (
     Options,
     RangeError,
     RobustnessOptions,
+    ScoreThresholds,
     belongs_to,
     check_density_options,
     option,
     resolve_device,
 )
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, Preset, preset
-from fastdens.pipeline.summaries import describe_data, describe_layer, describe_scores
+from fastdens.pipeline.protocols import PROTOCOLS, ProtocolName
+from fastdens.pipeline.summaries import describe_data, describe_layer, describe_score_summary, describe_scores
 
 # It has no opposite on the command line.
 _Flag = Annotated[bool, Parameter(negative=())]
@@ -79,6 +83,14 @@ class AnalyzedNetwork(NetworkOptions):
 
     seeds: int = option(1, at_least=1)
     """Networks to train from different seeds, to compare their groups of classes."""
+
+
+@dataclass(frozen=True)
+class ChosenProtocol(Options):
+    """Where the options come from that the user leaves out."""
+
+    protocol: ProtocolName = "exact"
+    """Definitions and settings where options leave them open: exact, or those of the code published with the paper."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,8 @@ def _group(title: str) -> Parameter:
 
 _ACTIVATIONS = _group("Activations, in place of images and a network")
 _IMAGES, _NETWORK = _group("Images"), _group("Network")
-_DENSITIES, _MEMORIZATION, _ROBUSTNESS = _group("Densities"), _group("Memorization"), _group("Robustness")
+_DENSITIES, _DEFINITIONS = _group("Densities"), _group("Definitions")
+_MEMORIZATION, _ROBUSTNESS = _group("Memorization"), _group("Robustness")
 _MACHINE, _FILES = _group("Machine"), _group("Files")
 
 
@@ -145,6 +158,8 @@ def analyze(
     images: Annotated[ImageOptions, _IMAGES] = ImageOptions(),
     network: Annotated[AnalyzedNetwork, _NETWORK] = AnalyzedNetwork(),
     densities: Annotated[DensityOptions, _DENSITIES] = DensityOptions(),
+    protocol: Annotated[ChosenProtocol, _DEFINITIONS] = ChosenProtocol(),
+    definitions: Annotated[DefinitionOptions, _DEFINITIONS] = DefinitionOptions(),
     score_file: Annotated[ScoreFile, _MEMORIZATION] = ScoreFile(),
     estimation: Annotated[MemorizationOptions, _MEMORIZATION] = MemorizationOptions(),
     robustness: Annotated[RobustnessOptions, _ROBUSTNESS] = RobustnessOptions(),
@@ -157,7 +172,8 @@ def analyze(
     """
     from fastdens.report import check_output, write_report
 
-    options = AnalysisOptions(**vars(densities), **vars(estimation), **vars(robustness), **vars(machine))
+    parts = (densities, definitions, estimation, robustness, machine)
+    options = AnalysisOptions(**{name: value for part in parts for name, value in vars(part).items()})
     check_output(files.output, files.overwrite)
     if score_file.memorization is not None:
         # A file that cannot be read is told before anything is trained.
@@ -206,6 +222,36 @@ def memorization(
     _echo(f"{experiment.name}: {summary} Scores: {files.output}")
 
 
+def scores(
+    file: Path,
+    /,
+    *,
+    labels: Path | None = None,
+    thresholds: Annotated[ScoreThresholds, _MEMORIZATION] = ScoreThresholds(),
+) -> None:
+    """Print what a file of memorization scores says, without images or activations.
+
+    Parameters
+    ----------
+    file : Path
+        .npz with tr_mem and, if it has them, tr_labels, or .npy.
+    labels : Path or None
+        .npy with the labels of the training examples; those of the file must agree with them.
+    """
+    found = read_memorization_scores(file, labels=None if labels is None else read_npy(labels))
+    given = found.labels if labels is None else read_npy(labels)
+    names, classes = (None, None) if given is None else np.unique(given, return_inverse=True)
+    summary = summarize_scores(
+        found.scores,
+        classes,
+        n_top=thresholds.label_examples,
+        high=thresholds.kl_high,
+        low=thresholds.kl_low,
+        n_examples=thresholds.kl_examples,
+    )
+    _echo(describe_score_summary(summary, thresholds, None if names is None else [str(name) for name in names]))
+
+
 def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = False) -> None:
     """Draw the report of an earlier analysis again, without fitting anything.
 
@@ -243,23 +289,30 @@ def _echo(text: str) -> None:
 
 
 def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
-    """Refuse options that exclude each other, and take the preset of the data set for those that were not given."""
+    """Refuse options that exclude each other, and take those that were not given from the protocol and the preset."""
     known = {argument.field_info.name: argument for argument in arguments}
     given = {name: argument.tokens[0].value for name, argument in known.items() if argument.tokens}
     if "dataset" not in known:
         return
     if "density" in known:
         _check_exclusions(given)
-    if "activations" in given:
-        return
-    device = resolve_device(given.get("device", MachineOptions.device))
-    values = preset(given.get("dataset", ImageOptions.dataset), device)
+    values = _values_of_protocol(given)
     density = given.get("density", DensityOptions.density)
     chosen = {name: value for name, value in values.items() if name in known and belongs_to(name, density)}
     if "memorization" in given:
         # Scores that are there need no networks.
         chosen.pop("memorization_networks", None)
-    Dict(chosen, source="preset", use_commands_as_keys=False)(app, commands, arguments)
+    Dict(chosen, source="protocol or preset", use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _values_of_protocol(given: dict[str, str]) -> dict[str, Any]:
+    """Options of the protocol and the data set, by name; a protocol that does not exist is left to be refused."""
+    protocol = PROTOCOLS.get(given.get("protocol", ChosenProtocol.protocol), PROTOCOLS[ChosenProtocol.protocol])
+    if "activations" in given:
+        return {**protocol.amounts, **protocol.definitions}
+    device = resolve_device(given.get("device", MachineOptions.device))
+    of_data = preset(given.get("dataset", ImageOptions.dataset), device)
+    return {**protocol.amounts, **protocol.training, **of_data, **protocol.definitions}
 
 
 def _check_exclusions(given: dict[str, str]) -> None:
@@ -291,7 +344,7 @@ def _check_exclusions(given: dict[str, str]) -> None:
 
 
 def _presets_in_words() -> str:
-    """The presets, as options of the command."""
+    """The protocols and presets, as options of the command."""
 
     def in_words(values: Preset) -> str:
         return " ".join(
@@ -300,7 +353,12 @@ def _presets_in_words() -> str:
             for name, value in values.items()
         )
 
-    lines = ["Defaults are the paper's settings. For the data sets that come with fastdens they are instead:"]
+    published = PROTOCOLS["published"]
+    lines = [
+        f"With --protocol published: {in_words({**published.definitions, **published.amounts})}",
+        f"and, where networks are trained: {in_words(published.training)}",
+        "Defaults are the paper's settings. For the data sets that come with fastdens they are instead:",
+    ]
     lines += [f"  {dataset}: {in_words(values)}" for dataset, values in PRESETS.items()]
     lines += [f"  {dataset}, on a GPU: {in_words(values)}" for dataset, values in GPU_PRESETS.items()]
     return "\n\n".join(lines)
@@ -319,7 +377,7 @@ def make_app() -> App:
             consume_multiple=True, negative_iterable=(), negative_none=(), allow_repeating=True
         ),
     )
-    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None)):
+    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (scores, None), (report, None)):
         app.command(command, help_epilogue=epilogue)
     return app
 
