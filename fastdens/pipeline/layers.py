@@ -203,7 +203,11 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
                 f"{int(bad.nonzero()[0])}: remove or impute those rows."
             )
         held_out = generative_classification(log_prob_of_classes(fit.models, test, options), examples.test_labels)
-    generator = torch.Generator(layer.points.device).manual_seed(options.seed)
+
+    def generator() -> torch.Generator:
+        # One each, so that a quantity does not depend on how another is defined.
+        return torch.Generator(layer.points.device).manual_seed(options.seed)
+
     return LayerAnalysis(
         name=layer.name,
         n_features=data.train[layer.name].shape[1],
@@ -217,9 +221,8 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
         chains=fit.chains,
         neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
         distance=estimates_of(mean_pairwise_distance(layer.batch)),
-        # Both draw from one generator, in this order.
-        relative_entropy=estimates_of(relative_entropy_of_classes(fit.models, layer.batch, options, generator)),
-        divergence=estimates_of(divergence_of_classes(fit.models, options, generator)),
+        relative_entropy=estimates_of(relative_entropy_of_classes(fit.models, layer.batch, options, generator())),
+        divergence=estimates_of(divergence_of_classes(fit.models, options, generator())),
         held_out=held_out,
         flipped_auc=roc_auc(-log_density, examples.flipped),
         long_tailed_auc=roc_auc(-layer.classes.mean, examples.long_tailed),
