@@ -328,9 +328,10 @@ class AnalysisOptions(DensityOptions, DefinitionOptions, MemorizationOptions, Ro
         values = {**chosen.amounts, **chosen.definitions}
         return cls(**{name: value for name, value in values.items() if belongs_to(name, density)} | options)
 
-    def follow(self, protocol: ProtocolName) -> bool:
-        """Whether every quantity is defined as in a protocol."""
-        definitions = PROTOCOLS[protocol].definitions.items()
+    @property
+    def published_definitions(self) -> bool:
+        """Whether every quantity is defined as in the published code."""
+        definitions = PROTOCOLS["published"].definitions.items()
         return all(getattr(self, name) == value for name, value in definitions if belongs_to(name, self.density))
 
     def as_json(self) -> dict[str, Any]:

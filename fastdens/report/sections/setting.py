@@ -52,7 +52,6 @@ def context(analysis: Analysis) -> Mapping[str, object]:
         "max_components": MAX_COMPONENTS,
         "most_sweeps": most_sweeps(options.sweeps, options.max_sweeps),
         "n_search": schedule.n_search,
-        "published_definitions": options.follow("published"),
     }
 
 
