@@ -35,7 +35,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield of_layer("gain", "mean log-density in sample less that left out", gain.mean(), standard_error=error)
         means = (class_log_density(own, labels).mean for own in (in_sample, left_out))
         yield of_layer("rank_correlation", "rank correlation of class means by both definitions", _spearman(*means))
-        if flipped.any():
+        if flipped.any() and not flipped.all():
             yield of_layer("flipped_auc_in_sample", "flipped AUC, in sample", roc_auc(-in_sample, flipped))
             yield of_layer("flipped_auc_left_out", "flipped AUC, left out", roc_auc(-left_out, flipped))
 
@@ -54,19 +54,22 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
-    """How each definition ranks flipped examples at the last layer, if there are any: sparser, denser, or alike."""
+    """How each definition ranks flipped examples at the last layer, if there are any, and if that is far apart.
+
+    They are sparser or denser than the others, by Mann and Whitney's test, or alike.
+    """
     flipped = flipped_examples(analysis)
-    if not flipped.any():
-        return {"ranked": None}
-    in_sample, left_out = (_ranked(roc_auc(-own, flipped), flipped) for own in _densities(analysis.layers[-1]))
-    return {"ranked": {"in_sample": in_sample, "left_out": left_out}}
-
-
-def _ranked(auc: float, flipped: NDArray[np.bool_]) -> str:
-    """Whether flipped examples are sparser or denser than the others, by Mann and Whitney's test, or alike."""
     n, m = int(flipped.sum()), int((~flipped).sum())
-    reach = _DECISIVE * math.sqrt((n + m + 1) / (12 * max(1, n * m)))
-    return "sparser" if auc > 0.5 + reach else "denser" if auc < 0.5 - reach else "alike"
+    if not n * m:
+        return {"ranked": None}
+    reach = _DECISIVE * math.sqrt((n + m + 1) / (12 * n * m))
+    in_sample, left_out = (roc_auc(-own, flipped) for own in _densities(analysis.layers[-1]))
+
+    def ranked(auc: float) -> str:
+        return "sparser" if auc > 0.5 + reach else "denser" if auc < 0.5 - reach else "alike"
+
+    apart = abs(in_sample - left_out) > reach
+    return {"ranked": {"in_sample": ranked(in_sample), "left_out": ranked(left_out), "apart": apart}}
 
 
 SECTION = Section("definitions", applies, metrics, context=context)
