@@ -54,7 +54,7 @@ def test_sentences_about_flipped_labels_follow_from_the_numbers(rng):
     alike[flipped] = np.linspace(0, 1, flipped.sum())
     alike[~flipped] = np.linspace(0, 1, (~flipped).sum())
     dense, sparse = noise + 9 * flipped, noise - 9 * flipped
-    finding = "What is fitted to flipped examples makes them dense"
+    finding = "They are dense because components were fitted to them"
     depends = "What is found about flipped labels depends on the definition."
     lower, higher = "is lower for examples with a flipped label", "is higher for examples with a flipped label"
     text = words(with_densities(analysis, dense, sparse))
