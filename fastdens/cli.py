@@ -1,8 +1,8 @@
 """The command ``fastdens``: options become data, an analysis and a report.
 
 Each option is a field of a dataclass, here or in :mod:`fastdens.pipeline.options`, with its default and, below it, its
-help; cyclopts makes the arguments from them. An option that the user leaves out has the value of the preset of the data
-set, or else the default of the field.
+help; cyclopts makes the arguments from them. An option that the user leaves out has the value of the protocol, of the
+preset of the data set, or else the default of the field; :mod:`fastdens.pipeline.protocols` says which wins.
 """
 # ruff: noqa: B008 (the defaults of the arguments are frozen)
 
@@ -24,7 +24,8 @@ try:
 except ImportError:
     sys.exit("fastdens: the command needs cyclopts, which is not installed: pip install 'fastdens[analysis]'.")
 
-from fastdens.analysis import MemorizationScores, read_memorization_scores
+from fastdens.analysis import MemorizationScores, read_memorization_scores, summarize_scores
+from fastdens.io.arrays import read_npy
 from fastdens.io.atomic import atomic_write
 from fastdens.io.index_lists import read_index_list, read_label_list
 from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
@@ -33,6 +34,7 @@ from fastdens.pipeline import compare as compare_analyses
 from fastdens.pipeline.costs import measure_costs
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import (
+    DefinitionOptions,
     DensityOptions,
     ExtractionOptions,
     ImageOptions,
@@ -42,6 +44,7 @@ from fastdens.pipeline.options import (
     Options,
     RangeError,
     RobustnessOptions,
+    ScoreThresholds,
     belongs_to,
     check_density_options,
     option,
@@ -50,7 +53,8 @@ from fastdens.pipeline.options import (
 from fastdens.pipeline.plan import outlined_data, plan_analysis, plan_memorization
 from fastdens.pipeline.plan_table import describe_plan
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, Preset, preset
-from fastdens.pipeline.summaries import describe_data, describe_layer, describe_scores
+from fastdens.pipeline.protocols import PROTOCOLS, ProtocolName
+from fastdens.pipeline.summaries import describe_data, describe_layer, describe_score_summary, describe_scores
 from fastdens.progress import Stages
 
 # It has no opposite on the command line.
@@ -88,6 +92,14 @@ class AnalyzedNetwork(NetworkOptions, ExtractionOptions):
 
     seeds: int = option(1, at_least=1)
     """Networks to train from different seeds, to compare their groups of classes."""
+
+
+@dataclass(frozen=True)
+class ChosenProtocol(Options):
+    """Where the options come from that the user leaves out."""
+
+    protocol: ProtocolName = "exact"
+    """Definitions and settings where options leave them open: exact, or those of the code published with the paper."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,8 @@ def _group(title: str) -> Parameter:
 
 _ACTIVATIONS = _group("Activations, in place of images and a network")
 _IMAGES, _NETWORK = _group("Images"), _group("Network")
-_DENSITIES, _MEMORIZATION, _ROBUSTNESS = _group("Densities"), _group("Memorization"), _group("Robustness")
+_DENSITIES, _DEFINITIONS = _group("Densities"), _group("Definitions")
+_MEMORIZATION, _ROBUSTNESS = _group("Memorization"), _group("Robustness")
 _MACHINE, _FILES, _DRY_RUN = _group("Machine"), _group("Files"), _group("Dry run")
 
 
@@ -162,6 +175,8 @@ def analyze(
     images: Annotated[ImageOptions, _IMAGES] = ImageOptions(),
     network: Annotated[AnalyzedNetwork, _NETWORK] = AnalyzedNetwork(),
     densities: Annotated[DensityOptions, _DENSITIES] = DensityOptions(),
+    protocol: Annotated[ChosenProtocol, _DEFINITIONS] = ChosenProtocol(),
+    definitions: Annotated[DefinitionOptions, _DEFINITIONS] = DefinitionOptions(),
     score_file: Annotated[ScoreFile, _MEMORIZATION] = ScoreFile(),
     estimation: Annotated[MemorizationOptions, _MEMORIZATION] = MemorizationOptions(),
     robustness: Annotated[RobustnessOptions, _ROBUSTNESS] = RobustnessOptions(),
@@ -175,7 +190,8 @@ def analyze(
     """
     from fastdens.report import check_output, write_report
 
-    options = AnalysisOptions(**vars(densities), **vars(estimation), **vars(robustness), **vars(machine))
+    parts = (densities, definitions, estimation, robustness, machine)
+    options = AnalysisOptions(**{name: value for part in parts for name, value in vars(part).items()})
     if not dry_run.plan:
         check_output(files.output, files.overwrite)
     if score_file.memorization is not None:
@@ -254,6 +270,36 @@ def memorization(
     _echo(f"{experiment.name}: {summary} Scores: {files.output}")
 
 
+def scores(
+    file: Path,
+    /,
+    *,
+    labels: Path | None = None,
+    thresholds: Annotated[ScoreThresholds, _MEMORIZATION] = ScoreThresholds(),
+) -> None:
+    """Print what a file of memorization scores says, without images or activations.
+
+    Parameters
+    ----------
+    file : Path
+        .npz with tr_mem and, if it has them, tr_labels, or .npy.
+    labels : Path or None
+        .npy with the labels of the training examples; those of the file must agree with them.
+    """
+    found = read_memorization_scores(file, labels=None if labels is None else read_npy(labels))
+    given = found.labels if labels is None else read_npy(labels)
+    names, classes = (None, None) if given is None else np.unique(given, return_inverse=True)
+    summary = summarize_scores(
+        found.scores,
+        classes,
+        n_top=thresholds.label_examples,
+        high=thresholds.kl_high,
+        low=thresholds.kl_low,
+        n_examples=thresholds.kl_examples,
+    )
+    _echo(describe_score_summary(summary, thresholds, None if names is None else [str(name) for name in names]))
+
+
 def report(folder: Path, /, *, output: Path | None = None, overwrite: _Flag = False) -> None:
     """Draw the report of an earlier analysis again, without fitting anything.
 
@@ -316,17 +362,14 @@ def _echo(text: str) -> None:
 
 
 def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
-    """Refuse options that exclude each other, and take the preset of the data set for those that were not given."""
+    """Refuse options that exclude each other, and take those that were not given from the protocol and the preset."""
     known = {argument.field_info.name: argument for argument in arguments}
     given = {name: argument.tokens[0].value for name, argument in known.items() if argument.tokens}
     if "dataset" not in known:
         return
     if "density" in known:
         _check_exclusions(given)
-    if "activations" in given:
-        return
-    device = resolve_device(given.get("device", MachineOptions.device))
-    values = preset(given.get("dataset", ImageOptions.dataset), device)
+    values = _values_of_protocol(given)
     density = given.get("density", DensityOptions.density)
     chosen = {name: value for name, value in values.items() if name in known and belongs_to(name, density)}
     if "memorization" in given:
@@ -334,7 +377,17 @@ def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
         chosen.pop("memorization_networks", None)
     if "label_list" in given:
         chosen.pop("flip", None)
-    Dict(chosen, source="preset", use_commands_as_keys=False)(app, commands, arguments)
+    Dict(chosen, source="protocol or preset", use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _values_of_protocol(given: dict[str, str]) -> dict[str, Any]:
+    """Options of the protocol and the data set, by name; a protocol that does not exist is left to be refused."""
+    protocol = PROTOCOLS.get(given.get("protocol", ChosenProtocol.protocol), PROTOCOLS[ChosenProtocol.protocol])
+    if "activations" in given:
+        return {**protocol.amounts, **protocol.definitions}
+    device = resolve_device(given.get("device", MachineOptions.device))
+    of_data = preset(given.get("dataset", ImageOptions.dataset), device)
+    return {**protocol.amounts, **protocol.training, **of_data, **protocol.definitions}
 
 
 def _check_exclusions(given: dict[str, str]) -> None:
@@ -366,7 +419,7 @@ def _check_exclusions(given: dict[str, str]) -> None:
 
 
 def _presets_in_words() -> str:
-    """The presets, as options of the command."""
+    """The protocols and presets, as options of the command."""
 
     def in_words(values: Preset) -> str:
         return " ".join(
@@ -375,7 +428,12 @@ def _presets_in_words() -> str:
             for name, value in values.items()
         )
 
-    lines = ["Defaults are the paper's settings. For the data sets that come with fastdens they are instead:"]
+    published = PROTOCOLS["published"]
+    lines = [
+        f"With --protocol published: {in_words({**published.definitions, **published.amounts})}",
+        f"and, where networks are trained: {in_words(published.training)}",
+        "Defaults are the paper's settings. For the data sets that come with fastdens they are instead:",
+    ]
     lines += [f"  {dataset}: {in_words(values)}" for dataset, values in PRESETS.items()]
     lines += [f"  {dataset}, on a GPU: {in_words(values)}" for dataset, values in GPU_PRESETS.items()]
     return "\n\n".join(lines)
@@ -394,7 +452,8 @@ def make_app() -> App:
             consume_multiple=True, negative_iterable=(), negative_none=(), allow_repeating=True
         ),
     )
-    for command, epilogue in ((analyze, _presets_in_words()), (memorization, None), (report, None), (compare, None)):
+    commands = ((analyze, _presets_in_words()), (memorization, None), (scores, None), (report, None), (compare, None))
+    for command, epilogue in commands:
         app.command(command, help_epilogue=epilogue)
     return app
 

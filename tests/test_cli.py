@@ -19,6 +19,7 @@ from fastdens.convergence import chain_convergence, rhat_threshold
 from fastdens.pipeline import Analysis
 from fastdens.pipeline.options import AnalysisOptions, ImageOptions
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS
+from fastdens.pipeline.protocols import PROTOCOLS
 from tests.pipeline.planted_groups import N_CLASSES, N_DENSE, planted_groups
 
 SMALL = ["--epochs", "1", "--width", "4", "--image-size", "8"]
@@ -253,6 +254,8 @@ def test_errors_of_activations_are_one_sentence(handed_in, tmp_path, error_of):
             ["--max-sweeps", "900", "--stop", "sweeps"],
             "--max-sweeps is 900, but chains make 400 sweeps if --stop is sweeps",
         ),
+        (["--density", "gmm", "--weighting", "published"], "--weighting is for --density dp"),
+        (["--kl-low", "0.8"], "--kl-low is 0.8 and --kl-high 0.7"),
         (["--test-activations", "test"], "--test-activations goes with --activations"),
         (
             ["--memorization", "a.npz", "--memorization-networks", "2"],
@@ -275,6 +278,8 @@ def test_errors_are_one_sentence(error_of, options, message):
         (["--entropy-draws", "1"], "--entropy-draws is 1, but it must be at least 2."),
         (["--density", "dpp"], "dp"),
         (["--init", "kmean"], "kmeans"),
+        (["--protocol", "publishd"], "published"),
+        (["--certified-examples", "al"], "--certified-examples"),
         (["--search", "2"], "--search is 2.0, but it must be at most 1."),
         (["--split-merge", "auto"], 'Invalid value for --split-merge: unable to convert "auto" into float'),
         (["--epochs"], "--epochs requires an argument"),
@@ -324,6 +329,25 @@ def test_presets_are_of_the_data_set_the_device_and_the_density():
     assert handed_in["entropy_draws"] == 100_000 and handed_in["bins"] == 0
 
 
+def test_definitions_of_a_protocol_win_over_the_preset_and_the_preset_over_its_amounts():
+    options = settled("--protocol", "published", "--device", "cpu")
+    definitions, amounts = PROTOCOLS["published"].definitions, PROTOCOLS["published"].amounts
+    assert {name: options[name] for name in definitions} == dict(definitions)
+    assert (options["stop"], PRESETS["digits"]["stop"]) == ("sweeps", "converged")
+    assert (options["bins"], options["certified_examples"], options["epochs"]) == (4, 40, 12)
+    other = settled("--dataset", "CIFAR100", "--protocol", "published", "--average", "density", "--kl-examples", "30")
+    assert (other["average"], other["weighting"], other["kl_examples"]) == ("density", "published", 30)
+    assert (other["bins"], other["bin_epochs"], other["certified_examples"]) == (50, 160, "all")
+    assert other["memorization_networks"] == 0
+    handed_in = settled("--activations", "folder", "--protocol", "published")
+    assert {name: handed_in[name] for name in {**definitions, **amounts}} == {**definitions, **amounts}
+    assert handed_in["bins"] == 0
+    mixtures = settled("--activations", "folder", "--protocol", "published", "--density", "gmm")
+    assert (mixtures["weighting"], mixtures["label_subsets"]) == ("exact", "global")
+    exact = settled("--dataset", "CIFAR100", "--certified-examples", "all")
+    assert (exact["certified_examples"], exact["average"]) == ("all", "density")
+
+
 def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
     assert main(["analyze", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -336,7 +360,11 @@ def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
         for name, value in values.items():
             option = name.replace("_", "-")
             assert (f"--no-{option}" if value is False else f"--{option} {value}") in text
-    for group in ("Images", "Network", "Densities", "Memorization", "Robustness", "Machine", "Files"):
+    published = PROTOCOLS["published"]
+    for name, value in {**published.definitions, **published.amounts, **published.training}.items():
+        option = name.replace("_", "-")
+        assert (f"--no-{option}" if value is False else f"--{option} {value}") in text
+    for group in ("Definitions", "Images", "Network", "Densities", "Memorization", "Robustness", "Machine", "Files"):
         assert f"╭─ {group} ─" in text
 
 

@@ -16,7 +16,7 @@ from fastdens.analysis.correlation import (
 from fastdens.analysis.density_bins import density_bins
 from fastdens.analysis.generative_classification import GenerativeClassification, generative_classification
 from fastdens.analysis.memorization import MemorizationScores, memorization_scores
-from fastdens.analysis.memorization_subsets import Subsets, memorization_subsets
+from fastdens.analysis.memorization_subsets import Subsets, global_subsets, memorization_subsets, threshold_subsets
 from fastdens.analysis.modes import ModeIntervals, Modes, find_modes, mode_intervals
 from fastdens.analysis.multiple_testing import holm
 from fastdens.analysis.neighbour_distance import neighbour_distance
@@ -30,11 +30,13 @@ from fastdens.analysis.paired import (
 from fastdens.analysis.pairwise_distance import mean_pairwise_distance
 from fastdens.analysis.roc_auc import roc_auc, roc_auc_standard_error
 from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
+from fastdens.analysis.score_summary import MEMORIZED, ScoreSummary, summarize_scores
 from fastdens.analysis.smoothing import Certificates, certify
 from fastdens.analysis.split_agreement import split_agreement
-from fastdens.distributions.divergences import MonteCarloEstimate, entropy, kl_matrix, relative_entropy
+from fastdens.distributions.divergences import MonteCarloEstimate, entropy, kl_matrix, mean_over_draws, relative_entropy
 
 __all__ = [
+    "MEMORIZED",
     "Certificates",
     "ClassLogDensity",
     "Coefficient",
@@ -49,6 +51,7 @@ __all__ = [
     "PredictorComparison",
     "RankAgreement",
     "ScoreFile",
+    "ScoreSummary",
     "SplitComparison",
     "Subsets",
     "accuracy_difference",
@@ -61,8 +64,10 @@ __all__ = [
     "entropy",
     "find_modes",
     "generative_classification",
+    "global_subsets",
     "holm",
     "kl_matrix",
+    "mean_over_draws",
     "mean_pairwise_distance",
     "memorization_scores",
     "memorization_subsets",
@@ -75,4 +80,6 @@ __all__ = [
     "roc_auc",
     "roc_auc_standard_error",
     "split_agreement",
+    "summarize_scores",
+    "threshold_subsets",
 ]

@@ -1,4 +1,4 @@
-"""Subsets of the most memorized, the least memorized and random examples, balanced over the classes."""
+"""Subsets of the most memorized, the least memorized and random examples: of each class, or of all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from fastdens.errors import check_integer
 
 
 class Subsets(NamedTuple):
-    """Indices of examples, int64 [classes * size], class after class.
+    """Indices of examples, int64 [classes * size], class after class, or int64 [size] of all classes.
 
-    Within a class, ``most`` is sorted by descending score, ``least`` by ascending score, and ``random`` is shuffled.
+    ``most`` is sorted by descending score, ``least`` by ascending score, and ``random`` is shuffled, within each class
+    if there are ``size`` examples of each.
     """
 
     most: NDArray[np.int64]
@@ -55,11 +56,7 @@ def memorization_subsets(
     ----------
     Feldman & Zhang, What Neural Networks Memorize and Why, NeurIPS 2020 (the scores). Jamroz & Kurdziel, AAAI 2023.
     """
-    check_integer("size", size, 1)
-    check_integer("random_state", random_state, 0)
-    values = as_numpy(scores).astype(np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"scores has shape {values.shape}, but it must be [N] with at least one example.")
+    values = _checked(scores, size, random_state)
     labels = as_labels(labels, len(values))
     finite = np.isfinite(values)
     parts = []
@@ -76,3 +73,105 @@ def memorization_subsets(
         rising = shuffled[np.argsort(values[shuffled], kind="stable")]
         parts.append(Subsets(rising[::-1][:size], rising[:size], rng.permutation(members)[:size]))
     return Subsets(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def global_subsets(scores: ArrayLike | Tensor, size: int, *, random_state: int = 0) -> Subsets:
+    """Select the ``size`` examples of all classes with the highest scores, those with the lowest, and others at random.
+
+    Equal scores are ordered at random. Examples whose score is not finite are in no subset. No two subsets share one.
+
+    Parameters
+    ----------
+    scores : array or Tensor
+        [N], memorization score of each example.
+    size : int
+        Examples in each subset, at least 1.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    Subsets
+
+    Raises
+    ------
+    TypeError, ValueError
+        If fewer than three times ``size`` examples have a finite score.
+
+    References
+    ----------
+    Jamroz & Kurdziel, AAAI 2023 (the published code).
+    """
+    values = _checked(scores, size, random_state)
+    finite = np.flatnonzero(np.isfinite(values))
+    if len(finite) < 3 * size:
+        raise ValueError(
+            f"{len(finite)} examples have a finite score, but three subsets of {size} need {3 * size}: lower size."
+        )
+    rng = np.random.default_rng(random_state)
+    shuffled = rng.permutation(finite)
+    rising = shuffled[np.argsort(values[shuffled], kind="stable")]
+    return Subsets(rising[::-1][:size].copy(), rising[:size], rng.permutation(rising[size:-size])[:size])
+
+
+def threshold_subsets(
+    scores: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    size: int,
+    *,
+    low: float,
+    high: float,
+    random_state: int = 0,
+) -> Subsets:
+    """Select ``size`` examples at random of each class with a score of at least ``high``, of at most ``low``, and any.
+
+    A class that has fewer such examples is not in that subset, which may be empty. Examples whose score is not finite
+    are in no subset. Subsets may share examples with ``random``.
+
+    Parameters
+    ----------
+    scores : array or Tensor
+        [N], memorization score of each example.
+    labels : array or Tensor
+        [N] integers from 0.
+    size : int
+        Examples of each class in each subset, at least 1.
+    low, high : float
+    random_state : int
+        Seed. The selection in a class depends on it and on that class alone.
+
+    Returns
+    -------
+    Subsets
+        Each is shuffled within each class.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes disagree.
+
+    References
+    ----------
+    Jamroz & Kurdziel, AAAI 2023 (the published code).
+    """
+    values = _checked(scores, size, random_state)
+    labels = as_labels(labels, len(values))
+    parts: list[list[NDArray[np.int64]]] = [[], [], []]
+    for c in np.unique(labels):
+        rng = np.random.default_rng([random_state, c])
+        for part, chosen in zip(parts, (values >= high, values <= low, np.isfinite(values)), strict=True):
+            members = rng.permutation(np.flatnonzero((labels == c) & chosen & np.isfinite(values)))
+            if len(members) >= size:
+                part.append(members[:size])
+    nothing = np.zeros(0, np.int64)
+    return Subsets(*(np.concatenate([nothing, *part]) for part in parts))
+
+
+def _checked(scores: ArrayLike | Tensor, size: int, random_state: int) -> NDArray[np.float64]:
+    """The scores as float64 [N]."""
+    check_integer("size", size, 1)
+    check_integer("random_state", random_state, 0)
+    values = as_numpy(scores).astype(np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"scores has shape {values.shape}, but it must be [N] with at least one example.")
+    return values

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -17,10 +19,12 @@ from fastdens.distributions.niw import (
 )
 from fastdens.distributions.student_t_mixture import StudentTComponents, StudentTMixtureDensity
 from fastdens.inference.gibbs import Draws
-from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.inference.predictive import FittedModels, PredictiveOptions, refuse_tracing
 from fastdens.kernels.layout import Layout
+from fastdens.kernels.surroundings import outside_transforms, undisturbed
 
 WEIGHTINGS = ("exact", "published")
+AVERAGES = ("density", "log_density")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,40 @@ class FittedChains(FittedModels):
             options,
         )
 
+    @property
+    def n_draws(self) -> int:
+        """Kept draws of all chains."""
+        return self.draws.alpha[0].numel()
+
+    def draw_densities(self, options: PredictiveOptions) -> Iterator[StudentTMixtureDensity]:
+        """The predictive density of all M models in each kept draw alone, chain after chain."""
+        refuse_tracing()
+        n_chains, n_draws = self.draws.alpha.shape[1:]
+        # The caller iterates, whose surroundings may not be those of the first call.
+        density_of_draw = undisturbed(self._density_of_draw, lasting=True)
+        for c in range(n_chains):
+            for s in range(n_draws):
+                yield density_of_draw(c, s, options)
+
+    def _density_of_draw(self, chain: int, draw: int, options: PredictiveOptions) -> StudentTMixtureDensity:
+        batch = self.batch
+        points = batch.points.to(options.dtype or batch.points.dtype)
+        with outside_transforms():
+            own = posterior_predictive(points, batch.layout, self.draws.one(chain, draw), self.prior, options)
+            return self.of_all_models([own], options)
+
+    def mean_log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
+        """Mean over the draws of the log-density of points [N, D] under every model, [N, M]; NaN where one failed."""
+        total = reduce(torch.add, (density.log_prob(x).double() for density in self.draw_densities(options)))
+        return (total / self.n_draws).to(options.dtype or self.batch.points.dtype)
+
+    def mean_log_scores(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
+        """Mean over the draws of the log-density of each point of M models under its own, [N] in the caller's order."""
+        dtype = options.dtype or self.batch.points.dtype
+        cast = batch.to(dtype=dtype)
+        total = reduce(torch.add, (density.own_log_prob(cast).double() for density in self.draw_densities(options)))
+        return batch.in_caller_order((total / self.n_draws).to(dtype))
+
     def log_density_trace(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
         """Mean log-density, in each draw alone, of other points of the A models, at least one of each: [A, C, S]."""
         own = self.batch
@@ -66,10 +104,10 @@ class FittedChains(FittedModels):
                 trace[:, c, s] = torch.segment_reduce(log_prob, "mean", lengths=batch.sizes)
         return trace
 
-    def leave_one_out(self, options: PredictiveOptions) -> Tensor:
+    def leave_one_out(self, options: PredictiveOptions, average: str) -> Tensor:
         """:func:`leave_one_out` of the (sorted) rows of ``batch``."""
         batch = self.batch
-        return leave_one_out(batch.points, batch.layout, self.draws, self.prior, options)
+        return leave_one_out(batch.points, batch.layout, self.draws, self.prior, options, average)
 
 
 def posterior_predictive(
@@ -154,21 +192,25 @@ def leave_one_out(
     draws: Draws,
     prior: NormalInverseWishart,
     options: PredictiveOptions,
+    average: str = "density",
 ) -> Tensor:
     """Log predictive density of each point, left out of its own cluster in every kept draw.
 
-    ``(sum_k n_k t_k(x_i) + alpha t_0(x_i)) / (alpha + n - 1)``, with n_k and t_k without point i, averaged over draws:
-    the weights that a single-site update of the point would draw from, summed.
+    ``(sum_k n_k t_k(x_i) + alpha t_0(x_i)) / (alpha + n - 1)``, with n_k and t_k without point i: the weights that a
+    single-site update of the point would draw from, summed. The published weights are instead
+    ``(sum_k (alpha + n_k) t_k(x_i)) / (K alpha + n - 1)`` over the K clusters that hold other points.
 
     Parameters
     ----------
     points, layout, draws, prior, options
         As for :func:`posterior_predictive`.
+    average : {"density", "log_density"}
+        The log of the mean over draws of the density, or the mean of its log.
 
     Returns
     -------
     Tensor
-        float64 [N].
+        float64 [N]. With the published weights, a point that is alone in its model has a density of zero.
 
     References
     ----------
@@ -182,13 +224,16 @@ def leave_one_out(
     centred = prior.centred()
     offsets = torch.arange(n_models + 1, device=points.device)
     rows = torch.arange(len(points), device=points.device)
+    others = layout.sizes[model] - 1
 
     def log_t(components: StudentTComponents) -> Tensor:
         return kernels.student_t_log_prob(x, offsets, *components, layout=layout, **options.kernel_options)
 
     flat = x.new_zeros(n_models)
     of_prior = log_t(prior_predictive(centred, flat, dtype=dtype))
-    total = torch.full_like(of_prior, -torch.inf)
+    # Of densities or of their logs.
+    add, nothing = (torch.logaddexp, -torch.inf) if average == "density" else (torch.add, 0.0)
+    sum_of_draws = torch.full_like(of_prior, nothing)
     for s in range(n_draws):
         for c in range(n_chains):
             label = draws.labels[s, c].long()
@@ -197,17 +242,28 @@ def leave_one_out(
             )
             n = own.counts.double()
             kappa, nu = prior.kappa + n, prior.nu + n
-            clusters = (
+            clusters = [
                 predictive_student_t(
                     flat, kappa[:, k], nu[:, k], own.mean[:, k], own.precisions_cholesky[:, k].contiguous(), dtype=dtype
                 )
                 for k in range(n_slots)
+            ]
+            log_density = torch.stack([log_t(cluster) for cluster in clusters], 1)
+            kappa, nu, n = kappa[model, label], nu[model, label], n[model]
+            log_density[rows, label] = log_predictive_left_out(
+                log_density[rows, label], kappa, nu, own.log_det[model, label], d
             )
-            log_joint = torch.stack([n[model, k].log() + log_t(cluster) for k, cluster in enumerate(clusters)], 1)
-            kappa, nu, n = kappa[model, label], nu[model, label], n[model, label]
-            without = log_predictive_left_out(log_joint[rows, label] - n.log(), kappa, nu, own.log_det[model, label], d)
-            log_joint[rows, label] = torch.where(n > 1, (n - 1).log() + without, -torch.inf)
+            n[rows, label] -= 1
             alpha = draws.alpha[:, c, s][model]
-            weighed = torch.cat([log_joint, (alpha.log() + of_prior)[:, None]], 1)
-            total = torch.logaddexp(total, torch.logsumexp(weighed, 1) - (alpha + layout.sizes[model] - 1).log())
-    return total - torch.tensor(n_chains * n_draws, dtype=dtype, device=points.device).log()
+            if options.weighting == "exact":
+                mass, total = torch.cat([n, alpha[:, None]], 1), alpha + others
+                log_density = torch.cat([log_density, of_prior[:, None]], 1)
+            else:
+                mass = torch.where(n > 0, alpha[:, None] + n, 0.0)
+                total = (n > 0).sum(1) * alpha + others
+            # A cluster without other points has no density.
+            log_density = torch.where(mass > 0, log_density, 0.0)
+            sum_of_draws = add(sum_of_draws, torch.logsumexp(mass.log() + log_density, 1) - total.log())
+    if average == "density":
+        return sum_of_draws - torch.tensor(n_chains * n_draws, dtype=dtype, device=points.device).log()
+    return sum_of_draws / (n_chains * n_draws)

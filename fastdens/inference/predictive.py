@@ -75,14 +75,18 @@ class FittedModels(ABC):
             return self._kept[options]
         with outside_transforms():
             parts = [self.density_of(begin, end, options) for begin, end in self._runs()]
-            counts = torch.zeros(self.n_models, dtype=torch.int64, device=self.models.device)
-            counts[self.models] = torch.cat([part.offsets.diff() for part in parts])
-            density = StudentTMixtureDensity.from_components(
-                counts, [part.components for part in parts], **options.kernel_options
-            )
+            density = self.of_all_models(parts, options)
         if len(parts) == 1:
             self._kept[options] = density
         return density
+
+    def of_all_models(self, parts: list[StudentTMixtureDensity], options: PredictiveOptions) -> StudentTMixtureDensity:
+        """The density of all M models, from densities of the A fitted ones in parts; the others have no components."""
+        counts = torch.zeros(self.n_models, dtype=torch.int64, device=self.models.device)
+        counts[self.models] = torch.cat([part.offsets.diff() for part in parts])
+        return StudentTMixtureDensity.from_components(
+            counts, [part.components for part in parts], **options.kernel_options
+        )
 
     def log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
         """Log-density of points [N, D] under every model, [N, M]; NaN under models that failed."""
@@ -114,11 +118,8 @@ class FittedModels(ABC):
         NotImplementedError
             Under torch.compile and torch.export, which cannot trace how a density is made, unless it is kept.
         """
-        if options not in self._kept and torch.compiler.is_compiling():
-            raise NotImplementedError(
-                "a predictive density is made from the fit when it is first used, which torch.compile and torch.export "
-                "cannot trace: call density() before, and let them trace log_prob of what it returns."
-            )
+        if options not in self._kept:
+            refuse_tracing()
         runs = [] if options in self._kept else self._runs()
         if len(runs) <= 1:
             yield torch.arange(self.n_models, device=self.models.device), self.density(options)
@@ -127,3 +128,12 @@ class FittedModels(ABC):
             with outside_transforms():
                 density = self.density_of(begin, end, options)
             yield self.models[begin:end], density
+
+
+def refuse_tracing() -> None:
+    """Raise a NotImplementedError under torch.compile and torch.export, which cannot trace how a density is made."""
+    if torch.compiler.is_compiling():
+        raise NotImplementedError(
+            "a predictive density is made from the fit when it is first used, which torch.compile and torch.export "
+            "cannot trace: call density() before, and let them trace log_prob of what it returns."
+        )

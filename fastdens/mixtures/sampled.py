@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fastdens.batch import RaggedBatch, as_points
 from fastdens.convergence import ChainConvergence, chain_convergence, rhat_threshold
+from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.draws_for_arviz import to_arviz
-from fastdens.inference.chain_predictive import FittedChains
+from fastdens.inference.chain_predictive import AVERAGES, FittedChains
 from fastdens.inference.gibbs import Draws
 from fastdens.inference.predictive import FittedModels
+from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
 from fastdens.partitions import ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters, point_estimate
 
@@ -59,16 +63,77 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         min_ess = n_chains * min(_EFFECTIVE_DRAWS, n_draws / 2) if self.min_ess is None else float(self.min_ess)
         return chain_convergence(traces, max_rhat, min_ess)
 
-    def leave_one_out(self) -> Tensor:
+    def draw_densities(self, weighting: str = "exact") -> Iterator[StudentTMixtureDensity]:
+        """The predictive density of every model in each kept draw alone; a failed model has no components.
+
+        Each is made when it is asked for: the components of all draws together may not fit into memory.
+
+        Parameters
+        ----------
+        weighting : {"exact", "published"}
+            As for :meth:`density`.
+
+        Yields
+        ------
+        StudentTMixtureDensity
+            C times S of them, chain after chain.
+        """
+        options = self._predictive_options(weighting)
+        return self._fitted.draw_densities(options)
+
+    def log_prob(self, x: ArrayLike | Tensor, weighting: str = "exact", average: str = "density") -> Tensor:
+        """Log-density of each point of ``x`` [N, D] under every model, [N, M]; NaN under failed models.
+
+        Differentiable in ``x``. Models are worked out in turn if their matrices together take too much memory.
+
+        Parameters
+        ----------
+        x : array or Tensor
+            [N, D].
+        weighting : {"exact", "published"}
+            As for :meth:`density`.
+        average : {"density", "log_density"}
+            The log of the density averaged over kept draws, or the average of its logs, which is never larger and is
+            what the published code reports.
+        """
+        options = self._predictive_options(weighting)
+        if check_choice("average", average, AVERAGES) == "density":
+            return super().log_prob(x, weighting)
+        return self._fitted.mean_log_prob(x if isinstance(x, Tensor) else as_points(x), options)
+
+    def score_samples(self, batch: RaggedBatch, weighting: str = "exact", average: str = "density") -> Tensor:
+        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models.
+
+        Points of the training data are scored by densities that were fitted to them: a few odd points that share a
+        cluster of their own have a high density there. See :meth:`leave_one_out`.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models.
+        weighting, average
+            As for :meth:`log_prob`.
+        """
+        options = self._predictive_options(weighting)
+        if check_choice("average", average, AVERAGES) == "density":
+            return super().score_samples(batch, weighting)
+        return self._fitted.mean_log_scores(self._check_scored(batch), options)
+
+    def leave_one_out(self, weighting: str = "exact", average: str = "density") -> Tensor:
         """Log predictive density of each training point, left out of its own cluster in every kept draw.
+
+        Parameters
+        ----------
+        weighting, average
+            As for :meth:`log_prob`.
 
         Returns
         -------
         Tensor
             float64 [N], in the order of the rows that were fitted; NaN for failed models.
         """
-        options = self._predictive_options("exact")
-        scores = self._fitted.leave_one_out(options)
+        options = self._predictive_options(weighting)
+        scores = self._fitted.leave_one_out(options, check_choice("average", average, AVERAGES))
         out = scores.new_full((self.labels_.shape[-1],), float("nan"))
         out[self._fitted.batch.index] = scores
         return out

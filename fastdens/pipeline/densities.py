@@ -19,6 +19,8 @@ _RELATIVE_REG_COVAR = 1e-3
 
 INIT_COMPONENTS = 6
 
+ClassModels = fd.DirichletProcessMixtures | fd.GaussianMixtures
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -27,16 +29,13 @@ class Fit:
     Attributes
     ----------
     models : DirichletProcessMixtures or GaussianMixtures
-    log_density : ndarray
-        float64 [N], of each training example under its class, in nats.
     n_components : ndarray
         float64 [M], components of each class (a mean where there are draws).
     chains : Chains or None
         None where the density was not sampled.
     """
 
-    models: fd.DirichletProcessMixtures | fd.GaussianMixtures
-    log_density: NDArray[np.float64]
+    models: ClassModels
     n_components: NDArray[np.float64]
     chains: Chains | None = None
 
@@ -85,8 +84,6 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptio
     n_components, n_sweeps, convergence = dp.n_components_.cpu().numpy(), dp.n_sweeps_.cpu().numpy(), dp.convergence_
     return Fit(
         dp,
-        # A sampled density may give a few odd examples a component of their own, under which they are dense.
-        dp.leave_one_out().cpu().numpy(),
         n_components.mean((1, 2)),
         Chains(
             n_components,
@@ -146,8 +143,7 @@ def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, pr
         for k in candidates
     ]
     best = min(fits, key=lambda fit: float(fit.bic(batch).sum()))
-    log_density = best.score_samples(batch).double().cpu().numpy()
-    return Fit(best, log_density, np.full(batch.n_models, float(best.n_components)))
+    return Fit(best, np.full(batch.n_models, float(best.n_components)))
 
 
 DENSITIES: Mapping[str, FitDensity] = {"dp": fit_dirichlet_process_mixtures, "gmm": fit_gaussian_mixtures}

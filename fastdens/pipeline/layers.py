@@ -16,24 +16,30 @@ from fastdens.analysis import (
     class_log_density,
     find_modes,
     generative_classification,
-    kl_matrix,
     mean_pairwise_distance,
     mode_intervals,
     neighbour_distance,
-    relative_entropy,
     roc_auc,
     roc_auc_standard_error,
 )
 from fastdens.mixtures.failures import describe_failures
 from fastdens.pipeline.constant import Projection, project
 from fastdens.pipeline.data import AnalysisData
+from fastdens.pipeline.definitions import (
+    TrainingLogDensity,
+    divergence_of_classes,
+    log_prob_of_classes,
+    relative_entropy_of_classes,
+    training_log_density,
+)
 from fastdens.pipeline.densities import DENSITIES, Fit
 from fastdens.pipeline.options import AnalysisOptions, OptionError
 from fastdens.pipeline.results import Estimates, LayerAnalysis, NoiseImages
 
 _SHALLOW_DIMENSIONS, _DEEP_DIMENSIONS = 16, 64
 _EXAMPLES_PER_DIMENSION = 8
-_FEWEST_EXAMPLES = 16
+FEWEST_EXAMPLES = 16
+"""Examples that a class needs for a density."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class FittedLayer:
     batch : RaggedBatch
         The points by class.
     fit : Fit
+    log_density : TrainingLogDensity
     classes : ClassLogDensity
     modes : Modes
     """
@@ -58,6 +65,7 @@ class FittedLayer:
     points: Tensor
     batch: fd.RaggedBatch
     fit: Fit
+    log_density: TrainingLogDensity
     classes: ClassLogDensity
     modes: Modes
 
@@ -72,7 +80,7 @@ def check_class_sizes(data: AnalysisData, options: AnalysisOptions) -> None:
     """
     sizes = data.class_sizes
     smallest = int(sizes.argmin())
-    needed = max(_FEWEST_EXAMPLES, options.neighbours + 1)
+    needed = max(FEWEST_EXAMPLES, options.neighbours + 1)
     if sizes[smallest] < needed:
         raise ValueError(
             f"class {data.examples.class_names[smallest]!r} has {sizes[smallest]} training examples in "
@@ -82,7 +90,7 @@ def check_class_sizes(data: AnalysisData, options: AnalysisOptions) -> None:
 
 
 def projected_dimensions(data: AnalysisData, options: AnalysisOptions) -> dict[str, int]:
-    """Dimensions to project each layer to: the requested ones, or the paper's, fewer where classes are small.
+    """Dimensions to project each layer to: the requested ones, or the paper's, limited where classes are small.
 
     Raises
     ------
@@ -99,7 +107,8 @@ def projected_dimensions(data: AnalysisData, options: AnalysisOptions) -> dict[s
                 "dimensions",
             )
         return dict(zip(layers, asked, strict=True))
-    most = max(1, int(data.class_sizes.min()) // _EXAMPLES_PER_DIMENSION)
+    sizes = data.class_sizes
+    most = max(1, int(sizes.min()) // _EXAMPLES_PER_DIMENSION) if options.limit_dimensions else int(sizes.sum())
     return {
         layer: min(
             _SHALLOW_DIMENSIONS if 2 * position < len(layers) else _DEEP_DIMENSIONS, data.train[layer].shape[1], most
@@ -111,7 +120,7 @@ def projected_dimensions(data: AnalysisData, options: AnalysisOptions) -> dict[s
 def fit_classes(
     points: Tensor,
     labels: NDArray[np.int64],
-    data: AnalysisData,
+    class_names: tuple[str, ...],
     layer: str,
     options: AnalysisOptions,
     *,
@@ -123,10 +132,9 @@ def fit_classes(
     ----------
     points, labels : Tensor and ndarray
         [n, D] and int64 [n].
-    data : AnalysisData
-        For the number of classes.
+    class_names : tuple of str
+        Of the M classes, named in messages like the layer.
     layer : str
-        Named in messages.
     options : AnalysisOptions
     progress : bool
 
@@ -141,15 +149,13 @@ def fit_classes(
     ValueError
         If a class cannot be fitted; the message names it.
     """
-    batch = fd.RaggedBatch.from_labels(
-        points, torch.from_numpy(labels), n_classes=len(data.examples.class_names), layer=layer
-    )
+    batch = fd.RaggedBatch.from_labels(points, torch.from_numpy(labels), n_classes=len(class_names), layer=layer)
     try:
         return DENSITIES[options.density](batch, options, progress=progress), batch
     except fd.ModelError as error:
         # The estimators advise about their own parameters, which a caller of the analysis does not set.
         problems = {m: reason.split(": ")[0] for m, reason in error.failures.items()}
-        text = describe_failures(problems, lambda m: f"class {data.examples.class_names[m]!r}")
+        text = describe_failures(problems, lambda m: f"class {class_names[m]!r}")
         raise ValueError(f"at {layer} {text}: leave those examples, or the class, out of the data.") from None
 
 
@@ -173,47 +179,50 @@ def fit_layer(
     -------
     FittedLayer
     """
-    labels = data.examples.labels
+    labels, class_names = data.examples.labels, data.examples.class_names
     try:
-        projection, points = project(features, labels, data.examples.class_names, layer, n_dimensions)
+        projection, points = project(features, labels, class_names, layer, n_dimensions)
     except ValueError as error:
         raise ValueError(f"layer {layer!r} cannot be projected: {error}") from None
     points = points.to(options.device)
-    fit, batch = fit_classes(points, labels, data, layer, options, progress=progress)
-    classes = class_log_density(fit.log_density, labels)
+    fit, batch = fit_classes(points, labels, class_names, layer, options, progress=progress)
+    log_density = training_log_density(fit.models, batch, options)
+    classes = class_log_density(log_density.chosen(options), labels)
     modes = find_modes(classes.mean, random_state=options.seed)
-    return FittedLayer(layer, projection, points, batch, fit, classes, modes)
+    return FittedLayer(layer, projection, points, batch, fit, log_density, classes, modes)
 
 
 def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptions) -> LayerAnalysis:
     """Compute the results at a layer from its fitted classes."""
-    examples, fit = data.examples, layer.fit
+    examples, fit, log_density = data.examples, layer.fit, layer.log_density.chosen(options)
     held_out, noise = None, None
     if data.test is not None and examples.test_labels is not None:
         log_prob = _log_prob(layer, data.test[layer.name], "test examples", options)
         held_out = generative_classification(log_prob, examples.test_labels)
         if data.noise is not None:
             noise = _compare_noise(_log_prob(layer, data.noise[layer.name], "images of noise", options), log_prob)
-    density = fit.models.density()
-    generator = torch.Generator(layer.points.device).manual_seed(options.seed)
+
+    def generator() -> torch.Generator:
+        # One each, so that a quantity does not depend on how another is defined.
+        return torch.Generator(layer.points.device).manual_seed(options.seed)
+
     return LayerAnalysis(
         name=layer.name,
         n_features=data.train[layer.name].shape[1],
         n_dimensions=layer.points.shape[1],
         explained=layer.projection.explained,
-        log_density=fit.log_density,
+        log_density=log_density,
         classes=layer.classes,
         modes=layer.modes,
-        intervals=mode_intervals(fit.log_density, examples.labels, random_state=options.seed),
+        intervals=mode_intervals(log_density, examples.labels, random_state=options.seed),
         n_components=fit.n_components,
         chains=fit.chains,
         neighbour_distance=neighbour_distance(layer.points, examples.labels, options.neighbours),
         distance=estimates_of(mean_pairwise_distance(layer.batch)),
-        # Both draw from one generator, in this order.
-        relative_entropy=estimates_of(relative_entropy(density, layer.batch, options.entropy_draws, generator)),
-        divergence=estimates_of(kl_matrix(density, options.divergence_draws, generator)),
+        relative_entropy=estimates_of(relative_entropy_of_classes(fit.models, layer.batch, options, generator())),
+        divergence=estimates_of(divergence_of_classes(fit.models, options, generator())),
         held_out=held_out,
-        flipped_auc=roc_auc(-fit.log_density, examples.flipped),
+        flipped_auc=roc_auc(-log_density, examples.flipped),
         long_tailed_auc=roc_auc(-layer.classes.mean, examples.long_tailed),
         n_left_out=layer.projection.n_left_out,
         constant_classes=tuple(
@@ -222,6 +231,8 @@ def analyze_layer(data: AnalysisData, layer: FittedLayer, options: AnalysisOptio
             if constant
         ),
         noise=noise,
+        in_sample=None if layer.log_density.left_out is None else layer.log_density.in_sample,
+        left_out=layer.log_density.left_out,
     )
 
 
@@ -233,7 +244,7 @@ def _log_prob(layer: FittedLayer, features: Tensor, what: str, options: Analysis
             f"layer {layer.name!r} of the {what} has NaN or infinity, first in row {int(bad.nonzero()[0])}: remove or "
             "impute those rows."
         )
-    return layer.fit.models.log_prob(points)
+    return log_prob_of_classes(layer.fit.models, points, options)
 
 
 def _compare_noise(of_noise: Tensor, of_test: Tensor) -> NoiseImages:

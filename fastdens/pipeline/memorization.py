@@ -10,19 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import fastdens as fd
 from fastdens.analysis import (
     GenerativeClassification,
     Subsets,
     compare_predictors,
     correlate,
     generative_classification,
-    kl_matrix,
+    global_subsets,
     memorization_subsets,
     roc_auc,
+    threshold_subsets,
 )
 from fastdens.pipeline.data import AnalysisData
-from fastdens.pipeline.layers import estimates_of, fit_classes
+from fastdens.pipeline.definitions import divergence_of_classes, f1_of_draws, log_prob_of_classes
+from fastdens.pipeline.densities import ClassModels
+from fastdens.pipeline.layers import FEWEST_EXAMPLES, estimates_of, fit_classes
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.results import Estimates, LayerAnalysis, MemorizationAnalysis, Scores, SubsetComparison
 
@@ -87,7 +89,7 @@ def compare_subsets(
     *,
     progress: bool = True,
 ) -> SubsetComparison:
-    """Compare the most memorized, the least memorized and random examples of each class, layer by layer.
+    """Compare the most memorized, the least memorized and random examples, layer by layer.
 
     Densities fitted without any of these examples classify them, and densities fitted on each subset are compared.
 
@@ -102,39 +104,94 @@ def compare_subsets(
     -------
     SubsetComparison
     """
-    labels = data.examples.labels
+    labels, class_names = data.examples.labels, np.array(data.examples.class_names)
     if options.density == "dp":
         # The analysis of whole classes says whether chains agree; one is enough here.
         options = replace(options, chains=1)
 
-    def fit(layer: str, rows: NDArray[np.int64]) -> fd.DirichletProcessMixtures | fd.GaussianMixtures:
+    def fit(layer: str, rows: NDArray[np.int64]) -> ClassModels:
         own = points[layer][torch.from_numpy(rows).to(points[layer].device)]
-        return fit_classes(own, labels[rows], data, layer, options, progress=progress)[0].models
+        present, codes = np.unique(labels[rows], return_inverse=True)
+        names = tuple(class_names[present].tolist())
+        return fit_classes(own, codes, names, layer, options, progress=progress)[0].models
 
-    smallest = int(np.bincount(labels[np.isfinite(scores)], minlength=len(data.examples.class_names)).min())
-    held_out, fitted = subset_sizes(smallest)
-    left_out = memorization_subsets(scores, labels, held_out, random_state=options.seed)
-    chosen = memorization_subsets(scores, labels, fitted, random_state=options.seed)
-    kept = np.setdiff1d(np.arange(len(labels)), np.concatenate(left_out))
-    classification: dict[str, list[GenerativeClassification]] = {name: [] for name in Subsets._fields}
-    divergence: dict[str, list[Estimates]] = {name: [] for name in Subsets._fields}
+    held_out, fitted = subset_sizes(_smallest_class(scores, labels), options)
+    left_out = _label_subsets(scores, labels, held_out, options)
+    chosen = _divergence_subsets(scores, labels, fitted, options)
+    classification: dict[str, list[GenerativeClassification]] = {}
+    f1: dict[str, list[NDArray[np.float64]]] = {}
+    divergence: dict[str, list[Estimates]] = {}
     for layer, own in points.items():
-        models = fit(layer, kept)
-        for name, rows in left_out._asdict().items():
-            classification[name].append(generative_classification(models.log_prob(own[rows]), labels[rows]))
+        if left_out is not None:
+            models = fit(layer, _others(left_out, len(labels)))
+            for name, rows in left_out._asdict().items():
+                log_prob = log_prob_of_classes(models, own[rows], options)
+                classification.setdefault(name, []).append(generative_classification(log_prob, labels[rows]))
+                if options.label_subsets == "global" and options.density == "dp":
+                    f1.setdefault(name, []).append(f1_of_draws(models, own[rows], labels[rows], options))
         # The subsets draw from one generator, one after the other.
         generator = torch.Generator(own.device).manual_seed(options.seed)
         for name, rows in chosen._asdict().items():
-            density = fit(layer, rows).density()
-            divergence[name].append(estimates_of(kl_matrix(density, options.divergence_draws, generator)))
+            if len(rows) > fitted:
+                found = divergence_of_classes(fit(layer, rows), options, generator)
+                divergence.setdefault(name, []).append(estimates_of(found))
+    label_scores = {}
+    if left_out is not None and options.label_subsets == "global":
+        label_scores = {"most": float(scores[left_out.most].min()), "least": float(scores[left_out.least].max())}
     return SubsetComparison(
         held_out,
         fitted,
         {name: tuple(found) for name, found in classification.items()},
         {name: tuple(found) for name, found in divergence.items()},
+        {name: len(rows) // fitted for name, rows in chosen._asdict().items()},
+        label_scores,
+        {name: tuple(found) for name, found in f1.items()},
     )
 
 
-def subset_sizes(smallest: int) -> tuple[int, int]:
-    """Examples of each class in a held-out and in a fitted subset, by the number of the smallest class."""
-    return max(1, smallest // _HELD_OUT_SHARE), max(2, smallest // _FITTED_SHARE)
+def subset_sizes(smallest: int, options: AnalysisOptions) -> tuple[int, int]:
+    """Examples in a held-out subset, and of each class in a fitted one, by the size of the smallest class.
+
+    Those of a held-out subset are of each class, or of all classes if ``label_subsets`` is "global".
+    """
+    held_out = options.label_examples if options.label_subsets == "global" else max(1, smallest // _HELD_OUT_SHARE)
+    fitted = options.kl_examples if options.kl_subsets == "threshold" else max(2, smallest // _FITTED_SHARE)
+    return held_out, fitted
+
+
+def _label_subsets(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], size: int, options: AnalysisOptions
+) -> Subsets | None:
+    """The subsets whose labels are predicted; None if the others would be too few."""
+    if options.label_subsets == "class":
+        return memorization_subsets(scores, labels, size, random_state=options.seed)
+    if np.isfinite(scores).sum() < 3 * size:
+        return None
+    subsets = global_subsets(scores, size, random_state=options.seed)
+    return subsets if _fewest_others(subsets, labels) >= FEWEST_EXAMPLES else None
+
+
+def _divergence_subsets(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], size: int, options: AnalysisOptions
+) -> Subsets:
+    """The subsets that are fitted."""
+    if options.kl_subsets == "quarter":
+        return memorization_subsets(scores, labels, size, random_state=options.seed)
+    low, high = options.kl_low, options.kl_high
+    return threshold_subsets(scores, labels, size, low=low, high=high, random_state=options.seed)
+
+
+def _smallest_class(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> int:
+    """Examples with a score in the class that has the fewest."""
+    return int(np.bincount(labels[np.isfinite(scores)], minlength=int(labels.max()) + 1).min())
+
+
+def _others(subsets: Subsets, n_examples: int) -> NDArray[np.int64]:
+    """The examples in none of the subsets."""
+    return np.setdiff1d(np.arange(n_examples), np.concatenate(subsets))
+
+
+def _fewest_others(subsets: Subsets, labels: NDArray[np.int64]) -> int:
+    """Examples in none of the subsets, in the class that has the fewest."""
+    others = labels[_others(subsets, len(labels))]
+    return int(np.bincount(others, minlength=int(labels.max()) + 1).min())

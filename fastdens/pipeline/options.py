@@ -1,8 +1,9 @@
 """Options of an analysis, each stated once: its name, type, default, range and meaning.
 
-The defaults are the paper's settings, except that chains have better starts and split-merge moves. The command makes
-its arguments from these classes; what it takes instead for the data sets that come with fastdens is in
-:mod:`fastdens.pipeline.presets`.
+The defaults are the paper's settings, except that chains have better starts and split-merge moves, and that quantities
+are defined exactly. The command makes its arguments from these classes; what it takes instead to compute what the
+published code does is in :mod:`fastdens.pipeline.protocols`, and what it takes for the data sets that come with
+fastdens in :mod:`fastdens.pipeline.presets`.
 """
 
 import math
@@ -10,9 +11,10 @@ import operator
 from collections.abc import Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 from fastdens.kernels.options import check_choice
+from fastdens.pipeline.protocols import PROTOCOLS, ProtocolName
 
 DensityName = Literal["dp", "gmm"]
 Pooling = Literal["average", "max"]
@@ -74,10 +76,18 @@ class Options:
     def __post_init__(self) -> None:
         for own in fields(self):
             value = getattr(self, own.name)
-            if get_origin(own.type) is Literal:
-                check_choice(own.name, value, get_args(own.type))
+            choices = _choices(own.type)
+            if choices and not isinstance(value, int | float):
+                check_choice(own.name, value, choices)
             for number in value if isinstance(value, tuple) else (value,):
                 _check_range(own, number)
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The words that an option may be, besides numbers where its type has them too; none for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(word for part in get_args(hint) if get_origin(part) is Literal for word in get_args(part))
 
 
 _FITS = {"at_least": operator.ge, "at_most": operator.le, "more_than": operator.gt, "less_than": operator.lt}
@@ -97,7 +107,7 @@ class DensityOptions(Options):
 
     dimensions: tuple[int, ...] | None = option(None, at_least=1)
     """Dimensions to project each layer to, or one number for all; by default 16 for the first half of the layers and 64
-    for the others, less where a class has under 8 examples for each."""
+    for the others, limited by limit_dimensions."""
 
     density: DensityName = "dp"
     """Dirichlet-process mixtures by collapsed Gibbs sampling (dp), or Gaussian mixtures by EM (gmm)."""
@@ -142,6 +152,76 @@ class DensityOptions(Options):
 
 
 @dataclass(frozen=True)
+class ScoreThresholds(Options):
+    """Which examples count as memorized, and how many a subset of them has.
+
+    Raises
+    ------
+    OptionError
+        If ``kl_low`` is not less than ``kl_high``.
+    """
+
+    label_examples: int = option(1000, at_least=1)
+    """Examples of all classes in each subset whose labels are predicted, if label_subsets is global."""
+
+    kl_high: float = option(0.7)
+    """Score from which an example is among the most memorized, if kl_subsets is threshold."""
+
+    kl_low: float = option(0.015)
+    """Score up to which it is among the least memorized."""
+
+    kl_examples: int = option(100, at_least=1)
+    """Examples of a class that are compared at random among these; a class with fewer is left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kl_low < self.kl_high:
+            raise OptionError(
+                f"kl_low is {self.kl_low:g} and kl_high {self.kl_high:g}, but the least memorized examples have lower "
+                "scores: exchange the two.",
+                *("kl_low", "kl_high"),
+            )
+
+
+@dataclass(frozen=True)
+class DefinitionOptions(ScoreThresholds):
+    """How quantities are defined, where the published code and exact arithmetic differ."""
+
+    training_density: Literal["left_out", "in_sample"] = option("left_out", density="dp")
+    """Density of a training example, for dp: of it left out of its own cluster in each draw, or (in_sample, published)
+    of it as one of those that were fitted."""
+
+    average: Literal["density", "log_density"] = option("density", density="dp")
+    """What is averaged over kept draws, for dp: the density, whose log is then taken, or (published) its log."""
+
+    weighting: Literal["exact", "published"] = option("exact", density="dp")
+    """Weight of a cluster of n examples, for dp: n, and alpha for the prior; or (published) alpha + n, without it."""
+
+    relative_entropy: Literal["density", "draws"] = option("density", density="dp")
+    """Relative entropy of a class, for dp: of the density averaged over draws, or (published) the mean over draws."""
+
+    pair_divergence: Literal["density", "draws"] = option("density", density="dp")
+    """Divergence between classes, for dp, likewise."""
+
+    kl_subsets: Literal["quarter", "threshold"] = "quarter"
+    """Examples on which densities are fitted to compare classes by memorization: a quarter of each class by rank, or
+    (threshold, published) kl_examples of each class that has so many of a score from kl_high, or up to kl_low."""
+
+    label_subsets: Literal["class", "global"] = "class"
+    """Examples held out to see where labels arise, by memorization: an eighth of each class, or (global, published)
+    label_examples of all classes; then F1 is that of each draw."""
+
+    bin_ranks: Literal["class", "global"] = "class"
+    """Density bins: of the examples sorted within each class, or (global, published) all together."""
+
+    sigma_units: Literal["pixels", "standardized"] = "pixels"
+    """Unit of sigma and of certified radii: pixels from 0 to 1, or (published) standard deviations of each channel."""
+
+    limit_dimensions: bool = True
+    """Fewer dimensions by default where a class has under 8 examples for each; the published code has 16 and 64."""
+
+
+@dataclass(frozen=True)
 class MemorizationOptions(Options):
     """Networks that estimate memorization scores, where the data come with images and without scores."""
 
@@ -166,13 +246,13 @@ class RobustnessOptions(Options):
     """Epochs of these networks; by default as many as for the analyzed one."""
 
     sigma: float = option(0.5, more_than=0, less_than=math.inf)
-    """Standard deviation of the noise of randomized smoothing, pixels being from 0 to 1."""
+    """Standard deviation of the noise of randomized smoothing, in sigma_units."""
 
     epsilon: float = option(0.5, more_than=0, less_than=math.inf)
     """L2 radius of the attack, pixels being from 0 to 1."""
 
-    certified_examples: int = option(100, at_least=1)
-    """Examples of each bin to certify and attack."""
+    certified_examples: int | Literal["all"] = option(100, at_least=1)
+    """Examples of each bin to certify and attack, or all."""
 
     certificate_draws: int = option(100_000, at_least=1)
     """Draws of noise for each certificate."""
@@ -193,12 +273,13 @@ class MachineOptions(Options):
 
 
 @dataclass(frozen=True)
-class AnalysisOptions(DensityOptions, MemorizationOptions, RobustnessOptions, MachineOptions):
+class AnalysisOptions(DensityOptions, DefinitionOptions, MemorizationOptions, RobustnessOptions, MachineOptions):
     """All options of :func:`fastdens.pipeline.analyze`.
 
     The options are the attributes of :class:`DensityOptions` (``dimensions``, ``density``, ``chains``, ...),
-    :class:`MemorizationOptions` (``memorization_networks``, ...), :class:`RobustnessOptions` (``bins``, ``sigma``, ...)
-    and :class:`MachineOptions` (``seed``, ``device``, ``processes``).
+    :class:`DefinitionOptions` (``training_density``, ``average``, ...), :class:`MemorizationOptions`
+    (``memorization_networks``, ...), :class:`RobustnessOptions` (``bins``, ``sigma``, ...) and
+    :class:`MachineOptions` (``seed``, ``device``, ``processes``).
 
     Raises
     ------
@@ -226,6 +307,34 @@ class AnalysisOptions(DensityOptions, MemorizationOptions, RobustnessOptions, Ma
                 "converged, or leave max_sweeps out.",
                 *("max_sweeps", "stop"),
             )
+
+    @classmethod
+    def of_protocol(cls, protocol: ProtocolName, **options: Any) -> Self:
+        """The options of a protocol, except those that are given.
+
+        Parameters
+        ----------
+        protocol : {"exact", "published"}
+            See :mod:`fastdens.pipeline.protocols`. It does not ask for networks to be trained: pass ``bins`` for that.
+        **options
+            Other options, which win over those of the protocol.
+
+        Raises
+        ------
+        OptionError, ValueError
+            As for the options themselves.
+        """
+        check_choice("protocol", protocol, tuple(PROTOCOLS))
+        chosen = PROTOCOLS[protocol]
+        density = options.get("density", cls.density)
+        values = {**chosen.amounts, **chosen.definitions}
+        return cls(**{name: value for name, value in values.items() if belongs_to(name, density)} | options)
+
+    @property
+    def published_definitions(self) -> bool:
+        """Whether every quantity is defined as in the published code."""
+        definitions = PROTOCOLS["published"].definitions.items()
+        return all(getattr(self, name) == value for name, value in definitions if belongs_to(name, self.density))
 
     def as_json(self) -> dict[str, Any]:
         """The options by name, None for those that belong to the other density."""
@@ -256,7 +365,8 @@ def check_density_options(density: str, given: Iterable[str]) -> None:
 
 def _owner(name: str) -> str | None:
     """The density that an option belongs to, None if it belongs to all."""
-    return next((own.metadata.get("density") for own in fields(DensityOptions) if own.name == name), None)
+    of_densities = (*fields(DensityOptions), *fields(DefinitionOptions))
+    return next((own.metadata.get("density") for own in of_densities if own.name == name), None)
 
 
 def belongs_to(name: str, density: str) -> bool:

@@ -308,11 +308,13 @@ def _fitting(data: AnalysisData, layer: str, size: LayerSize, options: AnalysisO
 def _subsets(data: AnalysisData, layers: Mapping[str, LayerSize], options: AnalysisOptions) -> Step:
     """Densities without and of the most memorized, the least memorized and random examples, with one chain."""
     n, n_classes = len(data.examples.labels), len(data.examples.class_names)
-    held_out, fitted = subset_sizes(int(data.class_sizes.min()))
-    n_points = n - 3 * held_out * n_classes + 3 * fitted * n_classes
+    held_out, fitted = subset_sizes(int(data.class_sizes.min()), options)
+    of_each = options.label_subsets == "class"
+    n_held_out = held_out * (n_classes if of_each else 1)
+    n_points = n - 3 * n_held_out + 3 * fitted * n_classes
     single = replace(options, chains=1) if options.density == "dp" else options
     # With one chain, a log-density is the mean over as many fewer draws.
-    draws = 3 * (held_out * n_classes**2 + n_classes**2 * options.divergence_draws) * single.chains / options.chains
+    draws = 3 * (n_held_out * n_classes + n_classes**2 * options.divergence_draws) * single.chains / options.chains
     work: dict[str, float] = {RESAMPLING: 4 * n * len(layers)}
     for layer in layers:
         work |= {at_layer(FITTING, layer): _sweeps(single) * n_points, at_layer(EVALUATING, layer): draws}
@@ -320,8 +322,8 @@ def _subsets(data: AnalysisData, layers: Mapping[str, LayerSize], options: Analy
         "memorization",
         f"fitting subsets by memorization at {_count(len(layers), 'layer')}",
         work,
-        f"4 fits of {_count(n_classes, 'class', 'classes')} at each layer{_chains(single)}: without "
-        f"{held_out} examples of each class in three subsets, and on {fitted} examples of each class",
+        f"4 fits of {_count(n_classes, 'class', 'classes')} at each layer{_chains(single)}: without three subsets of "
+        f"{held_out} examples of {'each class' if of_each else 'all classes'}, and on {fitted} examples of each class",
         most=_most(options),
     )
 
@@ -355,7 +357,7 @@ def _bins(experiment: Experiment, options: AnalysisOptions) -> list[Step]:
     )
     kept = int((~experiment.flipped).sum())
     asked = options.certified_examples
-    tried = kept if asked is None else min(asked * options.bins, kept)
+    tried = kept if asked == "all" else min(asked * options.bins, kept)
     draws = _CERTIFICATE_VOTES + options.certificate_draws
     threads = threads_of_process(1)
     certifying = _step(

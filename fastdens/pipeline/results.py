@@ -223,6 +223,9 @@ class LayerAnalysis:
         Names of those classes.
     noise : NoiseImages or None
         None where no images of noise were shown to the network.
+    in_sample, left_out : ndarray or None
+        float64 [N], log-density of each training example by the density that was fitted to it too, and left out of its
+        own cluster in each draw; ``log_density`` is one of the two. None where the density was not sampled.
     """
 
     name: str
@@ -245,6 +248,8 @@ class LayerAnalysis:
     n_left_out: int = 0
     constant_classes: tuple[str, ...] = ()
     noise: NoiseImages | None = None
+    in_sample: NDArray[np.float64] | None = None
+    left_out: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -274,24 +279,36 @@ class Scores:
 
 @dataclass(frozen=True)
 class SubsetComparison:
-    """The most memorized, least memorized and random examples of each class ("most", "least", "random").
+    """The most memorized, least memorized and random examples ("most", "least", "random").
 
     Attributes
     ----------
     held_out : int
-        Examples of each class in a subset that was classified.
+        Examples in a subset that was classified: of each class, or of all if ``label_subsets`` is "global".
     fitted : int
         Examples of each class in a subset that was fitted.
     classification : mapping of str to tuple of GenerativeClassification
-        By subset, one a layer: its examples classified by densities fitted without any of the subsets.
+        By subset, one a layer: its examples classified by densities fitted without any of the subsets; empty where the
+        data do not have enough examples.
     divergence : mapping of str to tuple of Estimates
-        By subset, one a layer: KL(row || column), [M, M], between densities fitted on the subset alone.
+        By subset, one a layer: KL(row || column), [m, m], between densities fitted on the subset alone, of the m
+        classes that have enough examples in it; without subsets in which fewer than two do.
+    n_classes : mapping of str to int
+        By subset, m.
+    label_scores : mapping of str to float
+        The lowest score in the global subset "most", and the highest in "least"; empty if there are none.
+    f1_of_draws : mapping of str to tuple of ndarray
+        By global subset, one a layer: weighted F1 by the densities of each kept draw alone, [draws]; empty if there are
+        no such subsets or no draws.
     """
 
     held_out: int
     fitted: int
     classification: Mapping[str, tuple[GenerativeClassification, ...]]
     divergence: Mapping[str, tuple[Estimates, ...]]
+    n_classes: Mapping[str, int] = field(default_factory=dict)
+    label_scores: Mapping[str, float] = field(default_factory=dict)
+    f1_of_draws: Mapping[str, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.results import LayerAnalysis, RobustnessAnalysis
 from fastdens.progress import Stages
+from fastdens.training.datasets import Images
 from fastdens.training.runs import left_out_runs, load_run, train_runs
 
 
@@ -55,8 +56,8 @@ def analyze_robustness(
 ) -> RobustnessAnalysis:
     """Train a network without each density bin, certify and attack examples of that bin with it.
 
-    Bins are cut within each class, so that no class loses more examples to a bin than another. Flipped examples are not
-    tried: a robust network does not give them their label.
+    Bins are cut within each class, so that no class loses more examples to a bin than another, or among all examples if
+    the options say so. Flipped examples are not tried: a robust network does not give them their label.
 
     Parameters
     ----------
@@ -73,12 +74,13 @@ def analyze_robustness(
     RobustnessAnalysis
     """
     stages = stages or Stages(())
-    images, labels = experiment.images, experiment.labels.numpy()
-    bins = density_bins(layer.log_density, options.bins, labels)
+    images, labels = _in_units_of_sigma(experiment.images, options), experiment.labels.numpy()
+    bins = density_bins(layer.log_density, options.bins, labels if options.bin_ranks == "class" else None)
     runs = left_out_runs(bins, options.bins, options.seed)
     recipe = replace(experiment.recipe, epochs=options.bin_epochs or experiment.recipe.epochs, noise=options.sigma)
-    # Other densities make other bins: each choice of bins has a folder of its own.
-    folder = experiment.runs / f"bins-{fingerprint([torch.from_numpy(bins)])[:12]}"
+    # Other densities make other bins: each choice of bins has a folder of its own, and each unit of the noise.
+    unit = "" if options.sigma_units == "pixels" else f"-{options.sigma_units}"
+    folder = experiment.runs / f"bins-{fingerprint([torch.from_numpy(bins)])[:12]}{unit}"
     with stages.stage("bin networks"):
         train_runs(
             folder,
@@ -95,11 +97,10 @@ def analyze_robustness(
     with stages.stage("bins"):
         for run, rows in zip(runs, chosen, strict=True):
             result = load_run(folder, run.name, images, device=options.device)
-            model = NormalizedClassifier(result.model, images.mean, images.std).to(options.device)
             checkpoint = folder / f"certificates-{run.name}.safetensors"
-            radius, attack = _radii_and_attacks(model, experiment, rows, checkpoint, options, progress=progress)
-            radii.append(radius)
-            attacks.append(attack)
+            own = experiment.labels[rows]
+            radii.append(_radii(result.model, images, own, rows, checkpoint, options, progress=progress))
+            attacks.append(_attack(result.model, experiment.images, own, rows, options))
             accuracies.append(float((result.test_predicted == images.test_labels).double().mean()))
     examples = np.concatenate(chosen)
     return RobustnessAnalysis(
@@ -115,11 +116,19 @@ def analyze_robustness(
     )
 
 
+def _in_units_of_sigma(images: Images, options: AnalysisOptions) -> Images:
+    """The images with the mean and the deviation that take them to the units of sigma: standardized ones stay."""
+    if options.sigma_units == "pixels":
+        return images
+    return images._replace(mean=torch.zeros_like(images.mean), std=torch.ones_like(images.std))
+
+
 def _examples_of_bins(
     bins: NDArray[np.int64], labels: NDArray[np.int64], flipped: NDArray[np.bool_], options: AnalysisOptions
 ) -> list[NDArray[np.int64]]:
     """Training examples of each bin to certify, spread over the classes as evenly as the bin allows."""
     generator = np.random.default_rng(options.seed)
+    most = None if options.certified_examples == "all" else options.certified_examples
     chosen = []
     for b in range(options.bins):
         rows = generator.permutation(np.flatnonzero((bins == b) & ~flipped))
@@ -128,25 +137,24 @@ def _examples_of_bins(
         for c in np.unique(labels[rows]):
             own = labels[rows] == c
             rank[own] = np.arange(own.sum())
-        chosen.append(rows[np.argsort(rank, kind="stable")][: options.certified_examples])
+        chosen.append(rows[np.argsort(rank, kind="stable")][:most])
     return chosen
 
 
-def _radii_and_attacks(
-    model: NormalizedClassifier,
-    experiment: Experiment,
+def _radii(
+    network: nn.Module,
+    images: Images,
+    labels: Tensor,
     rows: NDArray[np.int64],
     checkpoint: Path,
     options: AnalysisOptions,
     *,
     progress: bool,
-) -> tuple[NDArray[np.float64], PGDAccuracy]:
-    """Certified radius of each example, 0 where the smoothed network is not right, and the attack."""
-    images, labels = experiment.images, experiment.labels[rows]
-    pixels = images.train[rows] * images.std + images.mean
+) -> NDArray[np.float64]:
+    """Certified radius of some training examples in the units of the images, 0 where the smoothed network errs."""
     certificates = certify(
-        model,
-        pixels,
+        NormalizedClassifier(network, images.mean, images.std).to(options.device),
+        images.train[rows] * images.std + images.mean,
         options.sigma,
         labels=labels,
         n=options.certificate_draws,
@@ -155,14 +163,19 @@ def _radii_and_attacks(
         device=options.device,
         progress=progress,
     )
-    attack = pgd_accuracy(
-        model,
-        pixels,
+    return np.where(certificates.predicted == labels.numpy(), certificates.radius, 0.0)
+
+
+def _attack(
+    network: nn.Module, images: Images, labels: Tensor, rows: NDArray[np.int64], options: AnalysisOptions
+) -> PGDAccuracy:
+    """The attack on some training examples, within a distance in pixels."""
+    return pgd_accuracy(
+        NormalizedClassifier(network, images.mean, images.std).to(options.device),
+        images.train[rows] * images.std + images.mean,
         labels,
         options.epsilon,
         bounds=(0.0, 1.0),
         random_state=options.seed,
         device=options.device,
     )
-    right = certificates.predicted == labels.numpy()
-    return np.where(right, certificates.radius, 0.0), attack

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdens.analysis import MemorizationScores, roc_auc
+from fastdens.analysis import MEMORIZED, MemorizationScores, ScoreSummary, roc_auc
 from fastdens.pipeline.data import AnalysisData
+from fastdens.pipeline.options import ScoreThresholds
 from fastdens.pipeline.results import LayerAnalysis
 
-# Feldman & Zhang call an example memorized from here on.
-_MEMORIZED = 0.25
+# Classes that are named at either end of an order.
+_NAMED = 5
 
 
 def describe_data(data: AnalysisData) -> str:
@@ -69,7 +71,7 @@ def describe_scores(scores: MemorizationScores, flipped: NDArray[np.bool_], n_ne
     if known.any():
         score = scores.score[known]
         sentences.append(
-            f"The mean score is {score.mean():.3f}, and {(score > _MEMORIZED).mean():.1%} have one over {_MEMORIZED}; "
+            f"The mean score is {score.mean():.3f}, and {(score > MEMORIZED).mean():.1%} have one over {MEMORIZED}; "
             f"the mean standard error of a score is {scores.standard_error[known].mean():.3f}."
         )
         auc = roc_auc(scores.score, flipped)
@@ -77,3 +79,44 @@ def describe_scores(scores: MemorizationScores, flipped: NDArray[np.bool_], n_ne
             n_flipped = int(flipped[known].sum())
             sentences.append(f"The score finds the {n_flipped} flipped labels among them with an AUC of {auc:.3f}.")
     return " ".join(sentences)
+
+
+def describe_score_summary(
+    summary: ScoreSummary, thresholds: ScoreThresholds, class_names: Sequence[str] | None
+) -> str:
+    """Summarize a file of memorization scores, a line for each number.
+
+    Parameters
+    ----------
+    summary : ScoreSummary
+    thresholds : ScoreThresholds
+        Those of the summary.
+    class_names : sequence of str or None
+        In the order of the classes; None without labels.
+    """
+    lines = [
+        f"examples with a score: {summary.n}",
+        f"mean score: {summary.mean:.4f}",
+        f"share above {MEMORIZED}: {summary.memorized:.1%}",
+        f"scores equal to 1: {summary.n_one}",
+        f"scores equal to 0: {summary.n_zero}",
+        f"scores below 0: {summary.n_negative}",
+    ]
+    n = thresholds.label_examples
+    if math.isnan(summary.highest_from):
+        lines.append(f"the {n} highest and lowest scores: there are not so many examples")
+    else:
+        lines.append(f"the {n} highest scores: from {summary.highest_from:.4f}")
+        lines.append(f"the {n} lowest scores: up to {summary.lowest_to:.4f}")
+    if summary.class_mean is None or class_names is None:
+        lines.append("classes: the file has no labels, so pass --labels to count them")
+        return "\n".join(lines)
+    at_least = f"classes with at least {thresholds.kl_examples} examples of a score"
+    lines.append(f"{at_least} of at least {thresholds.kl_high:g}: {summary.n_classes_high}")
+    lines.append(f"{at_least} of at most {thresholds.kl_low:g}: {summary.n_classes_low}")
+    # A class without scores is last.
+    order = np.argsort(summary.class_mean, kind="stable")[: int(np.isfinite(summary.class_mean).sum())]
+    for words, chosen in (("lowest", order[:_NAMED]), ("highest", order[::-1][:_NAMED])):
+        means = ", ".join(f"{class_names[c]} ({summary.class_mean[c]:.3f})" for c in chosen)
+        lines.append(f"classes of the {words} mean score: {means}")
+    return "\n".join(lines)

@@ -35,6 +35,7 @@ SECTION_NAMES = (
     "divergences",
     "label",
     "flipped_labels",
+    "definitions",
     "long_tail",
     "noise_images",
     "memorization",

@@ -112,6 +112,9 @@ def _examples_csv(analysis: Analysis) -> str:
         columns["network's label"] = [*map(examples.name_of, examples.train_predicted)]
     for layer in analysis.layers:
         columns[f"log-density {layer.name}"] = layer.log_density.tolist()
+        if layer.in_sample is not None and layer.left_out is not None:
+            columns[f"log-density in sample {layer.name}"] = layer.in_sample.tolist()
+            columns[f"log-density left out {layer.name}"] = layer.left_out.tolist()
         columns[f"neighbour distance {layer.name}"] = layer.neighbour_distance.tolist()
     if analysis.memorization is not None:
         scores = analysis.memorization.scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastdens.analysis.memorization_subsets import memorization_subsets
+from fastdens.analysis.memorization_subsets import global_subsets, memorization_subsets, threshold_subsets
 
 
 def test_each_class_gives_its_extremes(rng):
@@ -59,3 +59,44 @@ def test_scores_that_are_not_finite_and_errors():
         memorization_subsets(scores[None], labels, 1)
     with pytest.raises(ValueError, match="labels"):
         memorization_subsets(scores, labels[:4], 1)
+
+
+def test_global_subsets_are_the_ends_of_the_order_and_others(rng):
+    scores = rng.normal(size=300)
+    scores[rng.permutation(300)[:30]] = np.nan
+    found = global_subsets(scores, 40, random_state=int(rng.integers(1000)))
+    rising = [i for i in np.argsort(scores) if np.isfinite(scores[i])]
+    assert found.least.tolist() == rising[:40] and found.most.tolist() == rising[:-41:-1]
+    assert len(set(found.random)) == 40 and set(found.random) <= set(rising[40:-40])
+    thirds = global_subsets(scores, 90)
+    assert sorted(np.concatenate(thirds)) == sorted(rising)
+    with pytest.raises(ValueError, match="270 examples have a finite score, but three subsets of 91 need 273"):
+        global_subsets(scores, 91)
+
+
+def test_equal_scores_are_ordered_by_chance(rng):
+    scores = np.array([0.0] * 8 + [1.0, 2.0])
+    start, n_states = int(rng.integers(10**6)), 2000
+    counts = np.zeros((3, 10))
+    for state in range(start, start + n_states):
+        for count, subset in zip(counts, global_subsets(scores, 3, random_state=state), strict=True):
+            count[subset] += 1
+    assert (counts[0, 8:] == n_states).all() and not counts[1:, 8:].any()
+    for count, share in zip(counts[:, :8], (1 / 8, 3 / 8, 3 / 8), strict=True):
+        assert (np.abs(count - n_states * share) < 5 * np.sqrt(n_states * share * (1 - share))).all()
+
+
+def test_threshold_subsets_are_of_the_classes_that_have_enough(rng):
+    labels = rng.permutation(np.repeat([0, 1, 2, 4], [50, 40, 30, 4]))
+    scores = np.round(rng.uniform(-0.2, 1.2, len(labels)), 2)
+    scores[rng.random(len(labels)) < 0.1] = np.nan
+    high, low, size = 0.7, 0.3, 9
+    found = threshold_subsets(scores, labels, size, low=low, high=high, random_state=int(rng.integers(1000)))
+    for subset, chosen in zip(found, (scores >= high, scores <= low, np.isfinite(scores)), strict=True):
+        enough = [c for c in (0, 1, 2, 4) if (chosen & (labels == c)).sum() >= size]
+        assert labels[subset].tolist() == np.repeat(enough, size).tolist() and len(set(subset)) == len(subset)
+        assert chosen[subset].all()
+    nothing = threshold_subsets(scores, labels, 60, low=low, high=high)
+    assert [len(subset) for subset in nothing] == [0, 0, 0] and nothing.most.dtype == np.int64
+    every = threshold_subsets(scores, labels, 1, low=np.inf, high=-np.inf)
+    assert np.isfinite(scores[np.concatenate(every)]).all()

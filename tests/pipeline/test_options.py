@@ -11,14 +11,17 @@ import pytest
 from fastdens import DirichletProcessMixtures
 from fastdens.pipeline.options import (
     AnalysisOptions,
+    DefinitionOptions,
     ImageOptions,
     MachineOptions,
     NetworkOptions,
     OptionError,
+    ScoreThresholds,
     check_density_options,
     resolve_device,
 )
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, preset
+from fastdens.pipeline.protocols import PROTOCOLS
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,8 @@ from fastdens.pipeline.presets import GPU_PRESETS, PRESETS, preset
         (AnalysisOptions, "max_sweeps", 0, "max_sweeps is 0, but it must be at least 1."),
         (AnalysisOptions, "memorization_share", 1.0, "memorization_share is 1.0, but it must be less than 1."),
         (AnalysisOptions, "sigma", math.nan, "sigma is nan, but it must be more than 0."),
+        (AnalysisOptions, "certified_examples", 0, "certified_examples is 0, but it must be at least 1."),
+        (AnalysisOptions, "kl_examples", 0, "kl_examples is 0, but it must be at least 1."),
         (MachineOptions, "seed", -1, "seed is -1, but it must be at least 0."),
         (ImageOptions, "flip", -0.1, "flip is -0.1, but it must be at least 0."),
         (NetworkOptions, "width", 0, "width is 0, but it must be at least 1."),
@@ -55,6 +60,9 @@ def test_an_option_out_of_range_is_named(cls, option, value, message):
         ({"max_sweeps": 900}, "max_sweeps is 900, but chains make 400 sweeps if stop is sweeps: choose stop converged"),
         ({"init": "kmean"}, r"init is 'kmean', but it must be one of .* \(did you mean 'kmeans'\?\)"),
         ({"stop": "never"}, "stop is 'never', but it must be one of 'sweeps', 'converged'"),
+        ({"kl_low": 0.7}, "kl_low is 0.7 and kl_high 0.7, but the least memorized examples have lower scores"),
+        ({"certified_examples": "every"}, "certified_examples is 'every', but it must be one of 'all'"),
+        ({"density": "gmm", "average": "log_density"}, "average is for density dp, but the density is gmm"),
         ({"density": "dpp"}, r"density is 'dpp', but it must be one of 'dp', 'gmm' \(did you mean 'dp'\?\)"),
     ],
 )
@@ -91,6 +99,32 @@ def test_a_gpu_runs_the_demonstration_of_a_hundred_classes_at_full_width():
     assert (full["width"], full["epochs"], full["memorization_networks"]) == (64, 30, 40)
     assert full["certificate_draws"] == small["certificate_draws"] == 1000
     assert preset("digits", "cuda") == preset("digits", "cpu") and preset("CIFAR100", "cpu") == {}
+
+
+def test_a_protocol_sets_definitions_and_amounts_and_asks_for_no_networks():
+    published = AnalysisOptions.of_protocol("published")
+    assert (published.average, published.weighting, published.kl_subsets) == ("log_density", "published", "threshold")
+    assert (published.init, published.split_merge, published.certified_examples) == ("random", 0, "all")
+    assert published.bins == published.memorization_networks == 0
+    assert published.published_definitions and not AnalysisOptions().published_definitions
+    assert AnalysisOptions.of_protocol("exact") == AnalysisOptions()
+    own = AnalysisOptions.of_protocol("published", average="density", chains=2, seed=3)
+    assert (own.average, own.chains, own.seed, own.weighting) == ("density", 2, 3, "published")
+    assert not own.published_definitions
+    mixtures = AnalysisOptions.of_protocol("published", density="gmm")
+    assert mixtures.as_json()["weighting"] is None and mixtures.kl_subsets == "threshold"
+    assert mixtures.published_definitions
+    with pytest.raises(ValueError, match=r"protocol is 'publishd'.*did you mean 'published'"):
+        AnalysisOptions.of_protocol("publishd")
+
+
+def test_every_option_of_a_protocol_is_one_and_every_definition_differs_from_the_exact_one():
+    defaults = {own.name: own.default for cls in (AnalysisOptions, NetworkOptions) for own in fields(cls)}
+    for protocol in PROTOCOLS.values():
+        assert {*protocol.definitions, *protocol.amounts, *protocol.training} <= defaults.keys()
+        assert all(defaults[name] != value or name == "stop" for name, value in protocol.definitions.items())
+    named = {own.name for own in fields(DefinitionOptions)} - {own.name for own in fields(ScoreThresholds)}
+    assert named <= PROTOCOLS["published"].definitions.keys()
 
 
 def test_a_device_that_is_named_stays():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastdens.pipeline import AnalysisOptions
+from fastdens.pipeline import AnalysisOptions, robustness
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import ImageOptions, NetworkOptions
 from fastdens.pipeline.robustness import NormalizedClassifier, analyze_robustness
@@ -48,3 +48,37 @@ def test_networks_are_tried_on_the_bin_that_they_have_not_seen(rng, tmp_path):
     assert sparse.mean() < layer.log_density[found.bins == 1].mean()
     np.testing.assert_array_equal(found.group, labels[found.examples] % 2)
     assert (found.radius[~found.robust & ~found.clean] >= 0).all() and not (found.robust & ~found.clean).any()
+
+
+def test_noise_in_units_of_standardized_images_and_every_example_of_bins_of_all(rng, tmp_path, monkeypatch):
+    experiment = Experiment.load(
+        ImageOptions(dataset="digits", image_size=8, flip=0.1), NetworkOptions(width=4, epochs=1), tmp_path, seed=1
+    )
+    images = experiment.images
+    labels = experiment.labels.numpy()
+    layer = SimpleNamespace(
+        name="layer4", log_density=rng.normal(size=len(labels)) + labels, modes=SimpleNamespace(group=np.arange(10) % 2)
+    )
+    seen = []
+
+    def certified(model, x, sigma, **_):
+        seen.append((model, x, sigma))
+        predicted = np.zeros(len(x), np.int64)
+        return SimpleNamespace(predicted=predicted, radius=np.ones(len(x)))
+
+    monkeypatch.setattr(robustness, "certify", certified)
+    common = {"bins": 3, "bin_epochs": 1, "bin_ranks": "global", "certified_examples": "all", "device": "cpu"}
+    found = analyze_robustness(
+        experiment, layer, AnalysisOptions(**common, sigma_units="standardized", sigma=0.25), progress=False
+    )
+    order = np.argsort(layer.log_density, kind="stable")
+    np.testing.assert_array_equal(found.bins[order], np.repeat(np.arange(3), len(labels) // 3))
+    assert sorted(found.examples) == np.flatnonzero(~experiment.flipped.numpy()).tolist()
+    (folder,) = tmp_path.glob("bins-*-standardized")
+    for b, (model, x, sigma) in enumerate(seen):
+        own = found.examples[found.bin == b]
+        assert sigma == 0.25
+        assert torch.equal(x, images.train[own])
+        network = load_run(folder, f"without-bin-{b}", images, device="cpu")
+        torch.testing.assert_close(model(x[:5]), network.model(images.train[own[:5]]))
+    np.testing.assert_array_equal(found.radius, (labels[found.examples] == 0).astype(float))

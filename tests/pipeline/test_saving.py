@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastdens.convergence import chain_convergence
 from fastdens.pipeline import Analysis
+from fastdens.pipeline.options import DefinitionOptions
 from fastdens.pipeline.saving import load_tree, save_tree
 from fastdens.report import metrics_of
 from tests.report.analysis_problem import analysis_problem
@@ -230,8 +231,21 @@ def test_one_group_and_one_group_of_an_earlier_analysis_have_no_agreement(rng, t
     np.testing.assert_array_equal(loaded.seed_agreement[1], [[1, 0.3, 0], [0.3, 1, 0], [0, 0, nan]])
 
 
-def test_an_analysis_comes_back_whole(rng, tmp_path):
+def test_an_analysis_that_was_saved_before_there_was_a_choice_of_definitions_has_the_exact_ones(rng, tmp_path):
     analysis = analysis_problem(rng)
+    layers = [earlier(layer, "LayerAnalysis", ("in_sample", "left_out")) for layer in analysis.layers]
+    subsets = earlier(analysis.memorization.subsets, "S", ("n_classes", "label_scores", "f1_of_draws"))
+    options = earlier(analysis.options, "AnalysisOptions", [own.name for own in fields(DefinitionOptions)])
+    memorization = replace(analysis.memorization, subsets=subsets)
+    replace(analysis, options=options, layers=tuple(layers), memorization=memorization).save(tmp_path / "saved")
+    loaded = Analysis.load(tmp_path / "saved")
+    assert_same(loaded.options, analysis.options)
+    assert_same(loaded.memorization, analysis.memorization)
+    assert_same(loaded.layers, tuple(replace(layer, in_sample=None, left_out=None) for layer in analysis.layers))
+
+
+def test_an_analysis_comes_back_whole(rng, tmp_path):
+    analysis = analysis_problem(rng, published=bool(rng.integers(2)))
     analysis.save(tmp_path / "saved")
     assert_same(Analysis.load(tmp_path / "saved"), analysis)
 

@@ -35,11 +35,12 @@ def analysis_problem(
     layer_names: Sequence[str] = LAYERS,
     density: str = "dp",
     without: Sequence[str] = (),
+    published: bool = False,
 ) -> results.Analysis:
     """An analysis of 40 training examples a class, without some of its parts.
 
     ``without`` names attributes of `Analysis` and of `Examples`; "flipped" keeps the labels as they are, and "network"
-    leaves out what only a network tells.
+    leaves out what only a network tells. ``published`` is the protocol.
     """
     n_classes = len(class_names)
     true_labels = rng.permutation(np.repeat(np.arange(n_classes), 40))
@@ -57,7 +58,8 @@ def analysis_problem(
         np.where(rng.random(len(test_labels)) < 0.8, test_labels, 0),
     )
     sampling = {"sweeps": 80, "chains": 2} if density == "dp" else {}
-    options = AnalysisOptions(density=density, bins=N_BINS, **sampling)
+    protocol = "published" if published else "exact"
+    options = AnalysisOptions.of_protocol(protocol, density=density, bins=N_BINS, **sampling)
     provenance = results.Provenance("digits", network="resnet18", width=16, epochs=3, settings={"dataset": "digits"})
     if "network" in without:
         provenance = results.Provenance("digits", activations="folder/train")
@@ -65,6 +67,7 @@ def analysis_problem(
         examples = replace(examples, **nothing)
     examples = replace(examples, **{part: None for part in without if part in vars(examples) and part != "flipped"})
     layers = tuple(layer_problem(rng, name, examples, density, at) for at, name in enumerate(layer_names))
+    memorization = memorization_problem(rng, examples, layers)
     analysis = results.Analysis(
         options,
         provenance,
@@ -72,7 +75,7 @@ def analysis_problem(
         layers,
         agreement_problem(rng, [layer.modes.n_groups for layer in layers]),
         np.stack([agreement_problem(rng, [layer.modes.n_groups] * N_SEEDS) for layer in layers]),
-        memorization_problem(rng, examples, layers),
+        published_subsets(rng, memorization) if published else memorization,
         robustness_problem(rng, examples, layers[-1]),
         pictures_problem(rng, len(examples.labels)),
     )
@@ -141,6 +144,8 @@ def layer_problem(
         None if examples.test_labels is None else classification(rng, examples.test_labels),
         np.nan if examples.flipped is None else roc_auc(-log_density, examples.flipped),
         np.nan if examples.long_tailed is None else roc_auc(-classes.mean, examples.long_tailed),
+        in_sample=log_density + rng.gamma(2, size=len(labels)) if density == "dp" else None,
+        left_out=log_density if density == "dp" else None,
     )
 
 
@@ -199,6 +204,23 @@ def memorization_problem(
         ),
         np.nan if examples.flipped is None else roc_auc(scores, examples.flipped),
     )
+
+
+def published_subsets(
+    rng: np.random.Generator, memorization: results.MemorizationAnalysis
+) -> results.MemorizationAnalysis:
+    """The same with subsets of all classes, and three classes with enough examples to be compared by the others."""
+    subsets = memorization.subsets
+    n_layers = len(memorization.correlations.layers)
+    names = tuple(subsets.classification)
+    subsets = replace(
+        subsets,
+        divergence={name: tuple(estimates(rng, 3, 3) for _ in range(n_layers)) for name in names},
+        n_classes=dict.fromkeys(names, 3),
+        label_scores={"most": rng.uniform(0.8, 0.9), "least": rng.uniform(0, 0.1)},
+        f1_of_draws={name: tuple(rng.uniform(size=(n_layers, 4))) for name in names},
+    )
+    return replace(memorization, subsets=subsets)
 
 
 def robustness_problem(

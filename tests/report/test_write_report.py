@@ -217,10 +217,12 @@ def test_two_groups_of_classes_have_their_own_robustness(analyses, reports):
 
 def test_examples_have_the_columns_that_are_known(reports):
     of_layers = [f"{what} {layer}" for layer in LAYERS for what in ("log-density", "neighbour distance")]
+    both = ("log-density", "log-density in sample", "log-density left out", "neighbour distance")
+    sampled = [f"{what} {layer}" for layer in LAYERS for what in both]
     of_network = ["true label", "flipped", "network's label"]
     of_scores = ["memorization score", "memorization standard error", "density bin"]
     columns = {variant: list(rows(folder / "examples.csv")[0]) for variant, folder in reports.items()}
-    assert columns["dp"] == ["example", "given label", *of_network, *of_layers, *of_scores]
+    assert columns["dp"] == ["example", "given label", *of_network, *sampled, *of_scores]
     assert columns["gmm"] == ["example", "given label", *of_layers]
 
 

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def plot_divergence_by_layer(
-    axes: Axes, layers: Sequence[str], values: Mapping[str, Any], *, ylabel: str = "KL between classes (nats)"
+    axes: Axes,
+    layers: Sequence[str],
+    values: Mapping[str, Any],
+    *,
+    bars: str = "from lower to upper quartile",
+    ylabel: str = "KL between classes (nats)",
 ) -> Axes:
     """Divergence between pairs of classes at each layer: median and quartiles of each subset of examples.
 
@@ -30,8 +35,10 @@ def plot_divergence_by_layer(
         L names.
     values : mapping
         By name of a subset, such as "most memorized", its values [L, P] for P pairs, or a tuple (median, lower
-        quartile, upper quartile) of three arrays [L]; at most seven subsets. Values that are not finite are left out,
-        with a remark.
+        quartile, upper quartile), or another middle with the ends of its band, of three arrays [L]; at most seven
+        subsets. Values that are not finite are left out, with a remark.
+    bars : str
+        What the legend calls the band.
     ylabel : str
 
     Raises
@@ -64,7 +71,7 @@ def plot_divergence_by_layer(
         axes.set_yscale("log")
     style.name_ticks(axes, names)
     axes.set_ylabel(ylabel)
-    handles = [*axes.get_legend_handles_labels()[0], style.explained_bar("from lower to upper quartile")]
+    handles = [*axes.get_legend_handles_labels()[0], style.explained_bar(bars)]
     style.legend_above_data(axes, handles=handles)
     return axes
 

@@ -64,6 +64,7 @@ def plot_subset_scores(
     scores: Mapping[str, ArrayLike | Tensor],
     errors: Mapping[str, ArrayLike | Tensor] | None = None,
     *,
+    bars: str = style.STANDARD_ERROR,
     ylabel: str = "held-out F1",
 ) -> Axes:
     """Score of the generative classification at each layer, with one bar for each subset of examples.
@@ -74,8 +75,10 @@ def plot_subset_scores(
     layers : sequence of str
         L names.
     scores, errors : mapping of str to array
-        By name of a subset, such as "most memorized", its scores [L] between 0 and 1, and their standard errors [L],
-        which are optional. At most seven subsets; a score of NaN has no bar.
+        By name of a subset, such as "most memorized", its scores [L] between 0 and 1, and the lengths of their error
+        bars [L], which are optional. At most seven subsets; a score of NaN has no bar.
+    bars : str
+        What the legend calls the error bars.
     ylabel : str
 
     Raises
@@ -99,6 +102,6 @@ def plot_subset_scores(
     axes.set_ylabel(ylabel)
     handles = axes.get_legend_handles_labels()[0]
     if own_errors:
-        handles.append(style.explained_bar(style.STANDARD_ERROR, color="black"))
+        handles.append(style.explained_bar(bars, color="black"))
     style.legend_above_data(axes, handles=handles)
     return axes

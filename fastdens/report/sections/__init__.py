@@ -9,6 +9,7 @@ from fastdens.report.section import Section
 from fastdens.report.sections import (
     classes,
     components,
+    definitions,
     divergences,
     examples,
     findings,
@@ -30,6 +31,7 @@ SECTIONS = (
     divergences.SECTION,
     label.SECTION,
     flipped_labels.SECTION,
+    definitions.SECTION,
     long_tail.SECTION,
     noise_images.SECTION,
     memorization.SECTION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,13 +25,23 @@ def of_pairs(divergence: NDArray[np.float64]) -> NDArray[np.float64]:
     return divergence[~np.eye(len(divergence), dtype=bool)]
 
 
-def kl_quartiles(scope: Scope, divergence: NDArray[np.float64], prefix: str = "") -> Iterator[Metric]:
-    """Median and quartiles of the divergences [M, M] of different classes, none for a single class."""
+def kl_over_pairs(scope: Scope, divergence: NDArray[np.float64], prefix: str = "") -> Iterator[Metric]:
+    """Median, quartiles, mean and spread of the divergences [M, M] of different classes, none for a single class."""
     if len(divergence) > 1:
-        low, median, high = np.quantile(of_pairs(divergence), [0.25, 0.5, 0.75])
+        values = of_pairs(divergence)
+        low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
         yield scope("kl_median", f"{prefix}median KL divergence", median)
         yield scope("kl_lower_quartile", f"{prefix}lower quartile of the KL divergence", low)
         yield scope("kl_upper_quartile", f"{prefix}upper quartile of the KL divergence", high)
+        with np.errstate(invalid="ignore"):
+            mean, std = values.mean(), values.std(ddof=1)
+        yield scope("kl_mean", f"{prefix}mean KL divergence", mean)
+        yield scope("kl_std", f"{prefix}standard deviation of the KL divergence", std)
+
+
+def mean_of_pairs(analysis: Analysis) -> bool:
+    """Whether mean and standard deviation over pairs are shown, as published, in place of median and quartiles."""
+    return analysis.options.pair_divergence == "draws"
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
@@ -54,7 +64,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
             for j, other in enumerate(names):
                 value, error = divergence.value[i, j], divergence.standard_error[i, j]
                 yield of_layer.of_pair(name, other)("kl", "KL divergence", value, standard_error=error)
-        yield from kl_quartiles(of_layer, divergence.value)
+        yield from kl_over_pairs(of_layer, divergence.value)
 
 
 def _rank_correlation(layer: LayerAnalysis, values: NDArray[np.float64]) -> float:
@@ -89,4 +99,11 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "kl_matrix", panels(analysis.layers, draw_matrix, height=4.6)
 
 
-SECTION = Section("divergences", "Density, distance and relative entropy", metrics=metrics, figures=figures)
+def context(analysis: Analysis) -> Mapping[str, object]:
+    """What is shown of the divergences of all pairs."""
+    return {"mean_of_pairs": mean_of_pairs(analysis)}
+
+
+SECTION = Section(
+    "divergences", "Density, distance and relative entropy", metrics=metrics, figures=figures, context=context
+)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastdens.analysis import GenerativeClassification, roc_auc_standard_error
+from fastdens.analysis import GenerativeClassification
 from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysis
 from fastdens.report.estimates import Estimate, mean_of
 from fastdens.report.metrics import Metric, section_scope
@@ -18,9 +18,6 @@ from fastdens.report.sections import flipped_labels, long_tail
 
 ARISEN = 0.9
 """The label has arisen at the first layer whose F1 is this share of that at the last layer."""
-
-CHANCE = 0.5
-"""Area under the ROC curve of a score that tells nothing."""
 
 _REACH = 1.96
 """Standard errors from the middle to an end of a 95% interval."""
@@ -87,8 +84,7 @@ def _labels(analysis: Analysis) -> list[Label]:
     n_classes, names = len(analysis.examples.class_names), analysis.layer_names
     if len(names) == 1:
         return []
-    if analysis.memorization is not None:
-        of_subsets = analysis.memorization.subsets.classification
+    if analysis.memorization is not None and (of_subsets := analysis.memorization.subsets.classification):
         return [
             Label(words, name, _layer_of_label(names, of_subsets[name], n_classes), ("memorization", "subset", name))
             for name, words in _TESTED.items()
@@ -134,25 +130,32 @@ def _predictor(analysis: Analysis) -> dict[str, object] | None:
     return {"comparison": comparison, "correlates": bool(low > 0 or high < 0)}
 
 
-def _flips(analysis: Analysis) -> str | None:
-    """Whether examples with a flipped label are seen to be "sparse" or "dense" at the last layer; None if neither."""
+def _other_definition(analysis: Analysis) -> dict[str, str] | None:
+    """The other density of training examples, and its rank of flipped labels at the last layer; None if it agrees."""
     layer, flipped = analysis.layers[-1], flipped_labels.flipped_examples(analysis)
-    reach = _REACH * roc_auc_standard_error(-layer.log_density, flipped)
-    if layer.flipped_auc - reach > CHANCE:
-        return "sparse"
-    return "dense" if layer.flipped_auc + reach < CHANCE else None
+    if layer.in_sample is None or layer.left_out is None or not flipped.any():
+        return None
+    if analysis.options.training_density == "in_sample":
+        name, words, other = "left_out", "left out", layer.left_out
+    else:
+        name, words, other = "in_sample", "in sample", layer.in_sample
+    rank = flipped_labels.rank_of_flipped(other, flipped)
+    agrees = rank == flipped_labels.rank_of_flipped(layer.log_density, flipped)
+    return None if agrees else {"name": name, "words": words, "rank": rank}
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
     """The facts that the sentences choose their words by."""
-    examples, robustness = analysis.examples, analysis.robustness
+    examples, robustness, flipped = analysis.examples, analysis.robustness, flipped_labels.flipped_examples(analysis)
     sampled = [layer.name for layer in analysis.layers if layer.chains is not None]
     return {
         "groups": _groups(analysis.layers),
         "known_tail": long_tail.applies(analysis),
-        "flips": _flips(analysis),
+        "flips": flipped_labels.rank_of_flipped(analysis.layers[-1].log_density, flipped),
         "known_flips": flipped_labels.applies(analysis),
         "labels": _labels(analysis),
+        "of_memorized": analysis.memorization is not None and bool(analysis.memorization.subsets.classification),
+        "other_definition": _other_definition(analysis),
         "predictor": _predictor(analysis),
         "seeds_layer": _layer_of_seeds(analysis),
         "sampled": sampled,

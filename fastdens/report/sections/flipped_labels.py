@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdens.analysis import roc_auc_standard_error
+from fastdens.analysis import roc_auc, roc_auc_standard_error
 from fastdens.analysis.figures import plot_flipped
 from fastdens.pipeline.results import Analysis, LayerAnalysis
 from fastdens.report.figures import literal, panels
@@ -19,6 +19,9 @@ from fastdens.report.section import Section
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# The area under the ROC curve of a score that tells nothing, and the standard errors to an end of a 95% interval.
+_CHANCE, _REACH = 0.5, 1.96
 
 
 def applies(analysis: Analysis) -> bool:
@@ -30,6 +33,12 @@ def flipped_examples(analysis: Analysis) -> NDArray[np.bool_]:
     """Which labels are known to be flipped."""
     examples = analysis.examples
     return np.zeros(len(examples.labels), bool) if examples.flipped is None else examples.flipped
+
+
+def rank_of_flipped(log_density: NDArray[np.float64], flipped: NDArray[np.bool_]) -> str:
+    """Whether examples with a flipped label are seen to be "sparse" or "dense" beside the others, or "alike"."""
+    area, reach = roc_auc(-log_density, flipped), _REACH * roc_auc_standard_error(-log_density, flipped)
+    return "sparse" if area - reach > _CHANCE else "dense" if area + reach < _CHANCE else "alike"
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdens.analysis import density_bins
+from fastdens.analysis import MEMORIZED, density_bins
 from fastdens.analysis.figures import plot_by_bin, plot_correlations, plot_divergence_by_layer, plot_subset_scores
-from fastdens.pipeline.results import Analysis, MemorizationAnalysis, Scores
+from fastdens.pipeline.results import Analysis, MemorizationAnalysis, Scores, SubsetComparison
 from fastdens.report.estimates import mean_of, share_of
 from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
-from fastdens.report.sections.divergences import kl_quartiles, of_pairs
+from fastdens.report.sections.divergences import kl_over_pairs, mean_of_pairs, of_pairs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 N_BINS = 10
-MEMORIZED = 0.25
-"""Feldman & Zhang call an example memorized whose score is above this."""
 SUBSETS = {"most": "most memorized", "least": "least memorized", "random": "random"}
 
 
@@ -82,16 +80,42 @@ def _correlation_metrics(memorization: MemorizationAnalysis, at: int, layer_name
 
 def _subset_metrics(analysis: Analysis, memorization: MemorizationAnalysis) -> Iterator[Metric]:
     of_analysis, subsets = section_scope("memorization"), memorization.subsets
-    yield of_analysis("n_held_out", "examples of a class held out in a subset", subsets.held_out)
+    whose = "of all classes" if analysis.options.label_subsets == "global" else "of a class"
+    yield of_analysis("n_held_out", f"examples {whose} held out in a subset", subsets.held_out)
     yield of_analysis("n_fitted", "examples of a class fitted in a subset", subsets.fitted)
+    if analysis.options.kl_subsets == "threshold":
+        yield of_analysis("kl_high", "lowest score of the most memorized examples fitted", analysis.options.kl_high)
+        yield of_analysis("kl_low", "highest score of the least memorized examples fitted", analysis.options.kl_low)
     for subset, words in SUBSETS.items():
+        of_subset = of_analysis.of_group("subset", subset, words)
+        if subset in subsets.label_scores:
+            quantity = "lowest score" if subset == "most" else "highest score"
+            yield of_subset("threshold", f"{quantity} of a subset", subsets.label_scores[subset])
+        if subset in subsets.n_classes:
+            yield of_subset("n_classes", "classes with enough examples to be fitted", subsets.n_classes[subset])
         for at, layer_name in enumerate(analysis.layer_names):
-            of_subset = section_scope("memorization", layer_name).of_group("subset", subset, words)
-            result = subsets.classification[subset][at]
-            error = result.accuracy_standard_error
+            yield from _metrics_of_subset(analysis, subsets, subset, at, layer_name)
+
+
+def _metrics_of_subset(
+    analysis: Analysis, subsets: SubsetComparison, subset: str, at: int, layer_name: str
+) -> Iterator[Metric]:
+    """How the examples of a subset are classified at a layer, and how far apart the classes are by them."""
+    of_subset = section_scope("memorization", layer_name).of_group("subset", subset, SUBSETS[subset])
+    if subset in subsets.classification:
+        result = subsets.classification[subset][at]
+        if subset in subsets.f1_of_draws:
+            f1 = subsets.f1_of_draws[subset][at]
+            yield of_subset("f1", "subset F1, mean over draws", f1.mean())
+            yield of_subset("f1_std", "standard deviation of the subset F1 over draws", f1.std(ddof=1))
+        else:
             yield of_subset("f1", "subset F1", result.f1, standard_error=result.f1_standard_error)
-            yield of_subset("accuracy", "subset accuracy", result.accuracy, standard_error=error)
-            yield from kl_quartiles(of_subset, subsets.divergence[subset][at].value, "subset ")
+        error = result.accuracy_standard_error
+        yield of_subset("accuracy", "subset accuracy", result.accuracy, standard_error=error)
+    if subset in subsets.divergence:
+        yield from kl_over_pairs(of_subset, subsets.divergence[subset][at].value, "subset ")
+    elif len(analysis.examples.class_names) > 1:
+        yield from kl_over_pairs(of_subset, np.full((2, 2), math.nan), "subset ")
 
 
 def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -116,21 +140,40 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "correlations", _correlations(analysis, memorization)
 
     subsets = memorization.subsets
-    figure, axes = single(8, 4.2)
-    f1 = {words: [result.f1 for result in subsets.classification[name]] for name, words in SUBSETS.items()}
-    errors = {
-        words: [result.f1_standard_error for result in subsets.classification[name]] for name, words in SUBSETS.items()
-    }
-    plot_subset_scores(axes, layer_names, f1, errors)
-    yield "subset_f1", figure
-
-    if len(analysis.examples.class_names) > 1:
+    if subsets.classification:
         figure, axes = single(8, 4.2)
-        divergence = {
-            words: np.stack([of_pairs(kl.value) for kl in subsets.divergence[name]]) for name, words in SUBSETS.items()
-        }
-        plot_divergence_by_layer(axes, layer_names, divergence)
+        if subsets.f1_of_draws:
+            of_draws = {words: np.stack(subsets.f1_of_draws[name]) for name, words in SUBSETS.items()}
+            f1 = {words: own.mean(1) for words, own in of_draws.items()}
+            spread = {words: own.std(1, ddof=1) for words, own in of_draws.items()}
+            plot_subset_scores(axes, layer_names, f1, spread, bars="± 1 SD over draws")
+        else:
+            results = {words: subsets.classification[name] for name, words in SUBSETS.items()}
+            f1 = {words: np.array([one.f1 for one in own]) for words, own in results.items()}
+            errors = {words: np.array([one.f1_standard_error for one in own]) for words, own in results.items()}
+            plot_subset_scores(axes, layer_names, f1, errors)
+        yield "subset_f1", figure
+
+    compared = _compared_subsets(analysis)
+    if compared:
+        figure, axes = single(8, 4.2)
+        divergence: dict[str, Any] = {}
+        for name, words in compared.items():
+            values = np.stack([of_pairs(kl.value) for kl in subsets.divergence[name]])
+            divergence[words] = values
+            if mean_of_pairs(analysis):
+                mean, std = values.mean(1), values.std(1, ddof=1)
+                divergence[words] = (mean, mean - std, mean + std)
+        bars = "± 1 SD over pairs" if mean_of_pairs(analysis) else "from lower to upper quartile"
+        plot_divergence_by_layer(axes, layer_names, divergence, bars=bars)
         yield "subset_divergence", figure
+
+
+def _compared_subsets(analysis: Analysis) -> dict[str, str]:
+    """The subsets by which classes were compared."""
+    if len(analysis.examples.class_names) < 2:
+        return {}
+    return {name: words for name, words in SUBSETS.items() if name in known(analysis.memorization).subsets.divergence}
 
 
 def _correlations(analysis: Analysis, memorization: MemorizationAnalysis) -> Figure:
@@ -149,7 +192,13 @@ def _correlations(analysis: Analysis, memorization: MemorizationAnalysis) -> Fig
 def context(analysis: Analysis) -> Mapping[str, object]:
     """Names of the subsets, and the number of the densest bin."""
     n_scores = int(np.isfinite(known(analysis.memorization).scores.values).sum())
-    return {"subsets": SUBSETS, "n_bins": min(N_BINS, n_scores)}
+    return {
+        "subsets": SUBSETS,
+        "compared": _compared_subsets(analysis),
+        "mean_of_pairs": mean_of_pairs(analysis),
+        "n_scores": n_scores,
+        "n_bins": min(N_BINS, n_scores),
+    }
 
 
 SECTION = Section("memorization", "Memorization", applies, metrics, figures, context)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdens.analysis.figures import plot_two_histograms
 from fastdens.pipeline.results import Analysis, LayerAnalysis
+from fastdens.report.estimates import mean_of
 from fastdens.report.figures import literal, panels
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -36,11 +33,8 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
             ("log_density_test", "test images", noise.test_log_density),
         ):
             quantity = f"mean largest class log-density, {kind}"
-            yield of_layer(name, quantity, values.mean(), standard_error=_standard_error(values))
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            value, error = mean_of(values)
+            yield of_layer(name, quantity, value, standard_error=error)
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
@@ -58,4 +52,4 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     yield "noise_images", panels(analysis.layers, draw)
 
 
-SECTION = Section("noise_images", applies, metrics, figures)
+SECTION = Section("noise_images", "Images of noise", applies, metrics, figures)

@@ -70,7 +70,8 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     radius, attack, curve = figure.subplots(1, 3)
 
     mean, error = np.array([mean_of(robustness.radius[chosen]) for chosen in bins]).T
-    plot_by_bin(radius, mean, "mean certified radius (L2, pixels in [0, 1])", errors=error).set_ylim(bottom=0)
+    unit = "pixels in [0, 1]" if analysis.options.sigma_units == "pixels" else "standardized images"
+    plot_by_bin(radius, mean, f"mean certified radius (L2, {unit})", errors=error).set_ylim(bottom=0)
     share, error = np.array([share_of(robustness.robust[chosen]) for chosen in bins]).T
     plot_by_bin(attack, share, "accuracy under attack", errors=error).set_ylim(0, 1)
 
