@@ -28,7 +28,7 @@ from fastdens.analysis.paired import (
     rank_agreement,
 )
 from fastdens.analysis.pairwise_distance import mean_pairwise_distance
-from fastdens.analysis.roc_auc import roc_auc
+from fastdens.analysis.roc_auc import roc_auc, roc_auc_standard_error
 from fastdens.analysis.score_files import ScoreFile, read_memorization_scores
 from fastdens.analysis.smoothing import Certificates, certify
 from fastdens.analysis.split_agreement import split_agreement
@@ -73,5 +73,6 @@ __all__ = [
     "read_memorization_scores",
     "relative_entropy",
     "roc_auc",
+    "roc_auc_standard_error",
     "split_agreement",
 ]

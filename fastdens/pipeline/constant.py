@@ -189,4 +189,5 @@ def _without(data: AnalysisData, left_out: NDArray[np.bool_]) -> AnalysisData:
         test=None if data.test is None or test is None else rows_of(data.test, test),
         scores=scores,
         other_networks=tuple(rows_of(features, train) for features in data.other_networks),
+        images=None if data.images is None else data.images[torch.from_numpy(train)],
     )

@@ -56,6 +56,8 @@ class AnalysisData:
         ``train`` by networks of other seeds, whose groups of classes are compared.
     experiment : Experiment, optional
         Images and a recipe, by which more networks can be trained.
+    images : Tensor, optional
+        [N, channels, height, width], the training examples as the network takes them.
     """
 
     provenance: Provenance
@@ -65,6 +67,7 @@ class AnalysisData:
     scores: Scores | None = None
     other_networks: tuple[Features, ...] = ()
     experiment: Experiment | None = None
+    images: Tensor | None = None
 
     @property
     def class_sizes(self) -> NDArray[np.int64]:
@@ -203,6 +206,7 @@ class AnalysisData:
             examples=replace(
                 data.examples, train_predicted=predict(model, train_images).numpy(), test_predicted=test_predicted
             ),
+            images=train_images,
         )
 
     @classmethod
@@ -290,6 +294,7 @@ class AnalysisData:
             _scores(scores, labels),
             others,
             experiment,
+            images.train,
         )
 
 

@@ -82,7 +82,8 @@ class Examples:
     long_tailed : ndarray or None
         bool [M], which classes come from a long tail.
     train_predicted, test_predicted : ndarray or None
-        int64 [N] and [T], the labels that the network predicts.
+        int64 [N] and [T], the labels that the network predicts; these and true labels are -1 where their class was
+        left out.
     left_out_classes : tuple of str
         Names of classes that are no part of the M, since their examples differ in too few features at a layer.
     """
@@ -96,6 +97,10 @@ class Examples:
     train_predicted: NDArray[np.int64] | None = None
     test_predicted: NDArray[np.int64] | None = None
     left_out_classes: tuple[str, ...] = ()
+
+    def name_of(self, label: int) -> str:
+        """Name of the class of a label; a dash for -1, which a label of a class that was left out has become."""
+        return self.class_names[label] if label >= 0 else "–"
 
     @property
     def test_accuracy(self) -> float | None:
@@ -326,6 +331,22 @@ class RobustnessAnalysis:
 
 
 @dataclass(frozen=True)
+class ExamplePictures:
+    """Small pictures of some training examples.
+
+    Attributes
+    ----------
+    examples : ndarray
+        int64 [E], the examples, in increasing order.
+    images : ndarray
+        uint8 [E, channels, height, width], grey or RGB.
+    """
+
+    examples: NDArray[np.int64]
+    images: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Results of an analysis.
 
@@ -349,6 +370,9 @@ class Analysis:
         None where there are no scores.
     robustness : RobustnessAnalysis or None
         None where it was not asked for.
+    pictures : ExamplePictures or None
+        Of the examples that stand out at the last layer, see :func:`fastdens.pipeline.pictures.example_pictures`; None
+        where there are no images.
     """
 
     options: AnalysisOptions
@@ -359,6 +383,7 @@ class Analysis:
     seed_agreement: NDArray[np.float64] | None = None
     memorization: MemorizationAnalysis | None = None
     robustness: RobustnessAnalysis | None = None
+    pictures: ExamplePictures | None = None
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from fastdens.pipeline.layers import (
 )
 from fastdens.pipeline.memorization import analyze_memorization
 from fastdens.pipeline.options import AnalysisOptions, OptionError, resolve_device
+from fastdens.pipeline.pictures import example_pictures
 from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysis, Scores
 from fastdens.progress import Stages
 
@@ -91,6 +92,7 @@ def analyze(
         seed_agreement=seed_agreement,
         memorization=memorization,
         robustness=_robustness(data, layers[-1], options, stages, progress=progress),
+        pictures=example_pictures(data, layers[-1].log_density, None if scores is None else scores.values),
     )
 
 

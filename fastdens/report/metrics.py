@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 SECTION_NAMES = (
+    "findings",
     "setting",
     "modes",
     "components",
@@ -37,6 +38,7 @@ SECTION_NAMES = (
     "long_tail",
     "memorization",
     "robustness",
+    "examples",
     "classes",
 )
 

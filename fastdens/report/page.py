@@ -88,8 +88,14 @@ def make_environment() -> Environment:
     environment.filters["all_digits"] = repr
     environment.filters["digits"] = format_digits
     environment.filters["option"] = format_option
+    environment.filters["listed"] = listed
     environment.tests["nan"] = math.isnan
     return environment
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence: ``"a, b and c"``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def format_digits(value: float, digits: str) -> str:

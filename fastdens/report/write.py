@@ -99,17 +99,17 @@ def _json(analysis: Analysis, metrics: Metrics) -> str:
 
 
 def _examples_csv(analysis: Analysis) -> str:
-    examples, names = analysis.examples, analysis.examples.class_names
+    examples = analysis.examples
     columns: dict[str, Iterable[object]] = {
         "example": range(len(examples.labels)),
-        "given label": [names[c] for c in examples.labels],
+        "given label": [*map(examples.name_of, examples.labels)],
     }
     if examples.true_labels is not None:
-        columns["true label"] = [names[c] for c in examples.true_labels]
+        columns["true label"] = [*map(examples.name_of, examples.true_labels)]
     if examples.flipped is not None:
         columns["flipped"] = examples.flipped.astype(int).tolist()
     if examples.train_predicted is not None:
-        columns["network's label"] = [names[c] for c in examples.train_predicted]
+        columns["network's label"] = [*map(examples.name_of, examples.train_predicted)]
     for layer in analysis.layers:
         columns[f"log-density {layer.name}"] = layer.log_density.tolist()
         columns[f"neighbour distance {layer.name}"] = layer.neighbour_distance.tolist()

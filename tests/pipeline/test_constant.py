@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from fastdens.pipeline import AnalysisData, AnalysisOptions, analyze
 from fastdens.pipeline.constant import project, without_constant_classes
@@ -37,13 +38,14 @@ def test_classes_that_hardly_vary_are_left_out_and_the_others_renumbered(rng, la
     first, second = normal(rng), normal(rng)
     second[labels == 1] = second[labels == 1][0]
     second[np.ix_(labels == 3, range(4))] = 0
-    data = data_of(rng, labels, first, second)
+    data = replace(data_of(rng, labels, first, second), images=torch.arange(len(labels)))
     found = without_constant_classes(data, {"stage 0": 5, "stage 1": 6})
     assert found.examples.left_out_classes == ("name 1", "name 3")
     assert found.examples.class_names == ("name 0", "name 2", "name 4")
     kept = ~np.isin(labels, (1, 3))
     assert found.examples.labels.tolist() == np.repeat(np.arange(3), N_EACH).tolist()
     assert np.array_equal(found.train["stage 0"].numpy(), first[kept])
+    assert found.images.tolist() == np.flatnonzero(kept).tolist()
     assert np.array_equal(found.scores.values, data.scores.values[kept])
     assert np.array_equal(found.examples.flipped, data.examples.flipped[kept])
     assert found.examples.test_labels.tolist() == [0, 1, 2] * 2

@@ -170,7 +170,7 @@ def test_a_network_gives_the_activations_that_extract_gives(rng):
     np.testing.assert_array_equal(data.examples.train_predicted, expected["4"].argmax(1).numpy())
     accuracy = (data.examples.test_predicted == labels[24:]).mean()
     assert data.examples.test_accuracy == accuracy
-    assert data.provenance.network == data.provenance.name == "Sequential"
+    assert data.provenance.network == data.provenance.name == "Sequential" and torch.equal(data.images, images[:24])
     with pytest.raises(ValueError, match="test has no labels"):
         AnalysisData.from_network(network, images, labels, images, layers=["0"], progress=False)
 

@@ -63,8 +63,8 @@ def test_the_planted_groups_are_found_at_the_layer_that_was_made_of_them(analysi
     deep = analysis.layer("deep")
     assert deep.modes.n_groups == 2
     assert deep.modes.group.tolist() == [1] * N_DENSE + [0] * (N_CLASSES - N_DENSE)
-    assert analysis.layer_agreement.shape == (2, 2) and analysis.seed_agreement is None
-    assert analysis.robustness is None
+    np.testing.assert_array_equal(analysis.layer_agreement, [[np.nan, 0], [0, 1]])
+    assert analysis.seed_agreement is None and analysis.robustness is None and analysis.pictures is None
 
 
 def test_the_planted_flips_are_found_by_density_and_by_score(analysis, planted):

@@ -74,8 +74,9 @@ def analysis_problem(
         np.stack([agreement_problem(rng, [layer.modes.n_groups] * N_SEEDS) for layer in layers]),
         memorization_problem(rng, examples, layers),
         robustness_problem(rng, examples, layers[-1]),
+        pictures_problem(rng, len(examples.labels)),
     )
-    left_out = set(without) | ({"seed_agreement", "robustness"} if "network" in without else set())
+    left_out = set(without) | ({"seed_agreement", "robustness", "pictures"} if "network" in without else set())
     return replace(analysis, **dict.fromkeys(left_out & vars(analysis).keys()))
 
 
@@ -86,6 +87,12 @@ def agreement_problem(rng: np.random.Generator, n_groups: Sequence[int]) -> np.n
     agreement = np.where(np.eye(n, dtype=bool), 1, (root + root.T) / 2)
     agreement[one != one[:, None]] = 0
     return np.where(one & one[:, None], np.nan, agreement)
+
+
+def pictures_problem(rng: np.random.Generator, n_examples: int) -> results.ExamplePictures:
+    """Pictures of noise, of two in three examples, in three channels."""
+    examples = np.sort(rng.permutation(n_examples)[: 2 * n_examples // 3])
+    return results.ExamplePictures(examples, rng.integers(256, size=(len(examples), 3, 6, 5), dtype=np.uint8))
 
 
 def estimates(rng: np.random.Generator, *shape: int) -> results.Estimates:

@@ -158,11 +158,11 @@ def legend_above_data(axes: Axes, *twins: Axes, handles: Sequence[Any] | None = 
         make_room(own, min(0.6, 1.05 * extent.height / axes.bbox.height))
 
 
-def explained_bar(text: str, **look: Any) -> Line2D:
+def explained_bar(text: str, *, color: str = GREY, lw: float = 1.2, alpha: float = 1.0) -> Line2D:
     """A handle for the legend that says what the bars of a figure are."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], **{"color": GREY, "lw": 1.2, "label": text} | look)
+    return Line2D([], [], color=color, lw=lw, alpha=alpha, label=text)
 
 
 def remark(axes: Axes, text: str) -> None:

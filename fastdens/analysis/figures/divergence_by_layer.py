@@ -30,7 +30,8 @@ def plot_divergence_by_layer(
         L names.
     values : mapping
         By name of a subset, such as "most memorized", its values [L, P] for P pairs, or a tuple (median, lower
-        quartile, upper quartile) of three arrays [L]; at most seven subsets. Values that are not finite are left out, with a remark.
+        quartile, upper quartile) of three arrays [L]; at most seven subsets. Values that are not finite are left out,
+        with a remark.
     ylabel : str
 
     Raises

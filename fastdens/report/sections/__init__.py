@@ -10,6 +10,8 @@ from fastdens.report.sections import (
     classes,
     components,
     divergences,
+    examples,
+    findings,
     flipped_labels,
     label,
     long_tail,
@@ -20,6 +22,7 @@ from fastdens.report.sections import (
 )
 
 SECTIONS = (
+    findings.SECTION,
     setting.SECTION,
     modes.SECTION,
     components.SECTION,
@@ -29,6 +32,7 @@ SECTIONS = (
     long_tail.SECTION,
     memorization.SECTION,
     robustness.SECTION,
+    examples.SECTION,
     classes.SECTION,
 )
 

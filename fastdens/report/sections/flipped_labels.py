@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdens.analysis import roc_auc_standard_error
 from fastdens.analysis.figures import plot_flipped
 from fastdens.pipeline.results import Analysis, LayerAnalysis
 from fastdens.report.figures import literal, panels
@@ -36,7 +37,8 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
     flipped = flipped_examples(analysis)
     for layer in analysis.layers:
         of_layer = section_scope("flipped_labels", layer.name)
-        yield of_layer("auc", "flipped AUC", layer.flipped_auc)
+        error = roc_auc_standard_error(-layer.log_density, flipped)
+        yield of_layer("auc", "flipped AUC", layer.flipped_auc, standard_error=error)
         yield of_layer("log_density_kept", "mean log-density, label kept", layer.log_density[~flipped].mean())
         yield of_layer("log_density_flipped", "mean log-density, label flipped", layer.log_density[flipped].mean())
 

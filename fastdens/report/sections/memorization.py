@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastdens.analysis import density_bins
 from fastdens.analysis.figures import plot_by_bin, plot_correlations, plot_divergence_by_layer, plot_subset_scores
 from fastdens.pipeline.results import Analysis, MemorizationAnalysis, Scores
+from fastdens.report.estimates import mean_of, share_of
 from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -46,11 +47,12 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 def _score_metrics(memorization: MemorizationAnalysis) -> Iterator[Metric]:
     of_analysis, scores = section_scope("memorization"), memorization.scores
     known = scores.values[np.isfinite(scores.values)]
-    error = known.std(ddof=1) / math.sqrt(len(known))
+    mean, error = mean_of(known)
     yield of_analysis("n_networks", "networks trained for memorization", scores.n_networks)
     yield of_analysis("n_scores", "examples with a memorization score", len(known))
-    yield of_analysis("score", "mean memorization score", known.mean(), standard_error=error)
-    yield of_analysis("memorized", "share of scores over a quarter", (known > MEMORIZED).mean())
+    yield of_analysis("score", "mean memorization score", mean, standard_error=error)
+    share, error = share_of(known > MEMORIZED)
+    yield of_analysis("memorized", "share of scores over a quarter", share, standard_error=error)
     if scores.standard_error is not None:
         mean_error = float(np.nanmean(scores.standard_error))
         yield of_analysis("score_standard_error", "mean standard error of a score", mean_error)
@@ -98,9 +100,8 @@ def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[NDArray[np.float
     density = analysis.layers[-1].log_density[known]
     n_bins = min(N_BINS, len(density))
     bins = density_bins(density, n_bins)
-    parts = [scores.values[known][bins == b] for b in range(n_bins)]
-    error = [part.std(ddof=1) / math.sqrt(len(part)) if len(part) > 1 else math.nan for part in parts]
-    return np.array([part.mean() for part in parts]), np.array(error)
+    mean, error = np.array([mean_of(scores.values[known][bins == b]) for b in range(n_bins)]).T
+    return mean, error
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:

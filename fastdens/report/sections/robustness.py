@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdens.analysis.figures import plot_by_bin, plot_certified_accuracy
-from fastdens.pipeline.results import Analysis, RobustnessAnalysis
+from fastdens.pipeline.results import Analysis
+from fastdens.report.estimates import mean_of, share_of
 from fastdens.report.figures import new_figure
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
@@ -28,13 +28,6 @@ class Part(NamedTuple):
     chosen: NDArray[np.bool_]
 
 
-class Estimate(NamedTuple):
-    """A value and its standard error."""
-
-    value: float
-    standard_error: float
-
-
 def applies(analysis: Analysis) -> bool:
     """Whether robustness was analysed."""
     return analysis.robustness is not None
@@ -50,21 +43,6 @@ def _parts(analysis: Analysis) -> list[Part]:
     return parts
 
 
-def _mean_radius(robustness: RobustnessAnalysis, chosen: NDArray[np.bool_]) -> Estimate:
-    """Mean certified radius of some examples."""
-    radius = robustness.radius[chosen]
-    n = len(radius)
-    mean = float(radius.mean()) if n else math.nan
-    return Estimate(mean, float(radius.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan)
-
-
-def _share(values: NDArray[np.bool_]) -> Estimate:
-    """A share and its binomial standard error."""
-    n = len(values)
-    share = float(values.mean()) if n else math.nan
-    return Estimate(share, math.sqrt(share * (1 - share) / n) if n else math.nan)
-
-
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Certified radius and accuracy under attack of each part, and test accuracy of the networks."""
     robustness = known(analysis.robustness)
@@ -73,10 +51,10 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         of_part, chosen = of_layer.of_group(part.kind, part.name, part.title), part.chosen
         yield of_part("n_tried", "examples tried", int(chosen.sum()))
         for name, quantity, (value, error) in (
-            ("radius", "mean certified radius", _mean_radius(robustness, chosen)),
-            ("certified", "share certified", _share(robustness.radius[chosen] > 0)),
-            ("accuracy", "accuracy", _share(robustness.clean[chosen])),
-            ("robust_accuracy", "accuracy under attack", _share(robustness.robust[chosen])),
+            ("radius", "mean certified radius", mean_of(robustness.radius[chosen])),
+            ("certified", "share certified", share_of(robustness.radius[chosen] > 0)),
+            ("accuracy", "accuracy", share_of(robustness.clean[chosen])),
+            ("robust_accuracy", "accuracy under attack", share_of(robustness.robust[chosen])),
         ):
             yield of_part(name, quantity, value, standard_error=error)
     for b, accuracy in enumerate(robustness.accuracy, start=1):
@@ -91,9 +69,9 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     figure = new_figure(13, 4)
     radius, attack, curve = figure.subplots(1, 3)
 
-    mean, error = np.array([_mean_radius(robustness, chosen) for chosen in bins]).T
+    mean, error = np.array([mean_of(robustness.radius[chosen]) for chosen in bins]).T
     plot_by_bin(radius, mean, "mean certified radius (L2, pixels in [0, 1])", errors=error).set_ylim(bottom=0)
-    share, error = np.array([_share(robustness.robust[chosen]) for chosen in bins]).T
+    share, error = np.array([share_of(robustness.robust[chosen]) for chosen in bins]).T
     plot_by_bin(attack, share, "accuracy under attack", errors=error).set_ylim(0, 1)
 
     at = np.linspace(0, max(float(robustness.radius.max()) * 1.05, 0.1), 101)

@@ -8,6 +8,7 @@ from fastdens.inference.schedule import Schedule, most_sweeps
 from fastdens.pipeline.densities import INIT_COMPONENTS, MAX_COMPONENTS
 from fastdens.pipeline.options import burn_in
 from fastdens.pipeline.results import Analysis
+from fastdens.report.estimates import share_of
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section
 from fastdens.report.sections import flipped_labels
@@ -20,18 +21,24 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
     yield of_analysis("n_classes", "classes", len(examples.class_names))
     if examples.test_labels is not None:
         yield of_analysis("n_test_examples", "test examples", len(examples.test_labels))
-    if examples.test_accuracy is not None:
-        yield of_analysis("test_accuracy", "network test accuracy", examples.test_accuracy)
+    if examples.test_predicted is not None and examples.test_labels is not None:
+        share, error = share_of(examples.test_predicted == examples.test_labels)
+        yield of_analysis("test_accuracy", "network test accuracy", share, standard_error=error)
     flipped = flipped_labels.flipped_examples(analysis)
     if flipped.any():
         yield of_analysis("n_flipped", "flipped labels", int(flipped.sum()))
     if examples.train_predicted is not None:
         fitted = examples.train_predicted == examples.labels
         if flipped.any():
-            yield of_analysis("fitted_kept", "network share of kept labels fitted", fitted[~flipped].mean())
-            yield of_analysis("fitted_flipped", "network share of flipped labels memorized", fitted[flipped].mean())
+            share, error = share_of(fitted[~flipped])
+            yield of_analysis("fitted_kept", "network share of kept labels fitted", share, standard_error=error)
+            share, error = share_of(fitted[flipped])
+            yield of_analysis(
+                "fitted_flipped", "network share of flipped labels memorized", share, standard_error=error
+            )
         else:
-            yield of_analysis("fitted", "network share of labels fitted", fitted.mean())
+            share, error = share_of(fitted)
+            yield of_analysis("fitted", "network share of labels fitted", share, standard_error=error)
     for layer in analysis.layers:
         of_layer = section_scope("setting", layer.name)
         yield of_layer("n_features", "features", layer.n_features)
