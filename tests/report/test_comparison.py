@@ -91,7 +91,7 @@ def test_classes_that_change_group_are_named(pair):
     b = replace(b, layers=(b.layers[0], replace(last, modes=last.modes._replace(group=group))))
     text = words(page_of(compare(a, b)))
     assert "2 of 5 classes are in another group in B than in A" in text
-    assert "In another group in B than in A: 0, 3." in text and "Squares are classes" in text
+    assert "In another group in B than in A: 0 and 3." in text and "Squares are classes" in text
     single = replace(b, layers=(b.layers[0], replace(last, modes=last.modes._replace(n_groups=1, group=0 * group))))
     text = words(page_of(compare(a, single)))
     assert "there are no groups to compare; A has two at layer2; B has one group at each layer" in text
