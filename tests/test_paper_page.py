@@ -23,7 +23,9 @@ def options_of(command):
     """The options of a command, as they are typed."""
     parameters = inspect.signature(getattr(cli, command)).parameters.values()
     groups = [p.default for p in parameters if is_dataclass(p.default)]
-    return {f"--{own.name.replace('_', '-')}" for group in groups for own in fields(group)}
+    own = {field.name: field.default for group in groups for field in fields(group)}
+    names = {name.replace("_", "-"): default for name, default in own.items()}
+    return {f"--{name}" for name in names} | {f"--no-{name}" for name, default in names.items() if default is True}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -303,10 +303,6 @@ class ImageOptions(Options):
             raise OptionError(
                 "label_list has the labels and flip would change them: leave one of the two out.", "label_list", "flip"
             )
-        if self.flip_redraw and not self.flip:
-            raise OptionError(
-                "flip_redraw draws labels anew with the probability flip, which is 0: pass both.", "flip_redraw", "flip"
-            )
 
 
 @dataclass(frozen=True)
