@@ -84,7 +84,7 @@ class ActivationFiles(Options):
 
 
 @dataclass(frozen=True)
-class AnalyzedNetwork(NetworkOptions, ExtractionOptions):
+class AnalyzedNetwork(ExtractionOptions, NetworkOptions):
     """The network whose layers are analyzed."""
 
     weights: Path | None = None

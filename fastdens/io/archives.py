@@ -17,7 +17,7 @@ from fastdens.io.safe_pickle import PickleError, flat_array, read_pickled_dict, 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".p")
 _MAGIC = b"\x93NUMPY"
 # Of an array of objects inside an archive, once it is unpacked: a short file may unpack to a long one.
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 1 << 28
 
 
 def read_named_arrays(

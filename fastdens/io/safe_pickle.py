@@ -145,7 +145,10 @@ def flat_array(value: Any, place: str) -> NDArray[Any]:
     items = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
     if not isinstance(items, list | tuple) or not all(map(_is_scalar, items)):
         raise PickleError(f"{place} is no list of numbers or names: write an array, shape [N].")
-    return np.array(items)
+    found = np.array(items)
+    if found.dtype.kind == "O":
+        raise PickleError(f"{place} has integers of more than 64 bits: write numbers or names.")
+    return found
 
 
 def _is_scalar(value: Any) -> bool:
@@ -287,6 +290,7 @@ class _Machine:
         dtype, data = self._plain_dtype(dtype), _raw(data)
         if dtype.hasobject or order not in ("C", "F") or len(data) != _count(shape) * dtype.itemsize:
             raise ValueError(f"an array of {dtype} does not have {len(data)} bytes")
+        self._spend(len(data))
         return np.frombuffer(data, dtype).reshape(shape, order=order)
 
     def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:

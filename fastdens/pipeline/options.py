@@ -413,10 +413,6 @@ class ImageOptions(Options):
             raise OptionError(
                 "label_list has the labels and flip would change them: leave one of the two out.", "label_list", "flip"
             )
-        if self.flip_redraw and not self.flip:
-            raise OptionError(
-                "flip_redraw draws labels anew with the probability flip, which is 0: pass both.", "flip_redraw", "flip"
-            )
 
 
 @dataclass(frozen=True)
@@ -428,8 +424,8 @@ class ExtractionOptions(Options):
     equally spaced blocks of a ViT or MLP-Mixer."""
 
     pooling: Pooling = "average"
-    """Average or maximum over the positions of an image, or over tokens. With --activations, which of avg_pooling_*.npy
-    and max_pooling_*.npy to read."""
+    """Average or maximum over the positions of an image, or over tokens. With --activations, which files to read of
+    those called avg_pooling_LAYER_acts.npy and max_pooling_LAYER_acts.npy."""
 
     tokens: Tokens = "all"
     """Tokens of a ViT or MLP-Mixer to pool: all, the class token alone, or those of the patches."""

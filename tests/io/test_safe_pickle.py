@@ -235,6 +235,8 @@ def test_what_is_refused_is_named(file):
 NEW_ARRAY = RECONSTRUCT + b"(cnumpy\nndarray\n(I0\ntS'b'\ntR"
 # An array of the objects in the list that is stored under 0.
 NEW_OBJECTS = NEW_ARRAY + b"(I1\n(I100000\ntcnumpy\ndtype\n(S'O'\nI0\nI1\ntRI00\ng0\ntb"
+# An array of the bytes that are stored under 0.
+SAME_BYTES = b"cnumpy.core.numeric\n_frombuffer\n(g0\ncnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I1048576\ntS'C'\ntR"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +252,8 @@ NEW_OBJECTS = NEW_ARRAY + b"(I1\n(I100000\ntcnumpy\ndtype\n(S'O'\nI0\nI1\ntRI00\
         NEW_ARRAY + b"(I1\n(I99999999999\ntcnumpy\ndtype\n(S'f8'\nI0\nI1\ntRI00\nS''\ntb.",
         # One text of a megabyte, turned into bytes a thousand times.
         b"c_codecs\nencode\np0\n0" + text(b"a" * (1 << 20)) + b"p1\n0(" + b"g0\n(g1\ntR" * 1000 + b"l.",
+        # The same text as the contents of arrays.
+        text(b"a" * (1 << 20)) + b"p0\n0(" + SAME_BYTES * 1000 + b"l.",
         # A list of 100,000 references, and an array of them, again and again.
         b"(" + b"N" * 100_000 + b"lp0\n0(" + NEW_OBJECTS * 200 + b"l.",
     ],
@@ -281,6 +285,11 @@ def flat_array_is_refused(value):
     with pytest.raises(PickleError, match="no list of numbers or names"):
         flat_array(value, "labels of x")
     return True
+
+
+def test_integers_that_no_array_holds_are_refused():
+    with pytest.raises(PickleError, match="labels of x has integers of more than 64 bits"):
+        flat_array([1, 2**70], "labels of x")
 
 
 def test_flat_arrays_are_those_of_numbers_and_names(rng):
