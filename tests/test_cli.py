@@ -255,6 +255,7 @@ def test_errors_of_activations_are_one_sentence(handed_in, tmp_path, error_of):
             "--max-sweeps is 900, but chains make 400 sweeps if --stop is sweeps",
         ),
         (["--density", "gmm", "--weighting", "published"], "--weighting is for --density dp"),
+        (["--kl-examples", "9"], "--kl-examples is 9, but it has no effect unless --kl-subsets is threshold"),
         (["--kl-low", "0.8"], "--kl-low is 0.8 and --kl-high 0.7"),
         (["--test-activations", "test"], "--test-activations goes with --activations"),
         (

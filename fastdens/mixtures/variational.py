@@ -273,7 +273,11 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
             raise ValueError("weighting is 'published', which is for Gibbs draws: method is 'vb'.")
         return options
 
-    def leave_one_out(self) -> Never:
+    def draw_densities(self, weighting: str = "exact") -> Never:
+        """Not for this method: raises a ValueError."""
+        raise ValueError("method is 'vb', which draws no samples: use density().")
+
+    def leave_one_out(self, weighting: str = "exact", average: str = "density") -> Never:
         """Not for this method: raises a ValueError."""
         raise ValueError("method is 'vb', which has no draws to leave a point out of: use score_samples(batch).")
 

@@ -162,16 +162,16 @@ class ScoreThresholds(Options):
     """
 
     label_examples: int = option(1000, at_least=1)
-    """Examples of all classes in each subset whose labels are predicted, if label_subsets is global."""
+    """Examples of all classes in a global subset: those of the highest scores, of the lowest, and others at random."""
 
     kl_high: float = option(0.7)
-    """Score from which an example is among the most memorized, if kl_subsets is threshold."""
+    """Score from which an example is among the most memorized, by threshold."""
 
     kl_low: float = option(0.015)
-    """Score up to which it is among the least memorized."""
+    """Score up to which it is among the least memorized, by threshold."""
 
     kl_examples: int = option(100, at_least=1)
-    """Examples of a class that are compared at random among these; a class with fewer is left out."""
+    """Examples that a class must have among these: so many at random are taken of each such class."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,9 +183,24 @@ class ScoreThresholds(Options):
             )
 
 
+# Thresholds have an effect where an option has this value.
+_CHOSEN_BY = {
+    "label_examples": ("label_subsets", "global"),
+    "kl_high": ("kl_subsets", "threshold"),
+    "kl_low": ("kl_subsets", "threshold"),
+    "kl_examples": ("kl_subsets", "threshold"),
+}
+
+
 @dataclass(frozen=True)
 class DefinitionOptions(ScoreThresholds):
-    """How quantities are defined, where the published code and exact arithmetic differ."""
+    """How quantities are defined, where the published code and exact arithmetic differ.
+
+    Raises
+    ------
+    OptionError
+        If an option has no effect.
+    """
 
     training_density: Literal["left_out", "in_sample"] = option("left_out", density="dp")
     """Density of a training example, for dp: of it left out of its own cluster in each draw, or (in_sample, published)
@@ -219,6 +234,18 @@ class DefinitionOptions(ScoreThresholds):
 
     limit_dimensions: bool = True
     """Fewer dimensions by default where a class has under 8 examples for each; the published code has 16 and 64."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for own in fields(ScoreThresholds):
+            chooser, choice = _CHOSEN_BY[own.name]
+            value = getattr(self, own.name)
+            if value != own.default and getattr(self, chooser) != choice:
+                raise OptionError(
+                    f"{own.name} is {value}, but it has no effect unless {chooser} is {choice}: choose that, or leave "
+                    f"{own.name} out.",
+                    *(own.name, chooser),
+                )
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ def test_variational_and_sampled_densities_are_alike(rng):
     with pytest.raises(ValueError, match="'vb'"):
         vb.to_arviz()
     with pytest.raises(ValueError, match="'vb'"):
-        vb.leave_one_out()
+        vb.leave_one_out("published", "log_density")
+    with pytest.raises(ValueError, match="'vb'"):
+        vb.draw_densities()
     with pytest.raises(ValueError, match="'vb'"):
         vb.log_prob(torch.zeros(1, 2), weighting="published")
 

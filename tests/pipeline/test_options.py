@@ -61,6 +61,11 @@ def test_an_option_out_of_range_is_named(cls, option, value, message):
         ({"init": "kmean"}, r"init is 'kmean', but it must be one of .* \(did you mean 'kmeans'\?\)"),
         ({"stop": "never"}, "stop is 'never', but it must be one of 'sweeps', 'converged'"),
         ({"kl_low": 0.7}, "kl_low is 0.7 and kl_high 0.7, but the least memorized examples have lower scores"),
+        (
+            {"kl_high": 0.8},
+            "kl_high is 0.8, but it has no effect unless kl_subsets is threshold: choose that, or leave",
+        ),
+        ({"label_examples": 9, "kl_subsets": "threshold"}, "label_examples is 9, .* unless label_subsets is global"),
         ({"certified_examples": "every"}, "certified_examples is 'every', but it must be one of 'all'"),
         ({"density": "gmm", "average": "log_density"}, "average is for density dp, but the density is gmm"),
         ({"density": "dpp"}, r"density is 'dpp', but it must be one of 'dp', 'gmm' \(did you mean 'dp'\?\)"),
