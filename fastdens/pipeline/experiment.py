@@ -69,7 +69,12 @@ class Experiment:
             If there is no such data set, or its files are missing.
         """
         loaded = load_images(
-            images.dataset, images.data_root, images.image_size, seed, long_tailed=_share_or_names(images.long_tailed)
+            images.dataset,
+            images.data_root,
+            images.image_size,
+            seed,
+            long_tailed=_share_or_names(images.long_tailed),
+            images_per_class=images.images_per_class,
         )
         generator = torch.Generator().manual_seed(seed)
         labels, flipped = flip_labels(loaded.train_labels, images.flip, len(loaded.class_names), generator)

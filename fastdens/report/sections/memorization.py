@@ -16,6 +16,7 @@ from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
 from fastdens.report.sections.divergences import kl_quartiles, of_pairs
+from fastdens.report.sections.flipped_labels import flipped_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def applies(analysis: Analysis) -> bool:
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Scores, their correlations with density, subsets of examples, and scores by density."""
     memorization = known(analysis.memorization)
-    yield from _score_metrics(memorization)
+    yield from _score_metrics(memorization, flipped_examples(analysis))
     for at, layer_name in enumerate(analysis.layer_names):
         yield from _correlation_metrics(memorization, at, layer_name)
     yield from _subset_metrics(analysis, memorization)
@@ -43,19 +44,29 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield of_bin("score", "mean memorization score of a bin", value, standard_error=error)
 
 
-def _score_metrics(memorization: MemorizationAnalysis) -> Iterator[Metric]:
+def _score_metrics(memorization: MemorizationAnalysis, flipped: NDArray[np.bool_]) -> Iterator[Metric]:
     of_analysis, scores = section_scope("memorization"), memorization.scores
-    known = scores.values[np.isfinite(scores.values)]
-    error = known.std(ddof=1) / math.sqrt(len(known))
+    finite = np.isfinite(scores.values)
+    known = scores.values[finite]
     yield of_analysis("n_networks", "networks trained for memorization", scores.n_networks)
     yield of_analysis("n_scores", "examples with a memorization score", len(known))
-    yield of_analysis("score", "mean memorization score", known.mean(), standard_error=error)
+    mean, error = _mean(known)
+    yield of_analysis("score", "mean memorization score", mean, standard_error=error)
     yield of_analysis("memorized", "share of scores over a quarter", (known > MEMORIZED).mean())
     if scores.standard_error is not None:
         mean_error = float(np.nanmean(scores.standard_error))
         yield of_analysis("score_standard_error", "mean standard error of a score", mean_error)
     if not math.isnan(memorization.flipped_auc):
         yield of_analysis("flipped_auc", "flipped AUC of memorization", memorization.flipped_auc)
+        for kind, rows in (("flipped", flipped), ("kept", ~flipped)):
+            mean, error = _mean(scores.values[rows & finite])
+            yield of_analysis(f"score_{kind}", f"mean score, label {kind}", mean, standard_error=error)
+
+
+def _mean(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean and its standard error, NaN of a single value."""
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), float(error)
 
 
 def _correlation_metrics(memorization: MemorizationAnalysis, at: int, layer_name: str) -> Iterator[Metric]:
@@ -98,9 +109,8 @@ def _scores_by_bin(analysis: Analysis, scores: Scores) -> tuple[NDArray[np.float
     density = analysis.layers[-1].log_density[known]
     n_bins = min(N_BINS, len(density))
     bins = density_bins(density, n_bins)
-    parts = [scores.values[known][bins == b] for b in range(n_bins)]
-    error = [part.std(ddof=1) / math.sqrt(len(part)) if len(part) > 1 else math.nan for part in parts]
-    return np.array([part.mean() for part in parts]), np.array(error)
+    mean, error = zip(*(_mean(scores.values[known][bins == b]) for b in range(n_bins)), strict=True)
+    return np.array(mean), np.array(error)
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:

@@ -29,7 +29,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         fitted = examples.train_predicted == examples.labels
         if flipped.any():
             yield of_analysis("fitted_kept", "network share of kept labels fitted", fitted[~flipped].mean())
-            yield of_analysis("fitted_flipped", "network share of flipped labels memorized", fitted[flipped].mean())
+            yield of_analysis("fitted_flipped", "network share of flipped labels fitted", fitted[flipped].mean())
         else:
             yield of_analysis("fitted", "network share of labels fitted", fitted.mean())
     for layer in analysis.layers:
