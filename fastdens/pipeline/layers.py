@@ -81,7 +81,7 @@ def check_class_sizes(data: AnalysisData, options: AnalysisOptions) -> None:
 
 
 def projected_dimensions(data: AnalysisData, options: AnalysisOptions) -> dict[str, int]:
-    """Dimensions to project each layer to: the requested ones, or the paper's, fewer where classes are small.
+    """Dimensions to project each layer to: the requested ones, or the paper's, limited where classes are small.
 
     Raises
     ------
@@ -98,7 +98,8 @@ def projected_dimensions(data: AnalysisData, options: AnalysisOptions) -> dict[s
                 "dimensions",
             )
         return dict(zip(layers, asked, strict=True))
-    most = max(1, int(data.class_sizes.min()) // _EXAMPLES_PER_DIMENSION)
+    sizes = data.class_sizes
+    most = max(1, int(sizes.min()) // _EXAMPLES_PER_DIMENSION) if options.limit_dimensions else int(sizes.sum())
     return {
         layer: min(
             _SHALLOW_DIMENSIONS if 2 * position < len(layers) else _DEEP_DIMENSIONS, data.train[layer].shape[1], most

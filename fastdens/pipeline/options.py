@@ -95,7 +95,10 @@ class DensityOptions(Options):
 
     dimensions: tuple[int, ...] | None = option(None, at_least=1)
     """Dimensions to project each layer to, or one number for all; by default 16 for the first half of the layers and 64
-    for the others, less where a class has under 8 examples for each."""
+    for the others, limited by limit_dimensions."""
+
+    limit_dimensions: bool = True
+    """Fewer dimensions by default where a class has under 8 examples for each; the published code has 16 and 64."""
 
     density: DensityName = "dp"
     """Dirichlet-process mixtures by collapsed Gibbs sampling (dp), or Gaussian mixtures by EM (gmm)."""

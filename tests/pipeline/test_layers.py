@@ -26,6 +26,13 @@ def test_dimensions_are_the_papers_as_far_as_the_classes_allow(rng, n_each, aske
     assert list(projected_dimensions(data, AnalysisOptions(dimensions=asked)).values()) == expected
 
 
+@pytest.mark.parametrize(("n_each", "widths", "expected"), [(20, (64, 128), [16, 60]), (50, (9, 128), [9, 64])])
+def test_dimensions_need_not_go_by_the_classes(rng, n_each, widths, expected):
+    """Three classes: there are no more dimensions than examples or features."""
+    data = data_of(rng, n_each, widths)
+    assert list(projected_dimensions(data, AnalysisOptions(limit_dimensions=False)).values()) == expected
+
+
 def test_the_projection_keeps_the_share_that_singular_values_say(rng):
     data = data_of(rng, 40, (6,))
     (features,) = data.train.values()

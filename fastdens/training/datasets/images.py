@@ -110,9 +110,7 @@ def load_images(
     return _standardized(images)
 
 
-def _glyphs100(
-    long_tailed: float | Iterable[int | str], images_per_class: int, image_size: int, seed: int
-) -> ImageSet:
+def _glyphs100(long_tailed: float | Iterable[int | str], images_per_class: int, image_size: int, seed: int) -> ImageSet:
     data = glyphs(n_train=images_per_class, long_tailed=long_tailed, image_size=image_size, seed=seed)
     train, test = Part(data.train, data.true_labels), Part(data.test, data.test_labels)
     return ImageSet(train, test, data.class_names, data.long_tailed)
