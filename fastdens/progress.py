@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastdens.kernels.optional import require
 
@@ -15,14 +17,18 @@ Advance = Callable[..., None]
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None, *, shown: bool = True) -> Iterator[Advance]:
+def progress_bar(description: str, total: int | None, *, done: int = 0, shown: bool = True) -> Iterator[Advance]:
     """A bar on stderr; the block gets ``advance(steps=1, note=None)``.
+
+    The time that is left follows from that of all steps so far, however slow they are.
 
     Parameters
     ----------
     description : str
     total : int or None
         Steps until the end; None if that is not known.
+    done : int
+        Those of them that were made before.
     shown : bool
         False shows nothing and needs nothing installed.
 
@@ -36,16 +42,22 @@ def progress_bar(description: str, total: int | None, *, shown: bool = True) -> 
         return
     rich = require("rich.progress", "a progress bar (progress=True)", "cpu")
     console = require("rich.console", "a progress bar (progress=True)", "cpu").Console(stderr=True)
+
+    # rich's own column looks back by 30 seconds, in which a network is not trained.
+    class TimeLeft(rich.ProgressColumn):  # type: ignore[misc, name-defined]
+        def render(self, task: Any) -> str:
+            return f"left: {time_left(task.elapsed, task.completed - done, task.remaining)}"
+
     columns = (
         rich.TextColumn("{task.description}"),
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
-        # The time that is left, and at the end the time that it took.
-        rich.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        rich.TimeElapsedColumn(),
+        TimeLeft(),
         rich.TextColumn("{task.fields[note]}"),
     )
     with rich.Progress(*columns, console=console) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(steps: int = 1, note: str | None = None) -> None:
             bar.update(task, advance=steps)
@@ -53,6 +65,13 @@ def progress_bar(description: str, total: int | None, *, shown: bool = True) -> 
                 bar.update(task, note=note)
 
         yield advance
+
+
+def time_left(elapsed: float | None, n_made: float, n_left: float | None) -> str:
+    """As h:mm:ss, or -:--:-- before the first step and where the end is not known."""
+    if not elapsed or n_made <= 0 or n_left is None:
+        return "-:--:--"
+    return str(timedelta(seconds=math.ceil(elapsed * n_left / n_made)))
 
 
 class Stage(NamedTuple):

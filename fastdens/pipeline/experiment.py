@@ -91,6 +91,7 @@ class Experiment:
             seed,
             long_tailed=_share_or_names(images.long_tailed),
             allow_pickle=images.allow_pickle,
+            images_per_class=images.images_per_class,
         )
         n_all, n_classes = len(loaded.train_labels), len(loaded.class_names)
         if images.label_list is None:

@@ -416,13 +416,16 @@ class ImageOptions(Options):
     """Height and width to resize images to; by default 16 for digits, 32 for glyphs100, and as they are for others."""
 
     flip: float = option(0.0, at_least=0, less_than=1)
-    """Share of the training labels to flip at random, so that some memorized examples are known."""
+    """Share of the training labels to flip at random: examples that a network can fit only by memorizing them."""
 
     flip_redraw: bool = False
     """Draw each label anew with the probability --flip, so that it may stay as it was, the paper's random labels."""
 
     long_tailed: tuple[str, ...] | None = None
     """Classes of glyphs100 whose images come from a long tail, or their share, such as 0.1; by default a fifth."""
+
+    images_per_class: int | None = option(None, at_least=1)
+    """Training images of each class of glyphs100; by default 500."""
 
     examples: Path | None = None
     """JSON list of the training examples to take, counted from 0; by default all."""

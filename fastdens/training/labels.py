@@ -1,4 +1,4 @@
-"""Label noise: labels flipped at random, so that some of the memorized examples are known."""
+"""Label noise: labels flipped at random, of examples that a network can fit only by memorizing them."""
 
 from __future__ import annotations
 

@@ -47,6 +47,19 @@ def test_chains_are_reported_of_a_sampled_density_only(rng):
     assert not any("rhat" in id for id in metrics_of(fitted))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.6, 1.0])
+def test_flipped_labels_are_said_to_be_memorized_only_if_the_network_gives_them_back(rng, share):
+    analysis = analysis_problem(rng)
+    examples = analysis.examples
+    given_back = np.flatnonzero(examples.flipped)
+    given_back = given_back[: round(share * len(given_back))]
+    predicted = examples.true_labels.copy()
+    predicted[given_back] = examples.labels[given_back]
+    text = words(replace(analysis, examples=replace(examples, train_predicted=predicted)))
+    found = f"for a share of {len(given_back) / examples.flipped.sum():.3f}: it has"
+    assert f"{found} {'' if share > 0.5 else 'not '}memorized most of the flipped labels." in text
+
+
 def with_chains(analysis, **parts):
     """The analysis with other chains at every layer."""
     layers = [replace(layer, chains=replace(layer.chains, **parts)) for layer in analysis.layers]

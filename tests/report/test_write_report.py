@@ -190,6 +190,9 @@ def test_memorization_is_of_the_examples_that_have_a_score(reports):
     assert value["memorization.n_scores"] == known.sum() < len(score)
     assert value["memorization.score"] == pytest.approx(score[known].mean())
     assert value["memorization.memorized"] == pytest.approx((score[known] > 0.25).mean())
+    flipped = np.array([row["flipped"] == "1" for row in examples])
+    for kind, own in (("flipped", score[known & flipped]), ("kept", score[known & ~flipped])):
+        assert value[f"memorization.score_{kind}"] == pytest.approx(own.mean())
     density = np.array([float(row[f"log-density {LAYERS[-1]}"]) for row in examples])
     bins = np.array_split(np.argsort(density[known], kind="stable"), 10)
     for b, own in enumerate(bins, start=1):

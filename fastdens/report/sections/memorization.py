@@ -17,6 +17,7 @@ from fastdens.report.figures import literal, single
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section, known
 from fastdens.report.sections.divergences import kl_over_pairs, mean_of_pairs, of_pairs
+from fastdens.report.sections.flipped_labels import flipped_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def applies(analysis: Analysis) -> bool:
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Scores, their correlations with density, subsets of examples, and scores by density."""
     memorization = known(analysis.memorization)
-    yield from _score_metrics(memorization)
+    yield from _score_metrics(memorization, flipped_examples(analysis))
     for at, layer_name in enumerate(analysis.layer_names):
         yield from _correlation_metrics(memorization, at, layer_name)
     yield from _subset_metrics(analysis, memorization)
@@ -42,9 +43,10 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield of_bin("score", "mean memorization score of a bin", value, standard_error=error)
 
 
-def _score_metrics(memorization: MemorizationAnalysis) -> Iterator[Metric]:
+def _score_metrics(memorization: MemorizationAnalysis, flipped: NDArray[np.bool_]) -> Iterator[Metric]:
     of_analysis, scores = section_scope("memorization"), memorization.scores
-    known = scores.values[np.isfinite(scores.values)]
+    finite = np.isfinite(scores.values)
+    known = scores.values[finite]
     mean, error = mean_of(known)
     yield of_analysis("n_networks", "networks trained for memorization", scores.n_networks)
     yield of_analysis("n_scores", "examples with a memorization score", len(known))
@@ -56,6 +58,9 @@ def _score_metrics(memorization: MemorizationAnalysis) -> Iterator[Metric]:
         yield of_analysis("score_standard_error", "mean standard error of a score", mean_error)
     if not math.isnan(memorization.flipped_auc):
         yield of_analysis("flipped_auc", "flipped AUC of memorization", memorization.flipped_auc)
+        for kind, rows in (("flipped", flipped), ("kept", ~flipped)):
+            mean, error = mean_of(scores.values[rows & finite])
+            yield of_analysis(f"score_{kind}", f"mean score, label {kind}", mean, standard_error=error)
 
 
 def _correlation_metrics(memorization: MemorizationAnalysis, at: int, layer_name: str) -> Iterator[Metric]:

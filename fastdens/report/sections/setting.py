@@ -33,9 +33,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
             share, error = share_of(fitted[~flipped])
             yield of_analysis("fitted_kept", "network share of kept labels fitted", share, standard_error=error)
             share, error = share_of(fitted[flipped])
-            yield of_analysis(
-                "fitted_flipped", "network share of flipped labels memorized", share, standard_error=error
-            )
+            yield of_analysis("fitted_flipped", "network share of flipped labels fitted", share, standard_error=error)
         else:
             share, error = share_of(fitted)
             yield of_analysis("fitted", "network share of labels fitted", share, standard_error=error)

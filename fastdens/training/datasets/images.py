@@ -51,6 +51,7 @@ def load_images(
     *,
     long_tailed: float | Iterable[int | str] | None = None,
     allow_pickle: bool = False,
+    images_per_class: int | None = None,
 ) -> Images:
     """Load the images of a data set; nothing is ever downloaded.
 
@@ -77,6 +78,8 @@ def load_images(
         Seed of the glyphs, and of the split into training and test images.
     long_tailed : float or iterable of int or str, optional
         The long-tailed classes of glyphs100, or their share; by default a fifth.
+    images_per_class : int, optional
+        Training images of each class of glyphs100; by default 500.
     allow_pickle : bool
         Read pickles of arrays, by a reader that runs nothing. (The archives of CIFAR are torchvision's matter, which
         reads them by Python's own reader.)
@@ -96,12 +99,16 @@ def load_images(
         If a package that the data set needs is not installed.
     """
     name = dataset.lower()
-    if long_tailed and name != "glyphs100":
-        raise ValueError(f"long_tailed is for glyphs100, but the data set is {dataset}: leave it out.")
+    if name != "glyphs100":
+        for option, value in (("long_tailed", long_tailed), ("images_per_class", images_per_class)):
+            if value:
+                raise ValueError(f"{option} is for glyphs100, but the data set is {dataset}: leave it out.")
     if name == "digits":
         images = load_digits(image_size or 16, seed)
     elif name == "glyphs100":
-        images = _glyphs100(0.2 if long_tailed is None else long_tailed, image_size or 32, seed)
+        images = _glyphs100(
+            0.2 if long_tailed is None else long_tailed, images_per_class or 500, image_size or 32, seed
+        )
     elif has_pickles(Path(dataset)):
         images = load_pickles(Path(dataset), image_size, allow_pickle=allow_pickle)
     elif Path(dataset).is_dir():
@@ -111,8 +118,8 @@ def load_images(
     return _standardized(images)
 
 
-def _glyphs100(long_tailed: float | Iterable[int | str], image_size: int, seed: int) -> ImageSet:
-    data = glyphs(long_tailed=long_tailed, image_size=image_size, seed=seed)
+def _glyphs100(long_tailed: float | Iterable[int | str], images_per_class: int, image_size: int, seed: int) -> ImageSet:
+    data = glyphs(n_train=images_per_class, long_tailed=long_tailed, image_size=image_size, seed=seed)
     train, test = Part(data.train, data.true_labels), Part(data.test, data.test_labels)
     return ImageSet(train, test, data.class_names, data.long_tailed)
 

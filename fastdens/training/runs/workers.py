@@ -93,11 +93,11 @@ def train_runs(
             job.check(run)
     n_processes, devices = min(processes, len(missing)), choose_devices(device)
     try:
-        with progress_bar("Networks", len(runs), shown=progress) as advance:
+        with progress_bar("Networks", len(runs), done=len(runs) - len(missing), shown=progress) as advance:
             if n_processes <= 1:
-                _train_missing(job, devices[0], advance)
+                _train_missing(job, len(missing), devices[0], advance)
             else:
-                _train_in_processes(job.in_shared_memory(), n_processes, devices, advance)
+                _train_in_processes(job.in_shared_memory(), len(missing), n_processes, devices, advance)
     finally:
         for run in job.runs:
             remove_stale_lock(job.path(run))
@@ -106,17 +106,16 @@ def train_runs(
         job.check(run)
 
 
-def _train_missing(job: Job, device: torch.device, advance: Advance) -> None:
+def _train_missing(job: Job, n_missing: int, device: torch.device, advance: Advance) -> None:
     """Train the runs that no other process is training, until every run has its file."""
-    for missing in _until_complete(job, advance):
+    for missing in _until_complete(job, n_missing, advance):
         if not any(_train_if_free(job, run, device, advance) for run in missing):
             advance(0, f"{len(missing)} are being trained by other processes")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _until_complete(job: Job, advance: Advance) -> Iterator[list[TrainingRun]]:
+def _until_complete(job: Job, n_missing: int, advance: Advance) -> Iterator[list[TrainingRun]]:
     """The runs that have no file, again and again while there are any; each counts once it has one."""
-    n_missing = len(job.names)
     while n_missing:
         missing = job.missing()
         advance(n_missing - len(missing))
@@ -138,7 +137,9 @@ def _train_if_free(job: Job, run: TrainingRun, device: torch.device, advance: Ad
         return is_mine
 
 
-def _train_in_processes(job: Job, n_processes: int, devices: list[torch.device], advance: Advance) -> None:
+def _train_in_processes(
+    job: Job, n_missing: int, n_processes: int, devices: list[torch.device], advance: Advance
+) -> None:
     """Start processes that train the missing runs, and watch over them until every run has its file.
 
     Each has a context of its own: in a common one, torch stops all when one of them is killed, whereas here the others
@@ -153,7 +154,7 @@ def _train_in_processes(job: Job, n_processes: int, devices: list[torch.device],
                 options = {"join": False, "daemon": True, "start_method": _START_METHOD}
                 running.append(start_processes(_work, arguments, **options))  # type: ignore[no-untyped-call]
         exit_codes: list[int] = []
-        for _ in _until_complete(job, advance):
+        for _ in _until_complete(job, n_missing, advance):
             for context in list(running):
                 try:
                     if context.join(timeout=0):
@@ -196,7 +197,7 @@ def _work(_index: int, job: Job, device: torch.device, n_threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(n_threads)
     try:
-        _train_missing(job, device, lambda steps=1, note=None: None)
+        _train_missing(job, len(job.missing()), device, lambda steps=1, note=None: None)
     except Exception as error:
         # One line: the parent quotes the last one of the traceback.
         reason = " ".join([f"{type(error).__name__}: {error},", *getattr(error, "__notes__", [])])

@@ -16,7 +16,13 @@ pytest.importorskip("torchvision")
 def test_glyphs_are_those_of_the_generator(seed, monkeypatch):
     small = {"n_classes": 5, "n_train": 12, "n_test": 4}
     generate = module.glyphs
-    monkeypatch.setattr(module, "glyphs", lambda **options: generate(**small, **options))
+    asked_for = []
+
+    def generate_few(n_train, **options):
+        asked_for.append(n_train)
+        return generate(**small, **options)
+
+    monkeypatch.setattr(module, "glyphs", generate_few)
     images = load_images("glyphs100", None, 8, seed, long_tailed=["B", "E"])
     expected = generate(**small, image_size=8, seed=seed, long_tailed=[1, 4])
     assert images.long_tailed.tolist() == [False, True, False, False, True]
@@ -27,8 +33,11 @@ def test_glyphs_are_those_of_the_generator(seed, monkeypatch):
         assert float(torch.corrcoef(torch.stack([pixels[:, c].flatten(), raw[:, c].flatten()]))[0, 1]) > 1 - 1e-6
     assert int(load_images("Glyphs100", None, None, seed).long_tailed.sum()) == 1
     assert load_images("glyphs100", None, None, seed, long_tailed=()).train.shape == (60, 3, 32, 32)
-    with pytest.raises(ValueError, match="long_tailed is for glyphs100, but the data set is digits"):
-        load_images("digits", None, None, seed, long_tailed=[1])
+    load_images("glyphs100", None, 8, seed, images_per_class=7)
+    assert asked_for == [500, 500, 500, 7]
+    for glyphs_only in ({"long_tailed": [1]}, {"images_per_class": 7}):
+        with pytest.raises(ValueError, match=f"{next(iter(glyphs_only))} is for glyphs100, but the data set is digits"):
+            load_images("digits", None, None, seed, **glyphs_only)
 
 
 @pytest.mark.parametrize(
