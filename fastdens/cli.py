@@ -259,6 +259,9 @@ def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
     if "memorization" in given:
         # Scores that are there need no networks.
         chosen.pop("memorization_networks", None)
+    if given.keys() & {"network", "width", "weights", "layers"}:
+        # The dimensions of a preset are those of the layers of its network.
+        chosen.pop("dimensions", None)
     Dict(chosen, source="preset", use_commands_as_keys=False)(app, commands, arguments)
 
 
@@ -294,11 +297,12 @@ def _presets_in_words() -> str:
     """The presets, as options of the command."""
 
     def in_words(values: Preset) -> str:
-        return " ".join(
-            f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
-            + ("" if isinstance(value, bool) else f" {value}")
-            for name, value in values.items()
-        )
+        words = []
+        for name, value in values.items():
+            words.append(f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}")
+            if not isinstance(value, bool):
+                words += map(str, value if isinstance(value, tuple) else (value,))
+        return " ".join(words)
 
     lines = ["Defaults are the paper's settings. For the data sets that come with fastdens they are instead:"]
     lines += [f"  {dataset}: {in_words(values)}" for dataset, values in PRESETS.items()]
