@@ -1,4 +1,6 @@
 PYTHON ?= python3
+SEED ?= 0
+ARGS ?=
 VENV := .venv
 BENCH_VENV := .venv-bench
 
@@ -9,8 +11,9 @@ $(VENV)/.installed: pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet -e '.[cpu,examples,dev]'
 	touch $@
 
+# make example SEED=7 draws other data and networks; ARGS takes any option of fastdens analyze.
 example: $(VENV)/.installed
-	$(VENV)/bin/python examples/resnet_analysis.py --output report --overwrite
+	$(VENV)/bin/python examples/resnet_analysis.py --output report --overwrite --seed $(SEED) $(ARGS)
 
 test: lint typecheck
 	$(VENV)/bin/python -m pytest

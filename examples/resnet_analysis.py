@@ -1,6 +1,6 @@
-"""Modes of class fitting in a ResNet trained before your eyes, on scikit-learn's digits.
+"""Modes of class fitting in a ResNet trained before your eyes, on anagrams of which some classes have a long tail.
 
-    python examples/resnet_analysis.py [--width 16] [--epochs 20] [--flip 0.1] [--density dp] ...
+    python examples/resnet_analysis.py [--seed 7] [--long-tailed 0] [--dataset digits] [--density dp] ...
 
 is the command ``fastdens analyze``; without arguments it needs nothing that is not installed. ``fastdens.pipeline`` has
 the same steps as a library: ``activations_of_your_own.py`` shows them.

@@ -377,6 +377,9 @@ def _settle(app: App, commands: tuple[str, ...], arguments: Any) -> None:
         chosen.pop("memorization_networks", None)
     if "label_list" in given:
         chosen.pop("flip", None)
+    if given.keys() & {"network", "width", "weights", "layers"}:
+        # The dimensions of a preset are those of the layers of its network.
+        chosen.pop("dimensions", None)
     Dict(chosen, source="protocol or preset", use_commands_as_keys=False)(app, commands, arguments)
 
 
@@ -422,11 +425,12 @@ def _presets_in_words() -> str:
     """The protocols and presets, as options of the command."""
 
     def in_words(values: Preset) -> str:
-        return " ".join(
-            f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
-            + ("" if isinstance(value, bool) else f" {value}")
-            for name, value in values.items()
-        )
+        words = []
+        for name, value in values.items():
+            words.append(f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}")
+            if not isinstance(value, bool):
+                words += map(str, value if isinstance(value, tuple) else (value,))
+        return " ".join(words)
 
     published = PROTOCOLS["published"]
     lines = [

@@ -22,7 +22,7 @@ from fastdens.pipeline.presets import GPU_PRESETS, PRESETS
 from fastdens.pipeline.protocols import PROTOCOLS
 from tests.pipeline.planted_groups import N_CLASSES, N_DENSE, planted_groups
 
-SMALL = ["--epochs", "1", "--width", "4", "--image-size", "8"]
+SMALL = ["--dataset", "digits", "--epochs", "1", "--width", "4", "--image-size", "8"]
 DRAWS = ["--entropy-draws", "200", "--divergence-draws", "50"]
 QUICK = [*SMALL, *DRAWS, "--dimensions", "4", "4", "6", "6", "--seeds", "2", "--processes", "1"]
 QUICK += ["--memorization-networks", "3", "--memorization-epochs", "1", "--bins", "2", "--bin-epochs", "1"]
@@ -304,7 +304,7 @@ def settled(*arguments):
 def test_the_user_wins_over_a_preset_and_a_preset_over_the_default():
     options = settled("--epochs", "3", "--device", "cpu", "--augment")
     assert options["epochs"] == 3 and options["augment"] is True
-    others = {name: value for name, value in PRESETS["digits"].items() if name not in ("epochs", "augment")}
+    others = {name: value for name, value in PRESETS[ImageOptions.dataset].items() if name not in ("epochs", "augment")}
     assert {name: options[name] for name in others} == others
     assert options["sigma"] == AnalysisOptions.sigma and options["dataset"] == ImageOptions.dataset
 
@@ -362,7 +362,8 @@ def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
         assert dataset in text
         for name, value in values.items():
             option = name.replace("_", "-")
-            assert (f"--no-{option}" if value is False else f"--{option} {value}") in text
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            assert (f"--no-{option}" if value is False else f"--{option} {shown}") in text
     published = PROTOCOLS["published"]
     for name, value in {**published.definitions, **published.amounts, **published.training}.items():
         option = name.replace("_", "-")
@@ -385,3 +386,10 @@ def test_an_interrupt_is_no_traceback(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fastdens.pipeline.experiment.train_runs", interrupted)
     assert main(["analyze", "--output", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err.endswith("fastdens: interrupted\n")
+
+
+def test_dimensions_of_a_preset_are_for_the_layers_of_its_network():
+    values = PRESETS[ImageOptions.dataset]["dimensions"]
+    assert settled()["dimensions"] == values == (8, 8, 16, 16)
+    assert settled("--layers", "layer4")["dimensions"] is None and settled("--width", "4")["dimensions"] is None
+    assert settled("--layers", "layer4", "--dimensions", "5")["dimensions"] == (5,)

@@ -15,7 +15,21 @@ from fastdens.training import flip_labels
 from fastdens.training.datasets import load_images
 from fastdens.training.runs import Recipe, load_run
 
-QUICK = ["memorization", "--epochs", "1", "--width", "4", "--image-size", "8", "--batch-size", "256", "--device", "cpu"]
+QUICK = [
+    "memorization",
+    "--dataset",
+    "digits",
+    "--epochs",
+    "1",
+    "--width",
+    "4",
+    "--image-size",
+    "8",
+    "--batch-size",
+    "256",
+    "--device",
+    "cpu",
+]
 QUICK += ["--processes", "1"]
 
 

@@ -211,8 +211,8 @@ def estimate_scores(
 
 
 def _share_or_names(texts: tuple[str, ...] | None) -> float | tuple[str, ...] | None:
-    """One text like "0.1" is a share, others are names of classes (also "1", a digit)."""
-    if texts is not None and len(texts) == 1 and re.fullmatch(r"0?\.\d+", texts[0]):
+    """One text like "0.1" or "0" is a share, others are names of classes (also "2", a glyph)."""
+    if texts is not None and len(texts) == 1 and re.fullmatch(r"0|0?\.\d+", texts[0]):
         return float(texts[0])
     return texts
 

@@ -405,15 +405,16 @@ def belongs_to(name: str, density: str) -> bool:
 class ImageOptions(Options):
     """Images to train on, and labels to flip."""
 
-    dataset: str = "digits"
-    """digits, glyphs100, a data set of torchvision (CIFAR100, ...), or a folder of images: train/ and test/ or val/
-    with one folder per class, one folder per class, or that of Mini-ImageNet, in files or pickles."""
+    dataset: str = "anagrams"
+    """anagrams, digits, glyphs100, a data set of torchvision (CIFAR100, ...), or a folder of images: train/ and test/
+    or val/ with one folder per class, one folder per class, or that of Mini-ImageNet, in files or pickles."""
 
     data_root: Path = Path("data")
     """Folder with the files of a torchvision data set."""
 
     image_size: int | None = option(None, at_least=1)
-    """Height and width to resize images to; by default 16 for digits, 32 for glyphs100, and as they are for others."""
+    """Height and width to resize images to; by default 16 for anagrams and digits, 32 for glyphs100, and as they
+    are for others."""
 
     flip: float = option(0.0, at_least=0, less_than=1)
     """Share of the training labels to flip at random: examples that a network can fit only by memorizing them."""
@@ -422,7 +423,8 @@ class ImageOptions(Options):
     """Draw each label anew with the probability --flip, so that it may stay as it was, the paper's random labels."""
 
     long_tailed: tuple[str, ...] | None = None
-    """Classes of glyphs100 whose images come from a long tail, or their share, such as 0.1; by default a fifth."""
+    """Classes of anagrams or glyphs100 whose images come from a long tail, or their share, such as 0.1, or 0 for none;
+    by default two fifths of anagrams and a fifth of glyphs100."""
 
     images_per_class: int | None = option(None, at_least=1)
     """Training images of each class of glyphs100; by default 500."""

@@ -1,4 +1,4 @@
-"""Classes of a long tail: how well a low mean log-density finds them."""
+"""Classes of a long tail: how well a low mean log-density finds them, and whether the sparse group is made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def applies(analysis: Analysis) -> bool:
 
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
-    """Area under the ROC curve, mean log-density of both kinds of classes, and which classes they are."""
+    """Area under the ROC curve, the sparse group, mean log-density of both kinds of classes, and which they are."""
     tailed = analysis.examples.long_tailed
     if tailed is None:
         return
@@ -26,6 +26,9 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
     for layer in analysis.layers:
         of_layer, mean = section_scope("long_tail", layer.name), layer.classes.mean
         yield of_layer("auc", "long-tailed AUC", layer.long_tailed_auc)
+        sparse = (layer.modes.group == 0) & (layer.modes.n_groups == 2)
+        yield of_layer("n_sparse", "sparsely fitted classes", int(sparse.sum()))
+        yield of_layer("n_sparse_long_tailed", "sparsely fitted classes, long-tailed", int((sparse & tailed).sum()))
         yield of_layer("log_density", "mean class log-density, long-tailed", mean[tailed].mean())
         yield of_layer("log_density_of_others", "mean class log-density, others", mean[~tailed].mean())
     for name, is_tailed in zip(analysis.examples.class_names, tailed, strict=True):
@@ -33,9 +36,10 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
-    """The layer that finds these classes best."""
+    """The layer that finds these classes best, and those with a sparse group."""
     best = int(np.argmax([layer.long_tailed_auc for layer in analysis.layers]))
-    return {"best": analysis.layers[best].name}
+    with_groups = [layer.name for layer in analysis.layers if layer.modes.n_groups == 2]
+    return {"best": analysis.layers[best].name, "with_groups": with_groups}
 
 
 SECTION = Section("long_tail", "Classes of a long tail", applies, metrics, context=context)

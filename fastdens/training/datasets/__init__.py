@@ -1,4 +1,4 @@
-"""Data sets of images: scikit-learn's digits, synthetic glyphs, those of torchvision, and folders."""
+"""Data sets of images: synthetic anagrams and glyphs, scikit-learn's digits, those of torchvision, and folders."""
 
 from fastdens.training.datasets.images import Images, load_images
 from fastdens.training.datasets.known_sizes import outline_images

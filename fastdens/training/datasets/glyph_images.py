@@ -34,8 +34,8 @@ class Appearance(NamedTuple):
 
     Attributes
     ----------
-    subpopulation, font : ndarray
-        int64 [N]; the font is an index of those of the character.
+    subpopulation, glyph : ndarray
+        int64 [N]; which of the subpopulations and which of the glyphs of the class.
     affine : ndarray
         float64 [N, 2, 3], from points of the image to points of the glyph.
     foreground : ndarray
@@ -49,7 +49,7 @@ class Appearance(NamedTuple):
     """
 
     subpopulation: np.ndarray
-    font: np.ndarray
+    glyph: np.ndarray
     affine: np.ndarray
     foreground: np.ndarray
     background: tuple[np.ndarray, np.ndarray]
@@ -74,7 +74,7 @@ class GlyphRenderer:
     """
 
     def __init__(self, image_size: int) -> None:
-        matplotlib = require("matplotlib", "the data set glyphs100", "analysis")
+        matplotlib = require("matplotlib", "rendering of characters", "analysis")
         from matplotlib.ft2font import FT2Font
         from PIL import ImageFont
 

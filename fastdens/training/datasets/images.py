@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from fastdens.training.datasets.anagrams import anagrams
 from fastdens.training.datasets.digits import load_digits
 from fastdens.training.datasets.folder import load_folder
 from fastdens.training.datasets.glyphs import glyphs
 from fastdens.training.datasets.mini_imagenet import has_pickles, load_pickles
 from fastdens.training.datasets.parts import ImageSet, Part
 from fastdens.training.datasets.torchvision import load_torchvision
+
+# Data sets whose long-tailed classes are planted.
+_PLANTED = ("anagrams", "glyphs100")
 
 
 class Images(NamedTuple):
@@ -58,8 +62,9 @@ def load_images(
     Parameters
     ----------
     dataset : str
-        "digits" of scikit-learn; "glyphs100", see :func:`fastdens.training.datasets.glyphs.glyphs`; a classification
-        data set of ``torchvision.datasets``, e.g. "CIFAR100", in upper or lower case; or a folder, which is one of
+        "anagrams", see :func:`fastdens.training.datasets.anagrams.anagrams`; "digits" of scikit-learn; "glyphs100", see
+        :func:`fastdens.training.datasets.glyphs.glyphs`; a classification data set of ``torchvision.datasets``, e.g.
+        "CIFAR100", in upper or lower case; or a folder, which is one of
 
         - ``train`` and ``test`` or ``val``, each with one folder of images for each class, e.g. ImageNet;
         - ``images`` and the lists ``train.csv``, ``val.csv`` and ``test.csv`` with columns ``filename`` and ``label``,
@@ -72,12 +77,13 @@ def load_images(
     root : path-like or None
         Where the files of a torchvision data set are. Archives there are unpacked.
     image_size : int, optional
-        Height and width to which the central square of each image is resized. By default 16 for digits, 32 for glyphs,
-        and otherwise the size of the images, which must be the same for all.
+        Height and width to which the central square of each image is resized. By default 16 for anagrams and digits,
+        32 for glyphs, and otherwise the size of the images, which must be the same for all.
     seed : int
-        Seed of the glyphs, and of the split into training and test images.
+        Seed of the anagrams and glyphs, and of the split into training and test images.
     long_tailed : float or iterable of int or str, optional
-        The long-tailed classes of glyphs100, or their share; by default a fifth.
+        The long-tailed classes of anagrams or glyphs100, or their share; by default two fifths of the anagrams and a
+        fifth of the glyphs.
     images_per_class : int, optional
         Training images of each class of glyphs100; by default 500.
     allow_pickle : bool
@@ -99,12 +105,16 @@ def load_images(
         If a package that the data set needs is not installed.
     """
     name = dataset.lower()
-    if name != "glyphs100":
-        for option, value in (("long_tailed", long_tailed), ("images_per_class", images_per_class)):
-            if value:
-                raise ValueError(f"{option} is for glyphs100, but the data set is {dataset}: leave it out.")
+    for option, value, planted in (
+        ("long_tailed", long_tailed, _PLANTED),
+        ("images_per_class", images_per_class, ("glyphs100",)),
+    ):
+        if value and name not in planted:
+            raise ValueError(f"{option} is for {' and '.join(planted)}, but the data set is {dataset}: leave it out.")
     if name == "digits":
         images = load_digits(image_size or 16, seed)
+    elif name == "anagrams":
+        images = _anagrams(0.4 if long_tailed is None else long_tailed, image_size or 16, seed)
     elif name == "glyphs100":
         images = _glyphs100(
             0.2 if long_tailed is None else long_tailed, images_per_class or 500, image_size or 32, seed
@@ -116,6 +126,12 @@ def load_images(
     else:
         images = load_torchvision(dataset, Path(root or "."), image_size, seed)
     return _standardized(images)
+
+
+def _anagrams(long_tailed: float | Iterable[int | str], image_size: int, seed: int) -> ImageSet:
+    data = anagrams(long_tailed=long_tailed, image_size=image_size, seed=seed)
+    train, test = Part(data.train, data.train_labels), Part(data.test, data.test_labels)
+    return ImageSet(train, test, data.class_names, data.long_tailed)
 
 
 def _glyphs100(long_tailed: float | Iterable[int | str], images_per_class: int, image_size: int, seed: int) -> ImageSet:

@@ -19,7 +19,7 @@ from fastdens.kernels.options import suggest
 from fastdens.training.datasets.decoding import NO_CLASSES, decode
 from fastdens.training.datasets.parts import ImageSet, hold_out
 
-_OTHER_DATA_SETS = ("digits", "glyphs100")
+_OTHER_DATA_SETS = ("anagrams", "digits", "glyphs100")
 _DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
 
 

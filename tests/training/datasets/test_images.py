@@ -35,14 +35,28 @@ def test_glyphs_are_those_of_the_generator(seed, monkeypatch):
     assert load_images("glyphs100", None, None, seed, long_tailed=()).train.shape == (60, 3, 32, 32)
     load_images("glyphs100", None, 8, seed, images_per_class=7)
     assert asked_for == [500, 500, 500, 7]
-    for glyphs_only in ({"long_tailed": [1]}, {"images_per_class": 7}):
-        with pytest.raises(ValueError, match=f"{next(iter(glyphs_only))} is for glyphs100, but the data set is digits"):
-            load_images("digits", None, None, seed, **glyphs_only)
+    with pytest.raises(ValueError, match="long_tailed is for anagrams and glyphs100, but the data set is digits"):
+        load_images("digits", None, None, seed, long_tailed=[1])
+    with pytest.raises(ValueError, match="images_per_class is for glyphs100, but the data set is anagrams"):
+        load_images("anagrams", None, None, seed, images_per_class=7)
+
+
+def test_two_fifths_of_the_anagrams_are_long_tailed_unless_none_is_asked_for(seed):
+    images = load_images("anagrams", None, None, seed)
+    assert images.train.shape == (3200, 3, 16, 16) and images.test.shape == (800, 3, 16, 16)
+    assert len(images.class_names) == 40 and int(images.long_tailed.sum()) == 16
+    assert not load_images("Anagrams", None, 8, seed, long_tailed=0.0).long_tailed.any()
 
 
 @pytest.mark.parametrize(
     ("misspelt", "nearest"),
-    [("cifar_100", "CIFAR100"), ("fashion-mnist", "FashionMNIST"), ("digit", "digits"), ("glyphs10", "glyphs100")],
+    [
+        ("cifar_100", "CIFAR100"),
+        ("fashion-mnist", "FashionMNIST"),
+        ("digit", "digits"),
+        ("glyphs10", "glyphs100"),
+        ("anagram", "anagrams"),
+    ],
 )
 def test_misspelt_names(misspelt, nearest):
     with pytest.raises(ValueError, match=f"nearest names are .*'{nearest}'"):
