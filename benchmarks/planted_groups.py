@@ -23,8 +23,9 @@ import torch
 
 from fastdens.pipeline import AnalysisData, AnalysisOptions
 from fastdens.pipeline.experiment import Experiment
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
 from fastdens.pipeline.layers import fit_layer, projected_dimensions
-from fastdens.pipeline.options import DensityOptions, ImageOptions, MachineOptions, NetworkOptions
+from fastdens.pipeline.options import DensityOptions, MachineOptions
 from fastdens.pipeline.presets import preset
 
 DEFAULT = ImageOptions.dataset

@@ -17,7 +17,8 @@ from sklearn.metrics import roc_auc_score
 from fastdens.cli import analyze, main, make_app
 from fastdens.convergence import chain_convergence, rhat_threshold
 from fastdens.pipeline import Analysis
-from fastdens.pipeline.options import AnalysisOptions, ImageOptions
+from fastdens.pipeline.experiment_options import ImageOptions
+from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS
 from fastdens.pipeline.protocols import PROTOCOLS
 from tests.pipeline.planted_groups import N_CLASSES, N_DENSE, planted_groups

@@ -31,6 +31,7 @@ LEVELS = (
     ("fastdens.analysis", "fastdens.training"),
     ("fastdens.pipeline",),
     ("fastdens.report",),
+    ("fastdens.cli_options",),
     ("fastdens.cli",),
     ("fastdens.__main__",),
     ("fastdens",),

@@ -20,7 +20,8 @@ from fastdens.arrays import as_array
 from fastdens.labels import Labels
 from fastdens.pipeline.activation_sources import ActivationSource, Features, check_same_features, read_source
 from fastdens.pipeline.class_labels import classes_of, codes_among, names_of_outputs
-from fastdens.pipeline.options import MachineOptions, Pooling, Tokens
+from fastdens.pipeline.experiment_options import Pooling, Tokens
+from fastdens.pipeline.options import MachineOptions
 from fastdens.pipeline.results import Examples, Provenance, Scores
 from fastdens.progress import Stages
 

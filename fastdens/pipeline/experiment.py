@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fastdens.analysis import MemorizationScores, memorization_scores
 from fastdens.io.index_lists import read_index_list, read_label_list
-from fastdens.pipeline.options import ImageOptions, MachineOptions, NetworkOptions, resolve_device
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
+from fastdens.pipeline.options import MachineOptions, resolve_device
 from fastdens.training import Recipe, build_network, flip_labels, predict
 from fastdens.training.datasets import Images, load_images, outline_images
 from fastdens.training.runs import RunResult, TrainingRun, load_predictions, load_run, subset_runs, train_runs

@@ -71,7 +71,21 @@ _PUBLISHED = Protocol(
         }
     ),
     # Two thousand networks for memorization scores are for the user to ask for.
-    training=MappingProxyType({"bins": 50, "bin_epochs": 160}),
+    training=MappingProxyType(
+        {
+            "schedule": "linear",
+            "learning_rate": 0.4,
+            "batch_size": 512,
+            "weight_decay": 1e-6,
+            "epochs": 100,
+            "augment": True,
+            "augmentation": "crop_flip",
+            "zero_init": True,
+            "flip_redraw": True,
+            "bins": 50,
+            "bin_epochs": 160,
+        }
+    ),
 )
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({"exact": Protocol(), "published": _PUBLISHED})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastdens.pipeline.experiment import Experiment
-from fastdens.pipeline.options import ImageOptions, NetworkOptions
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
 from fastdens.training import build_network
 
 

@@ -9,12 +9,11 @@ from dataclasses import fields
 import pytest
 
 from fastdens import DirichletProcessMixtures
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
 from fastdens.pipeline.options import (
     AnalysisOptions,
     DefinitionOptions,
-    ImageOptions,
     MachineOptions,
-    NetworkOptions,
     OptionError,
     ScoreThresholds,
     check_density_options,

@@ -12,7 +12,8 @@ import torch
 from fastdens.cli import main
 from fastdens.pipeline import Analysis, AnalysisData
 from fastdens.pipeline.experiment import Experiment
-from fastdens.pipeline.options import ImageOptions, NetworkOptions, OptionError
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
+from fastdens.pipeline.options import OptionError
 
 QUICK = ["--density", "gmm", "--components", "1", "--entropy-draws", "20", "--divergence-draws", "20"]
 N, N_CLASSES = 240, 4

@@ -12,7 +12,8 @@ from fastdens.cli import main
 from fastdens.pipeline import AnalysisData, AnalysisOptions, analyze, costs
 from fastdens.pipeline.costs import Costs, measure_costs
 from fastdens.pipeline.experiment import Experiment
-from fastdens.pipeline.options import ImageOptions, MachineOptions, NetworkOptions
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
+from fastdens.pipeline.options import MachineOptions
 from fastdens.pipeline.plan import Plan, Step, outlined_data, plan_analysis, plan_memorization
 from fastdens.pipeline.plan_table import describe_plan
 from fastdens.progress import Stage, Stages

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastdens.pipeline import AnalysisOptions, robustness
 from fastdens.pipeline.experiment import Experiment
-from fastdens.pipeline.options import ImageOptions, NetworkOptions
+from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
 from fastdens.pipeline.robustness import NormalizedClassifier, analyze_robustness
 from fastdens.training.runs import load_run
 
