@@ -50,6 +50,7 @@ def test_networks_are_tried_on_the_bin_that_they_have_not_seen(rng, tmp_path):
     assert (found.radius[~found.robust & ~found.clean] >= 0).all() and not (found.robust & ~found.clean).any()
 
 
+@pytest.mark.slow
 def test_noise_in_units_of_standardized_images_and_every_example_of_bins_of_all(rng, tmp_path, monkeypatch):
     experiment = Experiment.load(
         ImageOptions(dataset="digits", image_size=8, flip=0.1), NetworkOptions(width=4, epochs=1), tmp_path, seed=1
@@ -59,20 +60,34 @@ def test_noise_in_units_of_standardized_images_and_every_example_of_bins_of_all(
     layer = SimpleNamespace(
         name="layer4", log_density=rng.normal(size=len(labels)) + labels, modes=SimpleNamespace(group=np.arange(10) % 2)
     )
-    seen = []
+    seen, trained, attacked = [], [], []
 
     def certified(model, x, sigma, **_):
         seen.append((model, x, sigma))
-        predicted = np.zeros(len(x), np.int64)
-        return SimpleNamespace(predicted=predicted, radius=np.ones(len(x)))
+        return SimpleNamespace(predicted=np.zeros(len(x), np.int64), radius=np.ones(len(x)))
 
+    def attack(model, x, labels, epsilon, **options):
+        attacked.append((float(x.min()), float(x.max()), options["bounds"]))
+        return SimpleNamespace(robust=np.ones(len(x), bool), clean=np.ones(len(x), bool))
+
+    def train(folder, images, labels, runs, recipe, **options):
+        # What the noise is divided by before it is added to standardized images.
+        trained.append((recipe.noise, images.std.tolist()))
+        train_runs(folder, images, labels, runs, recipe, **options)
+
+    train_runs = robustness.train_runs
+    monkeypatch.setattr(robustness, "train_runs", train)
     monkeypatch.setattr(robustness, "certify", certified)
-    common = {"bins": 3, "bin_epochs": 1, "bin_ranks": "global", "certified_examples": "all", "device": "cpu"}
+    monkeypatch.setattr(robustness, "pgd_accuracy", attack)
+    common = {"bins": 2, "bin_epochs": 1, "bin_ranks": "global", "certified_examples": "all", "device": "cpu"}
     found = analyze_robustness(
         experiment, layer, AnalysisOptions(**common, sigma_units="standardized", sigma=0.25), progress=False
     )
+    assert trained == [(0.25, [[[[1.0]]]])]
+    # The attack is in pixels.
+    assert all(bounds == (0.0, 1.0) and -1e-4 < low < high < 1 + 1e-4 for low, high, bounds in attacked)
     order = np.argsort(layer.log_density, kind="stable")
-    np.testing.assert_array_equal(found.bins[order], np.repeat(np.arange(3), len(labels) // 3))
+    np.testing.assert_array_equal(found.bins[order], (np.arange(len(labels)) > len(labels) // 2).astype(int))
     assert sorted(found.examples) == np.flatnonzero(~experiment.flipped.numpy()).tolist()
     (folder,) = tmp_path.glob("bins-*-standardized")
     for b, (model, x, sigma) in enumerate(seen):
