@@ -3,8 +3,8 @@
 A pickle is a program for a small stack machine. This module is such a machine, in which a file can make numbers, text,
 bytes, lists, tuples, dicts and numpy arrays of these, and nothing else: the globals that numpy writes to restore its
 arrays are names to it (:data:`GLOBALS`), which it answers with code of its own, and every other global and every
-instruction for objects of classes is refused. It reads the pickles of Python 2 and 3, protocols 0 to 5, and of numpy 1
-and 2.
+instruction for objects of classes is refused. It reads what Python 3 writes in protocols 0 to 5 and Python 2 in its
+binary ones, with numpy 1 or 2.
 """
 
 from __future__ import annotations
