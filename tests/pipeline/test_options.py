@@ -125,7 +125,7 @@ def test_a_protocol_sets_definitions_and_amounts_and_asks_for_no_networks():
 
 
 def test_every_option_of_a_protocol_is_one_and_every_definition_differs_from_the_exact_one():
-    defaults = {own.name: own.default for cls in (AnalysisOptions, NetworkOptions) for own in fields(cls)}
+    defaults = {own.name: own.default for cls in (AnalysisOptions, NetworkOptions, ImageOptions) for own in fields(cls)}
     for protocol in PROTOCOLS.values():
         assert {*protocol.definitions, *protocol.amounts, *protocol.training} <= defaults.keys()
         assert all(defaults[name] != value or name == "stop" for name, value in protocol.definitions.items())
