@@ -163,7 +163,7 @@ class Stages:
 
 def about(seconds: float) -> str:
     """A time in words, to two digits: "about 4 min"."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+    for unit, size in (("years", 31_557_600), ("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 1.5 * size:
             amount = seconds / size
             return f"about {amount:.0f} {unit}" if amount >= 10 else f"about {amount:.1f} {unit}".replace(".0 ", " ")

@@ -84,6 +84,7 @@ def test_what_is_left_is_told_where_every_kind_was_measured(capsys):
         (252, "about 4.2 min"),
         (3600 * 14, "about 14 h"),
         (3600 * 24 * 30, "about 30 days"),
+        (3600 * 24 * 3000, "about 8.2 years"),
     ],
 )
 def test_times_in_words(seconds, words):

@@ -35,7 +35,7 @@ from fastdens.training.runs import InputShape, new_network, train_by_recipe
 
 # Seconds that a measurement takes, unless its least work takes longer: training counts the most.
 _LONG, _SHORT = 6.0, 2.0
-_FEW_IMAGES, _MANY_IMAGES, _FEW_DRAWS, _MANY_DRAWS = 16, 1024, 32, 4000
+_FEW_IMAGES, _MANY_IMAGES, _FEW_DRAWS, _MANY_DRAWS, _FEW_POINTS = 16, 1024, 32, 4000, 256
 _ATTACK_STEPS = 4
 # A fit is measured on a few classes of this many clusters, in short chains.
 _CLASSES, _CLUSTERS, _DISTANCE, _SHORT_CHAIN, _THIN = 2, 4, 3.0, 40, 2
@@ -214,7 +214,7 @@ def _measure_layer(costs: Costs, layer: str, size: LayerSize, plan: Plan, option
     costs.add(at_layer(FITTING, layer), seconds / n_units, words)
 
     models = fits[0].models
-    seconds, n_points = _seconds_a_unit(lambda n: models.log_prob(points[:n]), min(n, _FEW_IMAGES), n, _SHORT / 2)
+    seconds, n_points = _seconds_a_unit(lambda n: models.log_prob(points[:n]), min(n, _FEW_POINTS), n, _SHORT / 2)
     # A log-density averages over the draws of all chains.
     scale = kept_draws(options) / kept_draws(replace(options, sweeps=n_sweeps, thin=_THIN)) if sampled else 1.0
     words = f"{n_points} points under {n_classes} models, {n_points * seconds:.2g} s"
