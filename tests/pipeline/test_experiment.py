@@ -31,3 +31,9 @@ def test_a_network_of_a_file_predicts_what_the_network_does(tmp_path):
     with torch.no_grad():
         expected = model(found.images.test).argmax(1)
     assert torch.equal(loaded.test_predicted.long(), expected)
+
+
+@pytest.mark.parametrize(("asked", "n_planted"), [(None, 16), (("0",), 0), ((".25",), 10)])
+def test_long_tails_are_planted_by_share_or_not_at_all(tmp_path, asked, n_planted):
+    experiment = Experiment.load(ImageOptions(image_size=8, long_tailed=asked), NetworkOptions(width=4), tmp_path)
+    assert experiment.name == "anagrams" and int(experiment.images.long_tailed.sum()) == n_planted

@@ -263,3 +263,42 @@ def test_a_figure_that_a_template_needs_may_not_be_missing(rng):
 )
 def test_numbers_are_shown_with_their_digits(value, digits, shown):
     assert format_digits(value, digits) == shown
+
+
+def with_sparse(analysis, sparse):
+    """The analysis with these classes as the sparse group of its last layer, and one group at the others."""
+    groups = [np.zeros(len(CLASSES), np.int64)] * (len(analysis.layers) - 1) + [1 - np.array(sparse)]
+    layers = [
+        replace(layer, modes=layer.modes._replace(n_groups=1 + int(group.any()), group=group))
+        for layer, group in zip(analysis.layers, groups, strict=True)
+    ]
+    return replace(analysis, layers=tuple(layers))
+
+
+def test_sparse_classes_are_compared_with_the_planted_ones(rng):
+    analysis = analysis_problem(rng)
+    tailed = rng.permutation(len(CLASSES)) < 2
+    analysis = replace(analysis, examples=replace(analysis.examples, long_tailed=tailed))
+    sparse = np.array([True, *(rng.random(len(CLASSES) - 2) < 0.5), False])
+    split, metrics = with_sparse(analysis, sparse), metrics_of(with_sparse(analysis, sparse))
+    both = sum(a and b for a, b in zip(sparse, tailed, strict=True))
+    last = LAYERS[-1]
+    assert (metrics.at(last, "long_tail", "n_sparse").value, both) == (
+        sparse.sum(),
+        metrics.at(last, "long_tail", "n_sparse_long_tailed").value,
+    )
+    text = words(split)
+    assert f"Of {len(CLASSES)} classes 2 were planted with a long tail" in text
+    assert f"At {last} {both} of the {sparse.sum()} sparsely fitted classes are such classes." in text
+    one_group = with_sparse(analysis, np.ones(len(CLASSES), int))
+    assert "No layer splits the classes into two groups." in words(one_group)
+    assert metrics_of(one_group).at(LAYERS[0], "long_tail", "n_sparse").value == 0
+
+
+def test_a_page_says_that_nothing_was_planted(rng):
+    analysis = analysis_problem(rng)
+    nothing = replace(analysis, examples=replace(analysis.examples, long_tailed=np.zeros(len(CLASSES), bool)))
+    assert "None of the classes was planted with a long tail" in words(nothing)
+    unknown = replace(analysis, examples=replace(analysis.examples, long_tailed=None))
+    for known in (analysis, unknown):
+        assert "None of the classes was planted" not in words(known)
