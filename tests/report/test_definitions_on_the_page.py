@@ -105,7 +105,7 @@ def test_one_density_has_no_such_section(rng):
             "posterior predictive density, averaged over all kept draws",
         ),
         ({"weighting": "published"}, "a cluster of n examples has the weight alpha + n", None),
-        ({"relative_entropy": "draws"}, "(right axis), of each kept draw and averaged.", None),
+        ({"relative_entropy": "draws"}, "(right axis), of each kept draw and averaged, with bars", None),
         ({"pair_divergence": "draws"}, "The mean over pairs is", "The median over pairs"),
         (
             {"bin_ranks": "global"},
