@@ -209,11 +209,13 @@ def _measure_layer(costs: Costs, layer: str, size: LayerSize, plan: Plan, option
     fit(_SHORT_CHAIN, fd.RaggedBatch.from_labels(points[:n_few], labels[:n_few]))
     seconds, n_sweeps = _seconds_a_unit(fit, _SHORT_CHAIN, max(_SHORT_CHAIN, options.sweeps), _LONG / 2)
     n_units = n * options.chains if sampled else n / n_sweeps
-    of_chains = f"{options.chains} chains of {n_sweeps} sweeps" if sampled else "EM"
+    of_chains = f"{options.chains} chain{'s' * (options.chains > 1)} of {n_sweeps} sweeps" if sampled else "EM"
     words = f"{n_classes} models of {plan.class_size} points by {of_chains}, {seconds * n_sweeps:.2g} s"
     costs.add(at_layer(FITTING, layer), seconds / n_units, words)
 
     models = fits[0].models
+    # The first call makes the density, and compiles.
+    models.log_prob(points[:1])
     seconds, n_points = _seconds_a_unit(lambda n: models.log_prob(points[:n]), min(n, _FEW_POINTS), n, _SHORT / 2)
     # A log-density averages over the draws of all chains.
     scale = kept_draws(options) / kept_draws(replace(options, sweeps=n_sweeps, thin=_THIN)) if sampled else 1.0
