@@ -71,9 +71,9 @@ def stream(seed: int, *purpose: int) -> np.random.Generator:
 
 def zipf(n: int) -> np.ndarray:
     """Frequencies [n] proportional to 1 / k (Zipf's law)."""
-    weights = 1 / np.arange(1, n + 1)
-    frequencies: np.ndarray = weights / weights.sum()
-    return frequencies
+    frequency: np.ndarray = 1 / np.arange(1, n + 1)
+    frequency /= frequency.sum()
+    return frequency
 
 
 def chosen_classes(long_tailed: float | Iterable[int | str], names: tuple[str, ...], seed: int) -> np.ndarray:
