@@ -44,16 +44,19 @@ def progress_bar(description: str, total: int | None, *, done: int = 0, shown: b
     console = require("rich.console", "a progress bar (progress=True)", "cpu").Console(stderr=True)
 
     # rich's own column looks back by 30 seconds, in which a network is not trained.
-    class TimeLeft(rich.ProgressColumn):  # type: ignore[misc, name-defined]
+    class Time(rich.ProgressColumn):  # type: ignore[misc, name-defined]
+        """The time that is left, and at the end the time that it took."""
+
         def render(self, task: Any) -> str:
-            return f"left: {time_left(task.elapsed, task.completed - done, task.remaining)}"
+            if task.remaining == 0:
+                return str(timedelta(seconds=round(task.elapsed or 0)))
+            return f"{time_left(task.elapsed, task.completed - done, task.remaining)} left"
 
     columns = (
         rich.TextColumn("{task.description}"),
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
-        rich.TimeElapsedColumn(),
-        TimeLeft(),
+        Time(),
         rich.TextColumn("{task.fields[note]}"),
     )
     with rich.Progress(*columns, console=console) as bar:

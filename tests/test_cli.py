@@ -319,7 +319,7 @@ def test_chains_start_move_and_stop_as_the_user_says():
 def test_presets_are_of_the_data_set_the_device_and_the_density():
     small = settled("--dataset", "glyphs100", "--device", "cpu")
     assert (small["width"], small["chains"], small["thin"], small["memorization_share"]) == (8, 2, 16, 0.5)
-    assert (small["images_per_class"], small["image_size"], small["limit_dimensions"]) == (100, 16, False)
+    assert (small["images_per_class"], small["image_size"], small["limit_dimensions"]) == (150, 16, False)
     full = settled("--dataset", "glyphs100", "--device", "cuda", "--epochs", "7")
     assert (full["width"], full["epochs"], full["memorization_networks"]) == (64, 7, 40)
     assert (full["images_per_class"], full["image_size"]) == (500, 32)

@@ -16,15 +16,17 @@ def test_bar_goes_to_stderr(capsys):
         advance(2, "done now")
     with progress_bar("Networks", 4, done=4):
         pass
+    with progress_bar("Epochs", 4, done=1):
+        pass
     out, err = capsys.readouterr()
-    assert not out and "Sweeps" in err and "4/4" in err and "left: -:--:--" in err
+    assert not out and "Sweeps" in err and "4/4 0:00:00" in err and "1/4 -:--:-- left" in err
 
 
 @pytest.mark.parametrize(
     ("elapsed", "n_made", "n_left", "expected"),
     [(300.0, 2, 6, "0:15:00"), (7200.0, 1, 10, "20:00:00"), (1.0, 0, 6, "-:--:--"), (9.5, 19, 0, "0:00:00")],
 )
-def testtime_left_is_that_of_the_steps_that_were_made(elapsed, n_made, n_left, expected):
+def test_time_left_is_that_of_the_steps_that_were_made(elapsed, n_made, n_left, expected):
     assert progress.time_left(elapsed, n_made, n_left) == expected
 
 

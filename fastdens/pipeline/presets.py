@@ -49,17 +49,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             {
                 **_SMALL,
                 # Few and small images, many epochs: the network memorizes labels that are wrong.
-                "images_per_class": 100,
+                "images_per_class": 150,
                 "image_size": 16,
                 "width": 8,
-                "epochs": 30,
+                "epochs": 40,
                 # All features of the stages, 8 to 64: under 16 of them, long-tailed classes are no group of their own.
                 "limit_dimensions": False,
                 "chains": 2,
                 "thin": 16,
-                "memorization_networks": 10,
+                "memorization_networks": 8,
                 "memorization_share": 0.5,
-                "bin_epochs": 12,
+                "bin_epochs": 10,
                 "sigma": 0.25,
                 "certified_examples": 200,
             }

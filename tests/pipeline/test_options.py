@@ -99,7 +99,7 @@ def test_presets_ask_for_options_that_there_are_and_differ_from_the_papers():
 
 def test_a_gpu_runs_the_demonstration_of_a_hundred_classes_at_full_width():
     small, full = preset("glyphs100", "cpu"), preset("glyphs100", "cuda:1")
-    assert (small["width"], small["images_per_class"], small["memorization_networks"]) == (8, 100, 10)
+    assert (small["width"], small["images_per_class"], small["memorization_networks"]) == (8, 150, 8)
     assert (full["width"], full["images_per_class"], full["memorization_networks"]) == (64, 500, 40)
     # Networks that estimate memorization must memorize as the analyzed one does.
     assert "memorization_epochs" not in small and "memorization_epochs" not in full
