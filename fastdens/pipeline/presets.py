@@ -40,6 +40,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "chains": 2,
                 "memorization_networks": 12,
                 "bin_epochs": 8,
+                # Letters of 16 x 16 pixels are lost in more noise.
+                "sigma": 0.1,
+                "epsilon": 0.1,
             }
         ),
         "digits": MappingProxyType(

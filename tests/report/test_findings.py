@@ -53,10 +53,10 @@ def test_groups_are_those_of_the_layers_and_planted_classes_among_them(rng):
     assert findings(replace(analysis, examples=tailed))["Groups of classes"] == (
         "The network fits its 5 classes in two ways: at c the examples of 2 classes lie densely and those of 3 "
         "sparsely, at d those of 3 and 2 (line at a mean log-density of -7.25 [-8.25, -6.25] nats), with 1 of the 2 "
-        "classes known for a long tail among the sparse ones, while at a and b the classes are one group."
+        "classes planted with a long tail among the sparse ones, while at a and b the classes are one group."
     )
     metrics = metrics_of(replace(analysis, examples=tailed))
-    assert metrics["d.findings.n_sparse"].value == 2 and metrics["d.findings.n_sparse_long_tailed"].value == 1
+    assert metrics["d.findings.n_sparse"].value == 2 and metrics["d.long_tail.n_sparse_long_tailed"].value == 1
     everywhere = with_groups(analysis_problem(rng, without=("long_tailed",)), 1, 1)
     assert findings(everywhere)["Groups of classes"].endswith("nats), and no layer has all classes in one group.")
 

@@ -51,14 +51,10 @@ class Groups:
 
 def metrics(analysis: Analysis) -> Iterator[Metric]:
     """Sizes of the sparse groups, positions at which labels arise, and the difference of certified radii."""
-    tailed = analysis.examples.long_tailed
     for layer in analysis.layers:
         of_layer, modes = section_scope("findings", layer.name), layer.modes
         if modes.n_groups == 2:
             yield of_layer("n_sparse", "classes below the line", int((modes.group == 0).sum()))
-            if tailed is not None and tailed.any():
-                n_sparse_tailed = int(tailed[modes.group == 0].sum())
-                yield of_layer("n_sparse_long_tailed", "long-tailed classes below the line", n_sparse_tailed)
     for label in _labels(analysis):
         at = math.nan if label.layer is None else analysis.layer_names.index(label.layer) + 1
         of_subset = section_scope("findings").of_group("subset", label.name, label.words)

@@ -37,7 +37,9 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 
 def context(analysis: Analysis) -> Mapping[str, object]:
     """The layer that finds these classes best, and those with a sparse group."""
-    best = int(np.argmax([layer.long_tailed_auc for layer in analysis.layers]))
+    # Of layers that look alike on the page, the last.
+    areas = np.nan_to_num([round(layer.long_tailed_auc, 3) for layer in analysis.layers])
+    best = int(np.flatnonzero(areas == areas.max())[-1])
     with_groups = [layer.name for layer in analysis.layers if layer.modes.n_groups == 2]
     return {"best": analysis.layers[best].name, "with_groups": with_groups}
 
