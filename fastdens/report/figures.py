@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -34,6 +35,14 @@ def save_picture(name: str, figure: Figure, folder: Path) -> Picture:
     png, _ = save_figure(figure, folder / name, overwrite=True)
     width = round(float(figure.get_size_inches()[0]) * _PIXELS_PER_INCH)
     return Picture(name, width, f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}")
+
+
+def save_pictures(figures: Iterable[tuple[str, Figure]], folder: Path) -> dict[str, Picture]:
+    """Write figures, each after its name, into the folder, and return the pictures by name."""
+    with warnings.catch_warnings():
+        # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        return {name: save_picture(name, figure, folder) for name, figure in figures}
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -7,14 +7,13 @@ import io
 import json
 import math
 import os
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastdens.io.atomic import atomic_write
 from fastdens.pipeline.results import Analysis
-from fastdens.report.figures import save_picture
+from fastdens.report.figures import save_pictures
 from fastdens.report.metrics import Metric, Metrics
 from fastdens.report.page import options_json, render_page
 from fastdens.report.sections import metrics_of, sections_of
@@ -60,24 +59,22 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
         If two layers or two classes have the same name.
     """
     folder, sections, metrics = Path(folder), sections_of(analysis), metrics_of(analysis)
-    with warnings.catch_warnings():
-        # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        pictures = {
-            name: save_picture(name, figure, folder)
-            for section in sections
-            for name, figure in section.figures(analysis)
-        }
+    pictures = save_pictures((figure for section in sections for figure in section.figures(analysis)), folder)
     files = {
         "numbers.csv": csv_text(Metric._fields, metrics.values()),
         "examples.csv": _examples_csv(analysis),
         "report.json": _json(analysis, metrics),
         "report.html": render_page(analysis, sections, metrics, pictures),
     }
+    write_texts(folder, files)
+    return folder / "report.html"
+
+
+def write_texts(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files, each after its name and whole or not at all, in this order."""
     for name, content in files.items():
         with atomic_write(folder / name, overwrite=True) as partial:
             partial.write_bytes(content.encode())
-    return folder / "report.html"
 
 
 def _json(analysis: Analysis, metrics: Metrics) -> str:

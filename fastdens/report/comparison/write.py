@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastdens.io.atomic import atomic_write
 from fastdens.pipeline.comparison import Comparison
 from fastdens.report.comparison.figures import figures
 from fastdens.report.comparison.metrics import GROUPS, comparison_metrics
-from fastdens.report.figures import Picture, save_picture
+from fastdens.report.figures import Picture, save_pictures
 from fastdens.report.metrics import Metric, Metrics
 from fastdens.report.page import make_environment
-from fastdens.report.write import csv_text
+from fastdens.report.write import csv_text, write_texts
 
 _PAGE, _REPORT = "comparison.html", "report.html"
 
@@ -52,14 +50,9 @@ def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> 
         If two layers or two classes have the same name.
     """
     folder, metrics = Path(folder), comparison_metrics(comparison)
-    with warnings.catch_warnings():
-        # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        pictures = {name: save_picture(name, figure, folder) for name, figure in figures(comparison)}
+    pictures = save_pictures(figures(comparison), folder)
     numbers, page = csv_text(Metric._fields, metrics.values()), render_comparison(comparison, metrics, pictures)
-    for name, content in (("numbers.csv", numbers), (_PAGE, page)):
-        with atomic_write(folder / name, overwrite=True) as partial:
-            partial.write_bytes(content.encode())
+    write_texts(folder, {"numbers.csv": numbers, _PAGE: page})
     return folder / _PAGE
 
 
