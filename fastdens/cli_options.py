@@ -148,7 +148,9 @@ def _values_of_protocol(given: dict[str, str]) -> dict[str, Any]:
         return {**protocol.amounts, **protocol.definitions}
     device = resolve_device(given.get("device", MachineOptions.device))
     of_data = preset(given.get("dataset", ImageOptions.dataset), device)
-    return {**protocol.amounts, **protocol.training, **of_data, **protocol.definitions}
+    # The recipe of a preset is a whole.
+    training = {} if of_data else protocol.training
+    return {**protocol.amounts, **training, **of_data, **protocol.definitions}
 
 
 def _check_exclusions(given: dict[str, str]) -> None:
@@ -193,7 +195,7 @@ def presets_in_words() -> str:
     published = PROTOCOLS["published"]
     lines = [
         f"With --protocol published: {in_words({**published.definitions, **published.amounts})}",
-        f"and, where networks are trained: {in_words(published.training)}",
+        f"and, where networks are trained on other data than those below: {in_words(published.training)}",
         "Defaults are the paper's settings. For the data sets that come with fastdens they are instead:",
     ]
     lines += [f"  {dataset}: {in_words(values)}" for dataset, values in PRESETS.items()]

@@ -334,14 +334,16 @@ def test_presets_are_of_the_data_set_the_device_and_the_density():
 
 
 def test_definitions_of_a_protocol_win_over_the_preset_and_the_preset_over_its_amounts():
-    options = settled("--protocol", "published", "--device", "cpu")
+    options = settled("--dataset", "digits", "--protocol", "published", "--device", "cpu")
     definitions, amounts = PROTOCOLS["published"].definitions, PROTOCOLS["published"].amounts
     assert {name: options[name] for name in definitions} == dict(definitions)
     assert (options["stop"], PRESETS["digits"]["stop"]) == ("sweeps", "converged")
     assert (options["bins"], options["certified_examples"], options["epochs"]) == (4, 40, 12)
+    assert (options["batch_size"], options["schedule"], options["augment"]) == (64, "cosine", False)
     other = settled("--dataset", "CIFAR100", "--protocol", "published", "--average", "density", "--kl-examples", "30")
     assert (other["average"], other["weighting"], other["kl_examples"]) == ("density", "published", 30)
     assert (other["bins"], other["bin_epochs"], other["certified_examples"]) == (50, 160, "all")
+    assert (other["batch_size"], other["schedule"], other["augmentation"]) == (512, "linear", "crop_flip")
     assert other["memorization_networks"] == 0
     handed_in = settled("--activations", "folder", "--protocol", "published")
     assert {name: handed_in[name] for name in {**definitions, **amounts}} == {**definitions, **amounts}

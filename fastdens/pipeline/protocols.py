@@ -7,7 +7,7 @@ Bayesian Nonparametrics View into Deep Representations", NeurIPS 2020. What is w
 update of alpha and its start.
 
 An option that a user sets wins over the protocol. For the data sets that come with fastdens, the definitions of the
-protocol win over the preset, and the preset over everything else.
+protocol win over the preset, the preset over the amounts, and networks are trained as the preset has it.
 """
 
 from __future__ import annotations
