@@ -307,7 +307,7 @@ def test_the_user_wins_over_a_preset_and_a_preset_over_the_default():
     assert options["epochs"] == 3 and options["augment"] is True
     others = {name: value for name, value in PRESETS[ImageOptions.dataset].items() if name not in ("epochs", "augment")}
     assert {name: options[name] for name in others} == others
-    assert options["sigma"] == AnalysisOptions.sigma and options["dataset"] == ImageOptions.dataset
+    assert options["neighbours"] == AnalysisOptions.neighbours and options["dataset"] == ImageOptions.dataset
 
 
 def test_chains_start_move_and_stop_as_the_user_says():
@@ -354,6 +354,14 @@ def test_definitions_of_a_protocol_win_over_the_preset_and_the_preset_over_its_a
     assert (exact["certified_examples"], exact["average"]) == ("all", "density")
 
 
+def in_words(name, value):
+    """An option and its value as the command takes them."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
 def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
     assert main(["analyze", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -361,16 +369,14 @@ def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
     assert len(options) > 40
     for name in options:
         assert f"--{name.replace('_', '-')}" in text
-    for dataset, values in {**PRESETS, **GPU_PRESETS}.items():
-        assert dataset in text
-        for name, value in values.items():
-            option = name.replace("_", "-")
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            assert (f"--no-{option}" if value is False else f"--{option} {shown}") in text
     published = PROTOCOLS["published"]
-    for name, value in {**published.definitions, **published.amounts, **published.training}.items():
-        option = name.replace("_", "-")
-        assert (f"--no-{option}" if value is False else f"--{option} {value}") in text
+    of_protocol = {**published.definitions, **published.amounts, **published.training}
+    assert all(dataset in text for dataset in PRESETS)
+    for name, value in (
+        *of_protocol.items(),
+        *(own for values in (*PRESETS.values(), *GPU_PRESETS.values()) for own in values.items()),
+    ):
+        assert in_words(name, value) in text
     for group in ("Definitions", "Images", "Network", "Densities", "Memorization", "Robustness", "Machine", "Files"):
         assert f"╭─ {group} ─" in text
 
