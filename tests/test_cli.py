@@ -372,11 +372,8 @@ def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
     published = PROTOCOLS["published"]
     of_protocol = {**published.definitions, **published.amounts, **published.training}
     assert all(dataset in text for dataset in PRESETS)
-    for name, value in (
-        *of_protocol.items(),
-        *(own for values in (*PRESETS.values(), *GPU_PRESETS.values()) for own in values.items()),
-    ):
-        assert in_words(name, value) in text
+    for values in (of_protocol, *PRESETS.values(), *GPU_PRESETS.values()):
+        assert all(in_words(name, value) in text for name, value in values.items())
     for group in ("Definitions", "Images", "Network", "Densities", "Memorization", "Robustness", "Machine", "Files"):
         assert f"╭─ {group} ─" in text
 
