@@ -299,7 +299,7 @@ def test_the_user_wins_over_a_preset_and_a_preset_over_the_default():
     assert options["epochs"] == 3 and options["augment"] is True
     others = {name: value for name, value in PRESETS[ImageOptions.dataset].items() if name not in ("epochs", "augment")}
     assert {name: options[name] for name in others} == others
-    assert options["sigma"] == AnalysisOptions.sigma and options["dataset"] == ImageOptions.dataset
+    assert options["neighbours"] == AnalysisOptions.neighbours and options["dataset"] == ImageOptions.dataset
 
 
 def test_chains_start_move_and_stop_as_the_user_says():

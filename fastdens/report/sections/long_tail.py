@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 from fastdens.pipeline.results import Analysis
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section
@@ -36,10 +34,10 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
 
 
 def context(analysis: Analysis) -> Mapping[str, object]:
-    """The layer that finds these classes best, and those with a sparse group."""
-    best = int(np.argmax([layer.long_tailed_auc for layer in analysis.layers]))
+    """The layer that finds these classes best, the last of several, and those with a sparse group."""
+    best = max(reversed(analysis.layers), key=lambda layer: layer.long_tailed_auc)
     with_groups = [layer.name for layer in analysis.layers if layer.modes.n_groups == 2]
-    return {"best": analysis.layers[best].name, "with_groups": with_groups}
+    return {"best": best.name, "with_groups": with_groups}
 
 
 SECTION = Section("long_tail", applies, metrics, context=context)
