@@ -38,11 +38,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "epochs": 14,
                 "dimensions": (8, 8, 16, 16),
                 "chains": 2,
-                "memorization_networks": 12,
-                "bin_epochs": 8,
-                # Letters of 16 x 16 pixels are lost in more noise.
-                "sigma": 0.1,
-                "epsilon": 0.1,
+                "memorization_networks": 10,
+                "memorization_share": 0.6,
+                "bin_epochs": 10,
+                # Letters of so few pixels drown in the noise of the paper.
+                "sigma": 0.15,
+                "epsilon": 0.25,
             }
         ),
         "digits": MappingProxyType(

@@ -41,7 +41,7 @@ def context(analysis: Analysis) -> Mapping[str, object]:
     areas = np.nan_to_num([round(layer.long_tailed_auc, 3) for layer in analysis.layers])
     best = int(np.flatnonzero(areas == areas.max())[-1])
     with_groups = [layer.name for layer in analysis.layers if layer.modes.n_groups == 2]
-    return {"best": analysis.layers[best].name, "with_groups": with_groups}
+    return {"best": analysis.layer_names[best], "with_groups": with_groups}
 
 
 SECTION = Section("long_tail", "Classes of a long tail", applies, metrics, context=context)
