@@ -68,7 +68,7 @@ def test_the_analysis_is_saved_beside_its_report(report, analysis):
     np.testing.assert_array_equal(examples.flipped, examples.labels != examples.true_labels)
     assert [layer.n_dimensions for layer in analysis.layers] == [4, 4, 6, 6]
     assert analysis.seed_agreement.shape == (4, 2, 2)
-    assert analysis.pictures.images.shape[1:] == (1, 16, 16) and analysis.pictures.images.max() > 200
+    assert analysis.pictures.images.shape[1:] == (1, 8, 8) and analysis.pictures.images.max() > 200
     asked = analysis.provenance.settings | analysis.options.as_json()
     assert (asked["dataset"], asked["width"], asked["flip"], asked["bins"]) == ("digits", 4, 0.1, 2)
 

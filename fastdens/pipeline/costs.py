@@ -171,10 +171,7 @@ class _Network:
 
     def images(self, n: int, device: str) -> tuple[Tensor, Tensor]:
         """Images and labels, [n, channels, height, width] and [n]."""
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(
-            n, self.shape.channels, self.shape.size, self.shape.size, generator=generator, device="cpu"
-        )
+        images = _normal(torch.Generator().manual_seed(0), n, self.shape.channels, self.shape.size, self.shape.size)
         return images.to(device), torch.arange(n, device=device) % self.shape.classes
 
 
@@ -182,7 +179,7 @@ def _measure_layer(costs: Costs, layer: str, size: LayerSize, plan: Plan, option
     """Measure the projection, a fit and log-densities at the size of a layer, on classes of random clusters."""
     generator = torch.Generator().manual_seed(0)
     n_rows = min(_ROWS, plan.n_classes * plan.class_size)
-    features = torch.randn(n_rows, size.n_features, generator=generator, device="cpu")
+    features = _normal(generator, n_rows, size.n_features)
     n_dimensions = min(size.n_dimensions, n_rows)
     start = time.perf_counter()
     fd.reduction.UncentredSVD(n_dimensions).fit_transform(features)
@@ -192,9 +189,9 @@ def _measure_layer(costs: Costs, layer: str, size: LayerSize, plan: Plan, option
     n_classes = min(_CLASSES, plan.n_classes)
     n = n_classes * plan.class_size
     labels = torch.arange(n, device="cpu") % n_classes
-    points = torch.randn(n, size.n_dimensions, generator=generator, device="cpu")
-    centres = torch.randn(_CLUSTERS, size.n_dimensions, generator=generator, device="cpu") * _DISTANCE
-    points = (points + centres[torch.randint(_CLUSTERS, (n,), generator=generator, device="cpu")]).to(options.device)
+    centres = _DISTANCE * _normal(generator, _CLUSTERS, size.n_dimensions)
+    cluster = torch.randint(_CLUSTERS, (n,), generator=generator, device="cpu")
+    points = (centres[cluster] + _normal(generator, n, size.n_dimensions)).to(options.device)
     batch = fd.RaggedBatch.from_labels(points, labels)
     sampled = options.density == "dp"
     fits: list[Fit] = []
@@ -227,11 +224,16 @@ def _resampling(plan: Plan) -> tuple[float, str]:
     """Bootstrap of a rank correlation, which takes all examples at once and those within classes."""
     n = min(_ROWS, plan.n_classes * plan.class_size)
     generator = torch.Generator().manual_seed(0)
-    scores, density = torch.randn(2, n, generator=generator, device="cpu")
+    scores, density = _normal(generator, 2, n)
     start = time.perf_counter()
     correlate(scores, density, torch.arange(n, device="cpu") % plan.n_classes)
     seconds = time.perf_counter() - start
     return seconds / (2 * n), f"a bootstrap of {n} examples, {seconds:.2g} s"
+
+
+def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers, float32 in main memory."""
+    return torch.randn(shape, dtype=torch.float32, generator=generator, device="cpu")
 
 
 def _seconds_a_unit(work: Callable[[int], object], least: int, most: int, budget: float) -> tuple[float, int]:

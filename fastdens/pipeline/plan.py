@@ -149,7 +149,10 @@ def outlined_data(
     features = extract_features(model, sample, list(layers) if layers else default_layers(model), progress=False)
 
     def outline(n_examples: int) -> dict[str, torch.Tensor]:
-        return {layer: torch.empty(n_examples, own.shape[1], device="meta") for layer, own in features.items()}
+        return {
+            layer: torch.empty(n_examples, own.shape[1], dtype=own.dtype, device="meta")
+            for layer, own in features.items()
+        }
 
     n_train, n_test = len(images.train), len(images.test)
     return AnalysisData(

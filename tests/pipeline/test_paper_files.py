@@ -140,7 +140,7 @@ def test_an_experiment_takes_the_same_lists(rng, tmp_path):
 def test_scores_of_the_whole_data_set_are_those_of_the_chosen_examples(rng, tmp_path):
     network = NetworkOptions(width=4, epochs=1, batch_size=256)
     chosen = rng.permutation(1437)[:700]
-    options = ImageOptions(image_size=8, examples=listed(tmp_path / "examples.json", chosen))
+    options = ImageOptions("digits", image_size=8, examples=listed(tmp_path / "examples.json", chosen))
     experiment = Experiment.load(options, network, tmp_path / "runs")
     scores, labels = rng.uniform(0, 1, 1437), np.zeros(1437, np.int64)
     labels[chosen] = experiment.labels
