@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_missing_extras_are_named():
         "except ImportError as error: print(error)"
     )
     assert "fastdens[gpu]" in run(code)
+
+
+def test_every_package_installs():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join((top, *path.parent.relative_to(ROOT / folder).parts))
+        for folder, top in (("fastdens", "fastdens"), ("kernels", "fastdens.kernels"))
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert found == set(listed)
 
 
 @pytest.mark.slow
