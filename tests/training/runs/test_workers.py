@@ -209,9 +209,8 @@ def test_children_end_with_their_parent(tmp_path, capfd, how, start_method):
 @pytest.mark.slow
 def test_a_child_that_fails_is_named_and_the_others_are_stopped(tmp_path, monkeypatch):
     # Something that children cannot do and their parent does not notice.
-    def one_that_fails(job, n_processes, devices, advance):
-        broken = replace(job, recipe=replace(job.recipe, learning_rate="fast"))
-        return in_processes(broken, n_processes, devices, advance)
+    def one_that_fails(job, *arguments):
+        return in_processes(replace(job, recipe=replace(job.recipe, learning_rate="fast")), *arguments)
 
     in_processes = workers._train_in_processes
     monkeypatch.setattr(workers, "_train_in_processes", one_that_fails)
