@@ -38,7 +38,9 @@ def describe_plan(plan: Plan, costs: Costs) -> str:
             lines.append(f"    {what}: {size:.1f} GB")
     lines += ["", "Estimated on this machine, with what else it was doing, from"]
     lines += [f"    {kind}: {measured}" for kind, measured in costs.measured.items()]
-    lines.append("Densities were measured on clusters of random points. A time may be off by a factor of two.")
+    if plan.layers:
+        lines.append("Densities were measured on clusters of random points.")
+    lines.append("A time may be off by a factor of two.")
     return "\n".join(lines)
 
 
