@@ -68,9 +68,7 @@ def memorization_subsets(
                 f"{size}: lower size or leave the class out."
             )
         rng = np.random.default_rng([random_state, c])
-        # A stable sort leaves equal scores in the order of the shuffle.
-        shuffled = rng.permutation(members)
-        rising = shuffled[np.argsort(values[shuffled], kind="stable")]
+        rising = _by_rising_score(values, members, rng)
         parts.append(Subsets(rising[::-1][:size], rising[:size], rng.permutation(members)[:size]))
     return Subsets(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -109,8 +107,7 @@ def global_subsets(scores: ArrayLike | Tensor, size: int, *, random_state: int =
             f"{len(finite)} examples have a finite score, but three subsets of {size} need {3 * size}: lower size."
         )
     rng = np.random.default_rng(random_state)
-    shuffled = rng.permutation(finite)
-    rising = shuffled[np.argsort(values[shuffled], kind="stable")]
+    rising = _by_rising_score(values, finite, rng)
     return Subsets(rising[::-1][:size].copy(), rising[:size], rng.permutation(rising[size:-size])[:size])
 
 
@@ -165,6 +162,15 @@ def threshold_subsets(
                 part.append(members[:size])
     nothing = np.zeros(0, np.int64)
     return Subsets(*(np.concatenate([nothing, *part]) for part in parts))
+
+
+def _by_rising_score(
+    values: NDArray[np.float64], members: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The members sorted by their scores, equal ones in random order."""
+    shuffled = rng.permutation(members)
+    # A stable sort leaves equal scores in the order of the shuffle.
+    return shuffled[np.argsort(values[shuffled], kind="stable")]
 
 
 def _checked(scores: ArrayLike | Tensor, size: int, random_state: int) -> NDArray[np.float64]:

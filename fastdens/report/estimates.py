@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+REACH = 1.96
+"""Standard errors from the middle to an end of a 95% interval."""
+
 
 class Estimate(NamedTuple):
     """A value and its standard error, each NaN where it is not known."""

@@ -11,16 +11,13 @@ import numpy as np
 
 from fastdens.analysis import GenerativeClassification
 from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysis
-from fastdens.report.estimates import Estimate, mean_of
+from fastdens.report.estimates import REACH, Estimate, mean_of
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section
 from fastdens.report.sections import flipped_labels, long_tail
 
 ARISEN = 0.9
 """The label has arisen at the first layer whose F1 is this share of that at the last layer."""
-
-_REACH = 1.96
-"""Standard errors from the middle to an end of a 95% interval."""
 
 _TESTED = {"least": "typical examples", "most": "the most memorized ones"}
 
@@ -61,7 +58,7 @@ def metrics(analysis: Analysis) -> Iterator[Metric]:
         yield of_subset("label_layer", "number of the layer at which the label arises", at)
     if (robustness := analysis.robustness) is not None and robustness.n_bins > 1:
         value, error = _radius_difference(robustness)
-        low, high = value - _REACH * error, value + _REACH * error
+        low, high = value - REACH * error, value + REACH * error
         quantity = "mean certified radius, densest bin less least dense"
         yield section_scope("findings", robustness.layer)("radius_difference", quantity, value, low=low, high=high)
 
@@ -96,7 +93,7 @@ def _layer_of_label(
 ) -> str | None:
     """The first layer whose F1 is nearly that at the last, None where the accuracy there may be by chance."""
     final = classification[-1]
-    if final.accuracy - _REACH * final.accuracy_standard_error <= 1 / n_classes:
+    if final.accuracy - REACH * final.accuracy_standard_error <= 1 / n_classes:
         return None
     return next(name for name, own in zip(names, classification, strict=True) if own.f1 >= ARISEN * final.f1)
 

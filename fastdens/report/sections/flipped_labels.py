@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastdens.analysis import roc_auc, roc_auc_standard_error
 from fastdens.analysis.figures import plot_flipped
 from fastdens.pipeline.results import Analysis, LayerAnalysis
+from fastdens.report.estimates import REACH
 from fastdens.report.figures import literal, panels
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The area under the ROC curve of a score that tells nothing, and the standard errors to an end of a 95% interval.
-_CHANCE, _REACH = 0.5, 1.96
+# The area under the ROC curve of a score that tells nothing.
+_CHANCE = 0.5
 
 
 def applies(analysis: Analysis) -> bool:
@@ -37,7 +38,7 @@ def flipped_examples(analysis: Analysis) -> NDArray[np.bool_]:
 
 def rank_of_flipped(log_density: NDArray[np.float64], flipped: NDArray[np.bool_]) -> str:
     """Whether examples with a flipped label are seen to be "sparse" or "dense" beside the others, or "alike"."""
-    area, reach = roc_auc(-log_density, flipped), _REACH * roc_auc_standard_error(-log_density, flipped)
+    area, reach = roc_auc(-log_density, flipped), REACH * roc_auc_standard_error(-log_density, flipped)
     return "sparse" if area - reach > _CHANCE else "dense" if area + reach < _CHANCE else "alike"
 
 
