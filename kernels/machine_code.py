@@ -27,11 +27,12 @@ MAX_REGISTERS = 255
 _POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
 # Arguments that are neither numbers of 32 bits nor pointers to the dtype that a kernel computes in.
 _TYPES = {
-    **dict.fromkeys(("nk_ptr", "moment_ptr", "partial_ptr"), "*fp64"),
+    **dict.fromkeys(("nk_ptr", "moment_ptr", "partial_ptr", "work_ptr"), "*fp64"),
     **dict.fromkeys((f"{of}_{what}_ptr" for of in ("tile", "chunk") for what in ("model", "start", "stop")), "*i64"),
     **dict.fromkeys(("offsets_ptr", "first_ptr", "ranges_ptr", "keys_ptr", "counts_ptr", "progress_ptr"), "*i64"),
     **dict.fromkeys(("chain_ptr", "row_offset_ptr", "side_counts_ptr"), "*i64"),
     **dict.fromkeys(("order_ptr", "labels_ptr", "status_ptr", "out_labels_ptr", "out_n_components_ptr"), "*i32"),
+    **dict.fromkeys(("bad_ptr", "skip_ptr"), "*i8"),
     **dict.fromkeys(("others_ptr", "side_ptr", "split_merge_ptr", "out_split_merge_ptr"), "*i32"),
 }
 
@@ -76,7 +77,8 @@ def _variant(
 def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Iterator[_Variant]:
     """Every kernel as the launchers pass it for points of D features."""
     # Kernels are defined when their module is first imported, which this module does not do on its own account.
-    mixture, m_step = (importlib.import_module(f"fastdens.kernels.{name}") for name in ("mixture", "m_step"))
+    names = ("mixture", "m_step", "cholesky")
+    mixture, m_step, cholesky = (importlib.import_module(f"fastdens.kernels.{name}") for name in names)
     blocks = config(n_features, dtype)
     variant: Callable[..., _Variant] = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
     tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
@@ -99,6 +101,11 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
     yield variant(m_step._scatter_kernel, TIED=False, PRECISION=matmul_precision, **tile)
     yield variant(m_step._diagonal_scatter_kernel, **tile)
     yield variant(m_step._add_chunks_kernel, BLOCK=m_step._REDUCE_BLOCK)
+    sizes = cholesky.blocks(n_features)
+    if n_features <= cholesky.SMALL:
+        yield variant(cholesky._factor_small_kernel, blocks=sizes, BATCH=sizes.batch, BLOCK=sizes.block)
+    else:
+        yield variant(cholesky._factor_blocked_kernel, blocks=sizes, BLOCK=sizes.block)
     if dtype == torch.float32 and matmul_precision == "ieee":
         yield from _sampler_variants(n_features)
 
@@ -186,7 +193,7 @@ def compile_report(
             aligned = {
                 (i,): [["tt.divisibility", 16]]
                 for i, name in enumerate(names)
-                if ordered[name].startswith("*") or name == "n_features"
+                if ordered[name].startswith("*") or (name == "n_features" and name not in constants)
             }
             source = ASTSource(variant.kernel, ordered, constexprs=constants, attrs=aligned)
             options = {
