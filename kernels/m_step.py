@@ -59,9 +59,8 @@ def _first_moments_kernel(
     block = program // n_components % n_blocks
     chunk = program // n_components // n_blocks
     model = tl.load(chunk_model_ptr + chunk)
-    if done_ptr is not None:
-        if tl.load(done_ptr + model) != 0:
-            return
+    if done_ptr is not None and tl.load(done_ptr + model) != 0:
+        return
     start, stop = tl.load(chunk_start_ptr + chunk), tl.load(chunk_stop_ptr + chunk)
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
     width = tl.cast(n_features, tl.int64)
@@ -76,13 +75,12 @@ def _first_moments_kernel(
         total += tl.sum(r[:, None] * z, 0)
     tl.store(chunk_nk_ptr + chunk * n_components + k, tl.sum(count, 0), mask=block == 0)
     tl.store(chunk_moment_ptr + (chunk * n_components + k) * width + columns, total, mask=columns < n_features)
-    if log_prob_ptr is not None:
-        if (k == 0) & (block == 0):
-            log_likelihood = tl.zeros([BLOCK_N], tl.float64)
-            for first in range(start, stop, BLOCK_N):
-                rows = first + tl.arange(0, BLOCK_N)
-                log_likelihood += tl.load(log_prob_ptr + rows, mask=rows < stop, other=0.0)
-            tl.store(chunk_log_likelihood_ptr + chunk, tl.sum(log_likelihood, 0))
+    if log_prob_ptr is not None and (k == 0) & (block == 0):
+        log_likelihood = tl.zeros([BLOCK_N], tl.float64)
+        for first in range(start, stop, BLOCK_N):
+            rows = first + tl.arange(0, BLOCK_N)
+            log_likelihood += tl.load(log_prob_ptr + rows, mask=rows < stop, other=0.0)
+        tl.store(chunk_log_likelihood_ptr + chunk, tl.sum(log_likelihood, 0))
 
 
 @triton.jit
@@ -105,9 +103,8 @@ def _means_kernel(
     block = program % n_blocks
     g = program // n_blocks
     model, k = g // n_components, g % n_components
-    if done_ptr is not None:
-        if tl.load(done_ptr + model) != 0:
-            return
+    if done_ptr is not None and tl.load(done_ptr + model) != 0:
+        return
     columns = block * BLOCK_D + tl.arange(0, BLOCK_D)
     mask = columns < n_features
     width = tl.cast(n_features, tl.int64)
@@ -150,9 +147,8 @@ def _scatter_kernel(
     component = program // n_pairs % n_factors
     chunk = program // n_pairs // n_factors
     model = tl.load(chunk_model_ptr + chunk)
-    if done_ptr is not None:
-        if tl.load(done_ptr + model) != 0:
-            return
+    if done_ptr is not None and tl.load(done_ptr + model) != 0:
+        return
     # Pair (i, j) of the upper triangle, counted column by column: j (j + 1) / 2 + i.
     j = ((tl.sqrt(8.0 * pair.to(tl.float32) + 1.0) - 1.0) * 0.5).to(tl.int32)
     j = tl.where(j * (j + 1) // 2 > pair, j - 1, j)
@@ -207,9 +203,8 @@ def _diagonal_scatter_kernel(
     own_block = (program // n_components % programs_of_component).to(tl.int32)
     chunk = program // n_components // programs_of_component
     model = tl.load(chunk_model_ptr + chunk)
-    if done_ptr is not None:
-        if tl.load(done_ptr + model) != 0:
-            return
+    if done_ptr is not None and tl.load(done_ptr + model) != 0:
+        return
     start, stop = tl.load(chunk_start_ptr + chunk), tl.load(chunk_stop_ptr + chunk)
     width = tl.cast(n_features, tl.int64)
     mean_ptr = means_ptr + (model * n_components + k) * width
@@ -250,9 +245,8 @@ def _add_chunks_kernel(
     program = tl.program_id(0).to(tl.int64)
     runs = tl.cdiv(n_elements, BLOCK)
     model = program // runs
-    if done_ptr is not None:
-        if tl.load(done_ptr + model) != 0:
-            return
+    if done_ptr is not None and tl.load(done_ptr + model) != 0:
+        return
     element = program % runs * BLOCK + tl.arange(0, BLOCK)
     mask = element < n_elements
     total = tl.zeros([BLOCK], tl.float64)
@@ -267,14 +261,14 @@ def _add_chunks_kernel(
             for k in range(n_components):
                 count += tl.load(own_nk_ptr + k)
             total /= count
+            on_diagonal = element % (width + 1) == 0
         elif COVARIANCE_TYPE == "full":
             total /= tl.load(own_nk_ptr + element // (width * width), mask=mask, other=1.0)
+            on_diagonal = element % (width * width) % (width + 1) == 0
         elif COVARIANCE_TYPE == "diag":
             total /= tl.load(own_nk_ptr + element // width, mask=mask, other=1.0)
         else:
             total /= width * tl.load(own_nk_ptr + element, mask=mask, other=1.0).to(tl.float64)
-        if COVARIANCE_TYPE == "full" or COVARIANCE_TYPE == "tied":
-            on_diagonal = element % (width * width) % (width + 1) == 0
         total = tl.where(on_diagonal, total + tl.load(reg_covar_ptr), total)
     tl.store(out_ptr + model * n_elements + element, total, mask=mask)
 

@@ -100,9 +100,8 @@ def _mixture_kernel(
         out_ptr = log_prob_ptr + rows * n_models + m
     else:
         m = tl.load(tile_model_ptr + program)
-        if done_ptr is not None:
-            if tl.load(done_ptr + m) != 0:
-                return
+        if done_ptr is not None and tl.load(done_ptr + m) != 0:
+            return
         rows = tl.load(tile_start_ptr + program) + tl.arange(0, BLOCK_N)
         mask = rows < tl.load(tile_stop_ptr + program)
         out_ptr = log_prob_ptr + rows
