@@ -392,7 +392,7 @@ def em_steps(
     reg_covar: float,
     covariance_type: str = "full",
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
 ) -> EMSteps:
     """Steps of EM, in each model until its lower bound changes by less than ``tol``.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels import reference
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.mahalanobis import Config, config, load_centred
+from fastdens.kernels.mahalanobis import Config, config, load_centred, product_precision
 from fastdens.kernels.operation import Backends, check_alike
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.options import COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
@@ -133,6 +133,7 @@ def _scatter_kernel(
     n_features,
     n_components,
     TIED: tl.constexpr,
+    ONE_BLOCK: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -167,9 +168,9 @@ def _scatter_kernel(
             rows = first + tl.arange(0, BLOCK_N)
             mask = rows < stop
             r = tl.load(resp_ptr + rows * n_components + k, mask=mask, other=0.0)
-            zi = load_centred(points_ptr, rows, mask, mean_ptr, rows_i, width) * r[:, None]
             zj = load_centred(points_ptr, rows, mask, mean_ptr, columns_j, width)
-            acc = tl.dot(tl.trans(zi), zj, acc, input_precision=PRECISION, out_dtype=dtype)
+            zi = zj if ONE_BLOCK else load_centred(points_ptr, rows, mask, mean_ptr, rows_i, width)
+            acc = tl.dot(tl.trans(zi * r[:, None]), zj, acc, input_precision=PRECISION, out_dtype=dtype)
     base_ptr = out_ptr + (chunk * n_factors + component) * width * width
     inside = (rows_i < n_features)[:, None] & (columns_j < n_features)[None, :]
     # On the diagonal block both stores hit the same addresses: the upper triangle alone may write there, twice.
@@ -359,8 +360,13 @@ class MStep:
     def set_covariances(self, resp: Tensor, means: Tensor, reg_covar: Tensor | None = None) -> None:
         """Fill ``covariances`` with the scatter about the means; with ``reg_covar`` float64 [1], with covariances."""
         m, k, d = self._shape
-        blocks = scatter_blocks(d, means.dtype, self._matmul_precision)
         chunks, covariance_type = self.chunks, self._covariance_type
+        if not m:
+            return
+        matrices, tied, spherical = (
+            covariance_type in types for types in (("full", "tied"), ("tied",), ("spherical",))
+        )
+        blocks = scatter_blocks(d, means.dtype, self._matmul_precision) if matrices else config(d, means.dtype)
         table = (self._points, *chunks[:3], resp, means, self._done, self._partial, d, k)
         tile = {
             "BLOCK_N": blocks.block_n,
@@ -368,16 +374,13 @@ class MStep:
             "num_warps": blocks.num_warps,
             "num_stages": blocks.num_stages,
         }
-        n_chunks, n_blocks = len(chunks.model), blocks.num_d_blocks
-        if not m:
-            return
-        if covariance_type in ("full", "tied"):
-            tied = covariance_type == "tied"
-            n_programs = n_chunks * (1 if tied else k) * (n_blocks * (n_blocks + 1) // 2)
-            _scatter_kernel[(n_programs,)](*table, TIED=tied, PRECISION=self._matmul_precision, **tile)
+        n_blocks = blocks.num_d_blocks
+        if matrices:
+            n_programs = len(chunks.model) * (1 if tied else k) * (n_blocks * (n_blocks + 1) // 2)
+            kind = {"TIED": tied, "ONE_BLOCK": n_blocks == 1, "PRECISION": blocks.precision}
+            _scatter_kernel[(n_programs,)](*table, **kind, **tile)
         else:
-            spherical = covariance_type == "spherical"
-            n_programs = n_chunks * k * (1 if spherical else n_blocks)
+            n_programs = len(chunks.model) * k * (1 if spherical else n_blocks)
             _diagonal_scatter_kernel[(n_programs,)](*table, SPHERICAL=spherical, **tile)
         if reg_covar is None and self._partial is self.covariances:
             return
@@ -398,8 +401,12 @@ class MStep:
 
 
 def scatter_blocks(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Config:
-    """Block sizes of the second moments."""
-    return config(n_features, dtype)
+    """Block sizes of the second moments: on tensor cores 64 dimensions, the least that the products of wgmma take."""
+    precision = product_precision(n_features, dtype, matmul_precision)
+    sizes = config(n_features, dtype)._replace(precision=precision)
+    if precision == "ieee" or sizes.num_d_blocks == 1:
+        return sizes
+    return sizes._replace(block_d=64, num_d_blocks=-(-n_features // 64))
 
 
 def _launch(
@@ -429,7 +436,7 @@ def sufficient_statistics(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
 ) -> SufficientStatistics:
     """Counts, means and scatter of every component of every model.
 

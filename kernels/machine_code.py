@@ -84,7 +84,7 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
     blocks = config(n_features, dtype)
     variant: Callable[..., _Variant] = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
     tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
-    loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision, "TIED": False}
+    loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "TIED": False}
     loop["LOWEST"] = torch.finfo(dtype).min
     everywhere = dict.fromkeys(("tile_model_ptr", "tile_start_ptr", "tile_stop_ptr"))
     gaussian = {"degrees_of_freedom_ptr": None}
@@ -98,13 +98,13 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
         uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
         for use, absent in uses.items():
             sizes = mixture.blocks(n_features, dtype, triangular, matmul_precision)
-            constants = {"TRIANGULAR": triangular, **loop, **absent}
+            constants = {"TRIANGULAR": triangular, "PRECISION": sizes.precision, **loop, **absent}
             yield variant(mixture._mixture_kernel, blocks=sizes, label=f"{use} {kind}", **constants)
     yield variant(m_step._first_moments_kernel, **tile)
     yield variant(m_step._means_kernel, TEN_EPS=10 * torch.finfo(dtype).eps, BLOCK_D=blocks.block_d)
     sizes = m_step.scatter_blocks(n_features, dtype, matmul_precision)
-    scatter = {"BLOCK_N": sizes.block_n, "BLOCK_D": sizes.block_d}
-    yield variant(m_step._scatter_kernel, blocks=sizes, TIED=False, PRECISION=matmul_precision, **scatter)
+    scatter = {"BLOCK_N": sizes.block_n, "BLOCK_D": sizes.block_d, "ONE_BLOCK": sizes.num_d_blocks == 1}
+    yield variant(m_step._scatter_kernel, blocks=sizes, TIED=False, PRECISION=sizes.precision, **scatter)
     yield variant(m_step._diagonal_scatter_kernel, SPHERICAL=False, **tile)
     yield variant(m_step._add_chunks_kernel, COVARIANCE_TYPE="full", BLOCK=m_step._REDUCE_BLOCK)
     for triangular in (True, False):
@@ -175,6 +175,7 @@ def compile_report(
         (64, torch.float32, "ieee"),
         (64, torch.float32, "tf32x3"),
         (512, torch.float32, "ieee"),
+        (512, torch.float32, "tf32x3"),
         (16, torch.float64, "ieee"),
     ),
 ) -> list[KernelReport]:
