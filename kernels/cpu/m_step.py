@@ -48,7 +48,7 @@ def _means(begin, end, first, nk_chunk, moment, centres, eps, nk, means):
 
 
 @kernel
-def _centre_columns(tile, start, width, resp, k, mean, column, root, centred):
+def centre_columns(tile, start, width, resp, k, mean, column, root, centred):
     """Fill ``centred`` with ``sqrt(r) (x - mean)`` of the points of a tile whose r is not zero; their number."""
     filled = 0
     for b in range(width):
@@ -87,7 +87,7 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, means, t
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
             for k in range(n_components):
-                filled = _centre_columns(tile, start, width, resp, k, means[m, k], column, root, centred)
+                filled = centre_columns(tile, start, width, resp, k, means[m, k], column, root, centred)
                 add_scatter(centred, filled, scatter[0 if tied else k])
         for f in range(n_factors):
             for i in range(n_features):
