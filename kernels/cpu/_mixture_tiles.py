@@ -1,7 +1,8 @@
 """What the E and the M step of mixtures do with a tile [D padded, B], beside matrix products.
 
-Responsibilities of a tile are kept as ``resp[k, b]``, so that every loop runs over points. Columns past the last point
-of a tile must be finite and have responsibilities of zero.
+Responsibilities of a tile are kept as ``resp[k, b]``, so that every loop runs over points. Sums run over whole vectors:
+past the last point responsibilities must be zero. What has a responsibility of zero adds nothing, even where it is
+infinite or NaN; a responsibility of NaN stays visible.
 """
 
 from __future__ import annotations
@@ -12,8 +13,19 @@ from fastdens.kernels.cpu._tiles import whole_vectors
 
 
 @kernel
+def load_responsibilities(resp, start, width, tile):
+    """Transpose ``resp[start:start+width]`` [N, K] into ``tile`` [K, B], with zeros past the last point."""
+    for k in range(resp.shape[1]):
+        for b in range(width, whole_vectors(width)):
+            tile[k, b] = 0
+    for b in range(width):
+        for k in range(resp.shape[1]):
+            tile[k, b] = resp[start + b, k]
+
+
+@kernel
 def normalise(joint, width, total, log_prob):
-    """Turn log joint densities ``joint[k, b]`` into responsibilities, and put ``log sum_k exp joint[k, b]`` in log_prob.
+    """Turn log joint densities ``joint[k, b]`` into responsibilities, with ``log sum_k exp joint[k, b]`` in log_prob.
 
     Where all are minus infinity, so is the sum; where one is NaN, so is the sum; the responsibilities are then NaN.
     """
@@ -62,10 +74,10 @@ def add_moments(tile, width, resp, centre, nk, moment):
             s0 = s1 = s2 = s3 = zero
             for b in range(width):
                 r = resp[k, b]
-                s0 += r * (tile[d, b] - c0)
-                s1 += r * (tile[d + 1, b] - c1)
-                s2 += r * (tile[d + 2, b] - c2)
-                s3 += r * (tile[d + 3, b] - c3)
+                s0 += r * (tile[d, b] - c0 if r != zero else zero)
+                s1 += r * (tile[d + 1, b] - c1 if r != zero else zero)
+                s2 += r * (tile[d + 2, b] - c2 if r != zero else zero)
+                s3 += r * (tile[d + 3, b] - c3 if r != zero else zero)
             moment[k, d] += s0
             moment[k, d + 1] += s1
             moment[k, d + 2] += s2
@@ -74,7 +86,10 @@ def add_moments(tile, width, resp, centre, nk, moment):
 
 @kernel
 def add_squares(tile, width, resp, mean, scatter):
-    """Add ``sum_b r_kb (x_b - mean_k)^2`` to ``scatter[k]``, float64; ``mean`` and ``scatter`` are padded as the tile is."""
+    """Add ``sum_b r_kb (x_b - mean_k)^2`` to ``scatter[k]``, float64.
+
+    ``mean`` and ``scatter`` are padded as the tile is.
+    """
     zero, width = tile.dtype.type(0), whole_vectors(width)
     for k in range(resp.shape[0]):
         for d in range(0, tile.shape[0], 4):
@@ -82,7 +97,6 @@ def add_squares(tile, width, resp, mean, scatter):
             s0 = s1 = s2 = s3 = zero
             for b in range(width):
                 r = resp[k, b]
-                # The square of a distance may overflow: a responsibility of zero must add nothing to that.
                 z0 = tile[d, b] - m0 if r != zero else zero
                 z1 = tile[d + 1, b] - m1 if r != zero else zero
                 z2 = tile[d + 2, b] - m2 if r != zero else zero
