@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.inference.coordinate_ascent import Ascent, join_ascents
+from fastdens.kernels.em_steps import em_steps, gaussian_parameters
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.seeding import random_responsibilities
 
@@ -95,7 +96,7 @@ def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
         resp, centres = initial_responsibilities(problem, start)
         sums = kernels.sufficient_statistics(points, problem.layout, resp, centres, **problem.kernel_options)
         del resp, centres
-        weights, means, covariances, factors, bad = kernels.gaussian_parameters(
+        weights, means, covariances, factors, bad = gaussian_parameters(
             sums,
             points.shape[1],
             reg_covar=problem.reg_covar,
@@ -126,7 +127,7 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     done = 0
     while done < max_iter and len(active):
         n_steps = min(max_iter - done, _STEPS_BETWEEN_LOOKS if problem.points.is_cuda else max_iter)
-        steps = kernels.em_steps(
+        steps = em_steps(
             problem.points,
             problem.layout,
             *state,
