@@ -37,7 +37,9 @@ def take(problem, n_steps, backend, *, models=slice(None), tol=0.0, reg_covar=1e
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize(
-    ("sizes", "n_features", "n_components"), [([1], 1, 1), ([33, 1, 70], 3, 3), ([1060, 30], 2, 2), ([40, 25], 17, 2)]
+    ("sizes", "n_features", "n_components"),
+    # Tiny models, models of several tiles and chunks, both in one batch, dimensions past a block.
+    [([1], 1, 1), ([33, 1, 20], 3, 3), ([8, 5], 4, 5), ([1060, 30], 2, 2), ([33, 1, 70], 5, 3), ([40, 25], 33, 2)],
 )
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
 def test_agrees_with_reference(rng, backend, device, sizes, n_features, n_components, covariance_type, dtype):
