@@ -161,4 +161,3 @@ def add_scatter(centred, width, scatter):
             scatter[i + 3, j + 1] += s31
             scatter[i + 3, j + 2] += s32
             scatter[i + 3, j + 3] += s33
-
