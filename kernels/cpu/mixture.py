@@ -71,8 +71,7 @@ def _mixture_tiles(
     n_padded, size = padded(n_features), tile_width(n_features)
     tile = new_tile(n_features, size, points)
     centred = new_tile(n_features, size, points)
-    upper = np.zeros((n_padded, n_padded), points.dtype)
-    y = np.empty((4, size), points.dtype)
+    panel = np.empty((n_padded, 4), points.dtype)
     form = np.empty(size, points.dtype)
     if degrees_of_freedom is None:
         n_components = offsets[1] - offsets[0]
@@ -90,7 +89,7 @@ def _mixture_tiles(
             if degrees_of_freedom is None:
                 for k in range(n_components):
                     g = first + k
-                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
+                    quadratic_form(tile, width, means[g], factors[m if tied else g], panel, centred, form)
                     norm = log_joint_norm[g]
                     for b in range(width):
                         joint[k, b] = norm - 0.5 * form[b]
@@ -106,7 +105,7 @@ def _mixture_tiles(
                 total[:] = 0
                 for g in range(first, last):
                     if log_joint_norm[g] != -np.inf:
-                        quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
+                        quadratic_form(tile, width, means[g], factors[g], panel, centred, form)
                         _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
                 for b in range(width):
                     value = np.nan if first == last else top[b] + np.log(total[b])
