@@ -49,7 +49,7 @@ def load_tile(points, start, width, tile):
 
 
 @kernel
-def _pack(factor, j, panel):
+def pack_columns(factor, j, panel):
     """Columns ``j:j + 4`` of an upper-triangular factor [D, D] into ``panel`` [D padded, 4], padded with zeros."""
     n_features, zero = factor.shape[0], panel.dtype.type(0)
     if j + 4 <= n_features:
@@ -75,7 +75,7 @@ def _triangular_form(tile, width, mean, factor, panel, centred, form):
     for b in range(width):
         form[b] = 0
     for j in range(0, tile.shape[0], 4):
-        _pack(factor, j, panel)
+        pack_columns(factor, j, panel)
         for b in range(0, width, block_columns(tile)):
             add_squares_of_product(panel, centred, b, j + 4, form)
 
@@ -160,4 +160,3 @@ def add_scatter(centred, width, scatter):
             scatter[i + 3, j + 1] += s31
             scatter[i + 3, j + 2] += s32
             scatter[i + 3, j + 3] += s33
-
