@@ -19,12 +19,12 @@ def _factor_all(begin, end, covariances, out, bad):
     a = new_tile(n_features, n_padded, panel)
     x = new_tile(n_features, n_padded, panel)
     for g in range(begin, end):
-        a[:] = 0
-        for i in range(n_features):
-            for j in range(n_features):
-                a[i, j] = covariances[g, i, j]
-        for i in range(n_features, n_padded):
-            a[i, i] = 1
+        for i in range(n_padded):
+            for j in range(n_features, a.shape[1]):
+                a[i, j] = i == j
+            if i < n_features:
+                for j in range(i, n_features):
+                    a[i, j] = covariances[g, i, j]
         bad[g] = not factor(a, panel)
         if bad[g]:
             out[g] = np.nan

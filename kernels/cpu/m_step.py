@@ -15,6 +15,7 @@ from torch import Tensor
 
 # Enough for an even share where items differ in their number of points.
 _ITEMS_PER_THREAD = 4
+_BLOCK = 16
 
 
 @kernel
@@ -94,10 +95,13 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, n_groups
     centred = new_tile(n_features, size, points)
     column = np.empty(size, np.int32)
     root = np.empty(size, points.dtype)
-    scatter = np.empty((n_components, n_padded, n_padded), points.dtype)
+    # Without padding the sums are formed where they belong.
+    padding = n_padded > n_features
+    padded_scatter = np.empty((n_components if padding else 0, n_padded, n_padded), points.dtype)
     for item in range(begin, end):
         c = item // n_groups
         group = _group(item, n_groups, n_components)
+        scatter = padded_scatter if padding else out[c]
         scatter[group] = 0
         for start in range(first_row[c], last_row[c], size):
             width = min(size, last_row[c] - start)
@@ -153,11 +157,14 @@ def _between(begin, end, means, between, out):
 
 @kernel
 def _copy_symmetric(upper, out):
-    """A symmetric matrix [D, D] from its upper triangle."""
-    for i in range(out.shape[0]):
-        for j in range(i, out.shape[0]):
-            out[i, j] = upper[i, j]
-            out[j, i] = upper[i, j]
+    """A symmetric matrix [D, D] from its upper triangle, in blocks of which the columns stay in the first cache."""
+    n = out.shape[0]
+    for first in range(0, n, _BLOCK):
+        for left in range(first, n, _BLOCK):
+            for i in range(first, min(first + _BLOCK, n)):
+                for j in range(max(i, left), min(left + _BLOCK, n)):
+                    out[i, j] = upper[i, j]
+                    out[j, i] = upper[i, j]
 
 
 @kernel
