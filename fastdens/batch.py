@@ -198,7 +198,7 @@ class RaggedBatch:
     @property
     def sizes(self) -> Tensor:
         """int64 [M], points of each model."""
-        return self.offsets.diff()
+        return self.layout.sizes
 
     @cached_property
     def layout(self) -> Layout:
@@ -228,9 +228,12 @@ class RaggedBatch:
         return RaggedBatch(self.points[rows], offsets, self.index[rows], classes, self.layer)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
-        """The batch on another device or in another floating-point type."""
+        """The batch on another device or in another floating-point type; itself where it is so already."""
+        points = self.points.to(device=device, dtype=dtype)
+        if points is self.points:
+            return self
         return RaggedBatch(
-            self.points.to(device=device, dtype=dtype),
+            points,
             self.offsets.to(device=device),
             self.index.to(device=device),
             self.classes,
