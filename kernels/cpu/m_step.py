@@ -15,7 +15,9 @@ from torch import Tensor
 
 # Enough for an even share where items differ in their number of points.
 _ITEMS_PER_THREAD = 4
+# Rows and columns of a matrix that are mirrored together, and elements whose sums are formed together.
 _BLOCK = 16
+_RUN = 1024
 
 
 @kernel
@@ -187,13 +189,18 @@ def _diagonal_scatter(begin, end, model, first_row, last_row, points, resp, mean
 
 
 @kernel
-def _add_chunks(begin, end, first, partial, out):
-    for m in range(begin, end):
-        for e in range(partial.shape[1]):
-            total = np.float64(partial[first[m], e])
-            for c in range(first[m] + 1, first[m + 1]):
-                total += partial[c, e]
-            out[m, e] = total
+def _add_chunks(begin, end, first, n_runs, partial, out):
+    """Item ``m * n_runs + i`` is the i-th run of elements of model m, its chunks added in order."""
+    total = np.empty(_RUN)
+    for item in range(begin, end):
+        m, left = item // n_runs, item % n_runs * _RUN
+        n = min(_RUN, partial.shape[1] - left)
+        total[:] = 0
+        for c in range(first[m], first[m + 1]):
+            for e in range(n):
+                total[e] += partial[c, left + e]
+        for e in range(n):
+            out[m, left + e] = total[e]
 
 
 def _sum_chunks(partial: Tensor, first: NDArray[np.int64]) -> Tensor:
@@ -201,10 +208,12 @@ def _sum_chunks(partial: Tensor, first: NDArray[np.int64]) -> Tensor:
     if len(partial) == n_models:
         return partial
     total = torch.empty(n_models, *partial.shape[1:], dtype=partial.dtype, device="cpu")
+    n_runs = -(-partial[0].numel() // _RUN)
     parallel_for(
         _add_chunks,
-        n_models,
+        n_models * n_runs,
         first,
+        n_runs,
         partial.reshape(len(partial), -1).numpy(),
         total.reshape(n_models, -1).numpy(),
     )
