@@ -110,7 +110,8 @@ class Layout:
     def sum(self, values: Tensor) -> Tensor:
         """Sum of each model's rows of ``values`` [N, ...], float64 [M, ...]; its order depends on the model alone."""
         own = self.ranges[self.rows.model, 0] + self.rows.position if self.span is None else self.span
-        return torch.segment_reduce(values[own].double(), "sum", lengths=self.sizes)
+        # Unsafe: a look at the sizes, which are right, would wait for the device.
+        return torch.segment_reduce(values[own].double(), "sum", lengths=self.sizes, unsafe=True)
 
     def tiles(self, size: int) -> Tiles:
         """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""
