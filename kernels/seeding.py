@@ -8,7 +8,7 @@ alike whatever else is in the batch, on whatever device.
 
 On a GPU one program chooses all centres of a model, in one launch for all models. Where one of them is too large for
 that, chunks of rows are the programs, in two launches for each centre: chunks race for the candidates, and add up what
-each candidate would leave. Either way the sums are the same, bit for bit.
+each candidate would leave. Either way sums run in the same order.
 """
 
 from __future__ import annotations
