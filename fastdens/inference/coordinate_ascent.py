@@ -82,7 +82,7 @@ def coordinate_ascent(
     n_iter = torch.zeros(n_models, dtype=torch.int64, device=device)
     converged = torch.zeros(n_models, dtype=torch.bool, device=device)
     active = torch.arange(n_models, device=device)
-    finished: list[tuple[Tensor, StateT, InfoT]] = []
+    finished: list[tuple[Tensor, Ascent[StateT, InfoT]]] = []
     for iteration in range(1, max_iter + 1):
         previous = info.lower_bound
         # The matrices of one half step are freed before the next makes its own: memory peaks here.
@@ -91,28 +91,33 @@ def coordinate_ascent(
         del state
         state, info = maximization(problem, sums)
         del sums
-        done = (info.lower_bound - previous).abs() < tol
-        n_iter[active] = iteration
-        converged[active] = done & ~info.bad
-        leaving = done | info.bad
+        converged = ((info.lower_bound - previous).abs() < tol) & ~info.bad
+        n_iter = torch.full_like(active, iteration)
+        leaving = converged | info.bad
         if bool(leaving.any()):
-            finished.append((active[leaving], select(state, leaving), select(info, leaving)))
+            finished.append((active[leaving], Ascent(state, info, n_iter, converged).select(leaving)))
             keep = ~leaving
-            active, problem = active[keep], problem.select(keep)
+            active, problem, n_iter, converged = active[keep], problem.select(keep), n_iter[keep], converged[keep]
             state, info = select(state, keep), select(info, keep)
             if len(active) == 0:
                 break
     if len(active) or not finished:
-        finished.append((active, state, info))
+        finished.append((active, Ascent(state, info, n_iter, converged)))
     del state, info
-    order = torch.argsort(torch.cat([models for models, _, _ in finished]))
-    _, states, infos = zip(*finished, strict=True)
-    return Ascent(_join(states, order), _join(infos, order), n_iter, converged)
+    return join_ascents(finished)
 
 
 def select(values: StateT, models: Tensor | slice) -> StateT:
     """The values of some of the models, by index, mask or slice, of a NamedTuple of tensors [A, ...]."""
     return type(values)(*(value[models] for value in values))
+
+
+def join_ascents(parts: list[tuple[Tensor, Ascent[StateT, InfoT]]]) -> Ascent[StateT, InfoT]:
+    """The ascents of all models, from those of some: each with the numbers of its models, int64 [A]."""
+    models, ascents = zip(*parts, strict=True)
+    order = torch.argsort(torch.cat(models))
+    states, infos, n_iter, converged = zip(*ascents, strict=True)
+    return Ascent(_join(states, order), _join(infos, order), torch.cat(n_iter)[order], torch.cat(converged)[order])
 
 
 def _join(parts: tuple[StateT, ...], order: Tensor) -> StateT:

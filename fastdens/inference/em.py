@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastdens import kernels
-from fastdens.inference.coordinate_ascent import Ascent, coordinate_ascent
+from fastdens.inference.coordinate_ascent import Ascent
+from fastdens.kernels.em_steps import em_steps, gaussian_parameters
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.seeding import random_responsibilities
 
@@ -48,10 +49,6 @@ class EMProblem:
     reg_covar: float
     backend: str
     matmul_precision: str
-
-    def select(self, models: Tensor) -> EMProblem:
-        """The problem of some of the models, by index or mask."""
-        return replace(self, layout=self.layout.select(models))
 
     @property
     def kernel_options(self) -> dict[str, Any]:
@@ -92,7 +89,14 @@ def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
         resp, centres = initial_responsibilities(problem, start)
         sums = kernels.sufficient_statistics(points, problem.layout, resp, centres, **problem.kernel_options)
         del resp, centres
-        state, (_, covariances, bad) = maximization(problem, kernels.EMStatistics(lower_bound, *sums))
+        weights, means, covariances, factors, bad = gaussian_parameters(
+            sums,
+            points.shape[1],
+            reg_covar=problem.reg_covar,
+            covariance_type=problem.covariance_type,
+            backend=problem.backend,
+        )
+        state = EMState(weights, means, factors)
     if start.weights is not None:
         state = state._replace(weights=start.weights)
     if start.means is not None:
@@ -104,29 +108,27 @@ def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
     return state, EMInfo(lower_bound, covariances, bad)
 
 
-def expectation(problem: EMProblem, state: EMState) -> kernels.EMStatistics:
-    """E step: log-likelihoods and sufficient statistics (Bishop 2006, eqs. 9.23 and 9.28)."""
-    return kernels.em_statistics(problem.points, problem.layout, *state, **problem.kernel_options)
-
-
-def maximization(problem: EMProblem, sums: kernels.EMStatistics) -> tuple[EMState, EMInfo]:
-    """M step: parameters from sums, whose scatter is overwritten (Bishop 2006, eqs. 9.24 to 9.27)."""
-    covariances = covariances_from_scatter(sums.scatter, sums.nk, problem)
-    factors, bad = kernels.precision_cholesky(
-        covariances, covariance_type=problem.covariance_type, backend=problem.backend
-    )
-    weights = sums.nk / sums.nk.sum(1, keepdim=True)
-    lower_bound = sums.log_likelihood / problem.layout.sizes.double()
-    return EMState(weights, sums.means, factors), EMInfo(lower_bound, covariances, bad)
-
-
 def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, max_iter: int) -> Ascent[EMState, EMInfo]:
     """Iterate E and M steps until each model's mean log-likelihood per point changes by less than ``tol``.
 
     The lower bound is that of the E step before the last M step, as in scikit-learn.
     """
-    return coordinate_ascent(
-        problem, lambda problem: init(problem, start), expectation, maximization, tol=tol, max_iter=max_iter
+    state, info = init(problem, start)
+    steps = em_steps(
+        problem.points,
+        problem.layout,
+        *state,
+        info.lower_bound,
+        n_steps=max_iter,
+        tol=tol,
+        reg_covar=problem.reg_covar,
+        **problem.kernel_options,
+    )
+    return Ascent(
+        EMState(steps.weights, steps.means, steps.precisions_cholesky),
+        EMInfo(steps.lower_bound, steps.covariances, steps.bad),
+        steps.n_steps,
+        steps.converged,
     )
 
 
@@ -143,23 +145,6 @@ def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[
         pick(a.n_iter, b.n_iter),
         pick(a.converged, b.converged),
     )
-
-
-def covariances_from_scatter(scatter: Tensor, nk: Tensor, problem: EMProblem) -> Tensor:
-    """Covariances in place of their scatter: divided by the counts, ``reg_covar`` added to the variances."""
-    if problem.covariance_type == "full":
-        scatter /= nk[..., None, None]
-    elif problem.covariance_type == "tied":
-        scatter /= nk.sum(1)[:, None, None]
-    elif problem.covariance_type == "diag":
-        scatter /= nk[..., None]
-    else:
-        scatter /= nk * problem.points.shape[1]
-    if problem.covariance_type in ("full", "tied"):
-        scatter.diagonal(dim1=-2, dim2=-1).add_(problem.reg_covar)
-    else:
-        scatter += problem.reg_covar
-    return scatter
 
 
 def initial_responsibilities(problem: EMProblem, start: Start) -> tuple[Tensor, Tensor]:

@@ -83,10 +83,18 @@ def _triangular_form(tile, width, mean, factor, upper, centred, y, form):
 
 @kernel
 def _diagonal_form(tile, width, mean, factor, form):
-    width = whole_vectors(width)
+    n_features, width = mean.shape[0], whole_vectors(width)
     for b in range(width):
         form[b] = 0
-    for d in range(mean.shape[0]):
+    whole = n_features // 4 * 4
+    for d in range(0, whole, 4):
+        m0, m1, m2, m3 = mean[d], mean[d + 1], mean[d + 2], mean[d + 3]
+        u0, u1, u2, u3 = factor[d], factor[d + 1], factor[d + 2], factor[d + 3]
+        for b in range(width):
+            z0, z1 = (tile[d, b] - m0) * u0, (tile[d + 1, b] - m1) * u1
+            z2, z3 = (tile[d + 2, b] - m2) * u2, (tile[d + 3, b] - m3) * u3
+            form[b] += z0 * z0 + z1 * z1 + z2 * z2 + z3 * z3
+    for d in range(whole, n_features):
         mu, u = mean[d], factor[d]
         for b in range(width):
             z = (tile[d, b] - mu) * u
@@ -153,21 +161,3 @@ def add_scatter(centred, width, scatter):
             scatter[i + 3, j + 1] += s31
             scatter[i + 3, j + 2] += s32
             scatter[i + 3, j + 3] += s33
-
-
-@kernel
-def log_sum_exp(joint, n_components, b):
-    """``log sum_k exp joint[k, b]``; minus infinity where all are, NaN where any is."""
-    top = joint[0, b]
-    if n_components == 1:
-        return top
-    for k in range(1, n_components):
-        value = joint[k, b]
-        if value > top or value != value:
-            top = value
-    if top == -np.inf or top != top:
-        return top
-    total = top * 0
-    for k in range(n_components):
-        total += np.exp(joint[k, b] - top)
-    return top + np.log(total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from fastdens.kernels.cpu._mixture_tiles import add_moments, add_squares, load_responsibilities
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._tiles import add_scatter, load_tile, new_tile, padded, tile_width
@@ -14,20 +15,19 @@ from torch import Tensor
 @kernel
 def _first_moments(begin, end, model, first_row, last_row, points, resp, centres, nk, moment):
     n_components, n_features = centres.shape[1:]
+    size = tile_width(n_features)
+    tile = new_tile(n_features, size, points)
+    shares = np.empty((n_components, size), points.dtype)
+    centre = np.zeros((n_components, tile.shape[0]), points.dtype)
     for c in range(begin, end):
-        m = model[c]
-        for k in range(n_components):
-            nk[c, k] = 0
-            for d in range(n_features):
-                moment[c, k, d] = 0
-        for n in range(first_row[c], last_row[c]):
-            for k in range(n_components):
-                r = resp[n, k]
-                # A responsibility of exactly zero adds nothing; NaN is not zero and stays visible.
-                if r != 0:
-                    nk[c, k] += r
-                    for d in range(n_features):
-                        moment[c, k, d] += np.float64(r * (points[n, d] - centres[m, k, d]))
+        nk[c] = 0
+        moment[c] = 0
+        centre[:, :n_features] = centres[model[c]]
+        for start in range(first_row[c], last_row[c], size):
+            width = min(size, last_row[c] - start)
+            load_tile(points, start, width, tile)
+            load_responsibilities(resp, start, width, shares)
+            add_moments(tile, width, shares, centre, nk[c], moment[c])
 
 
 @kernel
@@ -48,7 +48,7 @@ def _means(begin, end, first, nk_chunk, moment, centres, eps, nk, means):
 
 
 @kernel
-def _centre_columns(tile, start, width, resp, k, mean, column, root, centred):
+def centre_columns(tile, start, width, resp, k, mean, column, root, centred):
     """Fill ``centred`` with ``sqrt(r) (x - mean)`` of the points of a tile whose r is not zero; their number."""
     filled = 0
     for b in range(width):
@@ -87,7 +87,7 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, means, t
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
             for k in range(n_components):
-                filled = _centre_columns(tile, start, width, resp, k, means[m, k], column, root, centred)
+                filled = centre_columns(tile, start, width, resp, k, means[m, k], column, root, centred)
                 add_scatter(centred, filled, scatter[0 if tied else k])
         for f in range(n_factors):
             for i in range(n_features):
@@ -99,18 +99,20 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, means, t
 @kernel
 def _diagonal_scatter(begin, end, model, first_row, last_row, points, resp, means, out):
     n_components, n_features = means.shape[1:]
+    size = tile_width(n_features)
+    tile = new_tile(n_features, size, points)
+    shares = np.empty((n_components, size), points.dtype)
+    mean = np.zeros((n_components, tile.shape[0]), points.dtype)
+    scatter = np.empty(mean.shape)
     for c in range(begin, end):
-        m = model[c]
-        for k in range(n_components):
-            for d in range(n_features):
-                out[c, k, d] = 0
-        for n in range(first_row[c], last_row[c]):
-            for k in range(n_components):
-                r = resp[n, k]
-                if r != 0:
-                    for d in range(n_features):
-                        z = points[n, d] - means[m, k, d]
-                        out[c, k, d] += r * z * z
+        scatter[:] = 0
+        mean[:, :n_features] = means[model[c]]
+        for start in range(first_row[c], last_row[c], size):
+            width = min(size, last_row[c] - start)
+            load_tile(points, start, width, tile)
+            load_responsibilities(resp, start, width, shares)
+            add_squares(tile, width, shares, mean, scatter)
+        out[c] = scatter[:, :n_features]
 
 
 @kernel
@@ -135,7 +137,7 @@ def sufficient_statistics(
     centre_array = as_array(centres)
 
     nk_chunk = np.empty((n_chunks, n_components))
-    moment = np.empty((n_chunks, n_components, n_features))
+    moment = np.empty((n_chunks, n_components, padded(n_features)))
     parallel_for(_first_moments, n_chunks, *work, centre_array, nk_chunk, moment)
     nk = torch.empty(n_models, n_components, dtype=dtype, device="cpu")
     means = torch.empty(n_models, n_components, n_features, dtype=dtype, device="cpu")

@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from fastdens.kernels.cpu._elementary import exp_minus, log1p
+from fastdens.kernels.cpu._mixture_tiles import normalise
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._tiles import (
     load_tile,
-    log_sum_exp,
     new_tile,
     padded,
     quadratic_form,
@@ -74,12 +74,13 @@ def _mixture_tiles(
     upper = np.zeros((n_padded, n_padded), points.dtype)
     y = np.empty((4, size), points.dtype)
     form = np.empty(size, points.dtype)
+    top = np.empty(size, points.dtype)
+    total = np.empty(size, points.dtype)
+    number = points.dtype.type
     if degrees_of_freedom is None:
         n_components = offsets[1] - offsets[0]
         joint = np.empty((n_components, size), points.dtype)
     else:
-        top = np.empty(size, points.dtype)
-        total = np.empty(size, points.dtype)
         lowest = np.finfo(points.dtype).min
     for item in range(begin, end):
         row = start[item]
@@ -91,15 +92,15 @@ def _mixture_tiles(
                 for k in range(n_components):
                     g = first + k
                     quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
-                    norm = log_joint_norm[g]
-                    for b in range(width):
-                        joint[k, b] = norm - 0.5 * form[b]
+                    norm = number(log_joint_norm[g])
+                    for b in range(whole_vectors(width)):
+                        joint[k, b] = norm - number(0.5) * form[b]
+                normalise(joint, width, total, top)
                 for b in range(width):
-                    value = log_sum_exp(joint, n_components, b)
-                    log_prob[row + b, column] = value
+                    log_prob[row + b, column] = top[b]
                     if resp is not None:
                         for k in range(n_components):
-                            resp[row + b, k] = np.exp(joint[k, b] - value)
+                            resp[row + b, k] = joint[k, b]
             else:
                 # Below every log-density, yet finite: the first component needs no case of its own.
                 top[:] = lowest

@@ -1,0 +1,310 @@
+"""CPU twin of :mod:`fastdens.kernels.em_steps`: all steps of a small model in one call.
+
+A thread that takes a small model lays its points out in tiles once, and goes through the steps without leaving
+compiled code. A model whose steps are worth more than one thread is left to the operations that a step consists of,
+which share its chunks. Which of the two depends on the size of the model alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from fastdens.kernels.cpu._cholesky import factor, invert
+from fastdens.kernels.cpu._mixture_tiles import add_moments, add_squares, normalise
+from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._parallel import as_array, parallel_for
+from fastdens.kernels.cpu._tiles import (
+    add_scatter,
+    load_tile,
+    new_tile,
+    padded,
+    quadratic_form,
+    tile_width,
+    whole_vectors,
+)
+from fastdens.kernels.cpu.m_step import centre_columns
+from fastdens.kernels.em_steps import EMSteps, composed
+from fastdens.kernels.layout import Layout
+from torch import Tensor
+
+# Multiply-adds of a step that one thread does in about the time that it takes to share them.
+_MOST_WORK = 1 << 23
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+@kernel
+def _load_tiles(points, start, stop, tiles):
+    """Lay rows ``start:stop`` out in tiles; their number."""
+    size = tile_width(points.shape[1])
+    n_tiles = 0
+    for row in range(start, stop, size):
+        load_tile(points, row, min(size, stop - row), tiles[n_tiles])
+        n_tiles += 1
+    return n_tiles
+
+
+@kernel
+def _log_joint_norm(weight, factors, f):
+    """``log pi - D/2 log 2 pi + log det U``."""
+    n_features = factors.shape[1]
+    total = np.log(np.float64(weight)) - 0.5 * n_features * _LOG_2_PI
+    for d in range(n_features):
+        total += np.log(np.float64(factors[f, d, d] if factors.ndim == 3 else factors[f, d]))
+    return total
+
+
+@kernel
+def _expectation(tiles, n_points, weights, means, factors, upper, centred, y, total, log_prob, resp):
+    """Responsibilities ``resp[t, k, b]`` of each tile, and the log-likelihood."""
+    number = tiles.dtype.type
+    n_components, n_features = means.shape
+    size = tile_width(n_features)
+    log_likelihood = 0.0
+    for start in range(0, n_points, size):
+        t, width = start // size, min(size, n_points - start)
+        joint = resp[t]
+        for k in range(n_components):
+            f = min(k, factors.shape[0] - 1)
+            form = joint[k]
+            quadratic_form(tiles[t], width, means[k], factors[f], upper, centred, y, form)
+            norm = number(_log_joint_norm(weights[k], factors, f))
+            for b in range(whole_vectors(width)):
+                form[b] = norm - number(0.5) * form[b]
+        normalise(joint, width, total, log_prob)
+        for b in range(width):
+            log_likelihood += log_prob[b]
+        for k in range(n_components):
+            for b in range(width, whole_vectors(width)):
+                joint[k, b] = 0
+    return log_likelihood
+
+
+@kernel
+def _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights, means):
+    """The counts, weights and means, by way of the moments about the means that stand."""
+    n_components, n_features = means.shape
+    size = tile_width(n_features)
+    eps = 10 * np.finfo(means.dtype).eps
+    for k in range(n_components):
+        nk[k] = 0
+        for d in range(n_features):
+            centre[k, d] = means[k, d]
+        for d in range(moment.shape[1]):
+            moment[k, d] = 0
+    for start in range(0, n_points, size):
+        t = start // size
+        add_moments(tiles[t], min(size, n_points - start), resp[t], centre, nk, moment)
+    total = 0.0
+    for k in range(n_components):
+        nk[k] += eps
+        total += nk[k]
+    for k in range(n_components):
+        weights[k] = nk[k] / total
+        for d in range(n_features):
+            means[k, d] = centre[k, d] + moment[k, d] / nk[k]
+            centre[k, d] = means[k, d]
+
+
+@kernel
+def _full_covariances(tiles, n_points, resp, means, nk, reg_covar, scratch, covariances, factors):
+    """Covariances [F, D, D] and the factors of their inverses; False where one has none."""
+    column, root, centred, scatter, a, x, s = scratch
+    n_components, n_features = means.shape
+    n_factors, size = covariances.shape[0], tile_width(n_features)
+    scatter[:] = 0
+    for start in range(0, n_points, size):
+        t, width = start // size, min(size, n_points - start)
+        for k in range(n_components):
+            filled = centre_columns(tiles[t], 0, width, resp[t].T, k, means[k], column, root, centred)
+            add_scatter(centred, filled, scatter[min(k, n_factors - 1)])
+    good = True
+    for f in range(n_factors):
+        count = nk[f] if n_factors == n_components else nk.sum()
+        a[:] = 0
+        for i in range(a.shape[0]):
+            if i >= n_features:
+                a[i, i] = 1
+                continue
+            for j in range(i, n_features):
+                a[i, j] = scatter[f, i, j] / count + (reg_covar if i == j else 0.0)
+                covariances[f, i, j] = a[i, j]
+                covariances[f, j, i] = a[i, j]
+        if factor(a, s):
+            invert(a, x, s)
+        else:
+            good = False
+            x[:] = np.nan
+        for i in range(n_features):
+            for j in range(n_features):
+                factors[f, i, j] = x[i, j]
+    return good
+
+
+@kernel
+def _diagonal_covariances(tiles, n_points, resp, centre, nk, reg_covar, scatter, covariances, factors):
+    """Variances [K, D], or [K, 1] of spherical components, and the roots of their inverses in ``factors`` [K, D]."""
+    n_components, n_features = factors.shape
+    size, n_columns = tile_width(n_features), covariances.shape[1]
+    scatter[:] = 0
+    for start in range(0, n_points, size):
+        t = start // size
+        add_squares(tiles[t], min(size, n_points - start), resp[t], centre, scatter)
+    good = True
+    for k in range(n_components):
+        if n_columns < n_features:
+            scatter[k, 0] = scatter[k].sum() / n_features
+        for d in range(n_columns):
+            covariances[k, d] = scatter[k, d] / nk[k] + reg_covar
+            variance = covariances[k, d]
+            good &= variance > 0 and variance < np.inf
+        for d in range(n_features):
+            factors[k, d] = 1 / np.sqrt(covariances[k, min(d, n_columns - 1)])
+    return good
+
+
+@kernel
+def _all_steps(
+    begin,
+    end,
+    row_ranges,
+    points,
+    weights,
+    means,
+    covariances,
+    factors,
+    lower_bound,
+    taken,
+    converged,
+    bad,
+    n_steps,
+    tol,
+    reg_covar,
+):
+    """Steps of models ``begin:end``, whose state is overwritten."""
+    n_components, n_features = means.shape[1:]
+    n_padded, size = padded(n_features), tile_width(n_features)
+    n_tiles = 1
+    for m in range(begin, end):
+        n_tiles = max(n_tiles, (row_ranges[m, 1] - row_ranges[m, 0] + size - 1) // size)
+    tiles = np.zeros((n_tiles, n_padded, size + 16), points.dtype)
+    resp = np.empty((n_tiles, n_components, size), points.dtype)
+    total, log_prob = np.empty(size, points.dtype), np.empty(size, points.dtype)
+    centre, moment = np.zeros((n_components, n_padded), points.dtype), np.empty((n_components, n_padded))
+    nk = np.empty(n_components)
+    n_square = n_padded if factors.ndim == 4 else 0
+    upper, centred = np.zeros((n_square, n_square), points.dtype), new_tile(n_square, size, points)
+    y = np.empty((4, size), points.dtype)
+    scatter = np.empty((factors.shape[1], n_padded, max(n_square, 1)))
+    scratch = (
+        np.empty(size, np.int32),
+        np.empty(size, points.dtype),
+        centred,
+        scatter,
+        np.empty((n_square, n_square)),
+        np.empty((n_square, n_square)),
+        np.empty((4, 4)),
+    )
+    for m in range(begin, end):
+        first, last = row_ranges[m]
+        n_points = last - first
+        _load_tiles(points, first, last, tiles)
+        for _ in range(n_steps):
+            bound = _expectation(
+                tiles, n_points, weights[m], means[m], factors[m], upper, centred, y, total, log_prob, resp
+            )
+            bound /= n_points
+            _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights[m], means[m])
+            if factors.ndim == 4:
+                good = _full_covariances(
+                    tiles, n_points, resp, means[m], nk, reg_covar, scratch, covariances[m], factors[m]
+                )
+            else:
+                good = _diagonal_covariances(
+                    tiles, n_points, resp, centre, nk, reg_covar, scatter[:, :, 0], covariances[m], factors[m]
+                )
+            taken[m] += 1
+            bad[m] = not good
+            converged[m] = good and abs(bound - lower_bound[m]) < tol
+            lower_bound[m] = bound
+            if bad[m] or converged[m]:
+                break
+
+
+def _small_models(
+    points: Tensor,
+    layout: Layout,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    lower_bound: Tensor,
+    *,
+    covariance_type: str,
+    reg_covar: float,
+    tol: float,
+    n_steps: int,
+) -> EMSteps:
+    """The steps of models that are worth one thread each."""
+    n_models, _, n_features = means.shape
+    factors = precisions_cholesky
+    covariances = torch.empty_like(factors)
+    # One axis of factors where the components share one, one axis of features where these share a variance.
+    seen: tuple[Tensor, Tensor] = covariances, factors
+    if covariance_type == "tied":
+        seen = covariances[:, None], factors[:, None]
+    elif covariance_type == "spherical":
+        seen = covariances[..., None], factors[..., None].expand_as(means)
+    factors = seen[1].clone(memory_format=torch.contiguous_format)
+    state = EMSteps(
+        weights.clone(memory_format=torch.contiguous_format),
+        means.clone(memory_format=torch.contiguous_format),
+        covariances,
+        factors,
+        lower_bound.clone(),
+        torch.zeros(n_models, dtype=torch.int64, device="cpu"),
+        torch.zeros(n_models, dtype=torch.bool, device="cpu"),
+        torch.zeros(n_models, dtype=torch.bool, device="cpu"),
+    )
+    parallel_for(
+        _all_steps,
+        n_models,
+        layout.ranges.numpy(),
+        as_array(points),
+        state.weights.numpy(),
+        state.means.numpy(),
+        seen[0].numpy(),
+        factors.numpy(),
+        *(t.numpy() for t in state[4:]),
+        n_steps,
+        float(tol),
+        float(reg_covar),
+    )
+    if covariance_type == "tied":
+        factors = factors[:, 0]
+    elif covariance_type == "spherical":
+        factors = factors[..., 0].contiguous()
+    return state._replace(precisions_cholesky=factors)
+
+
+def em_steps(points: Tensor, layout: Layout, *state: Tensor, covariance_type: str, **options: Any) -> EMSteps:
+    """As :func:`fastdens.kernels.em_steps`."""
+    n_components, n_features = state[1].shape[1:]
+    work = n_components * n_features * (n_features if covariance_type in ("full", "tied") else 1)
+    large = layout.sizes > _MOST_WORK // work
+    if not bool(large.any()):
+        return _small_models(points, layout, *state, covariance_type=covariance_type, **options)
+    options |= {"covariance_type": covariance_type}
+    n_large = int(large.sum())
+    parts = []
+    if n_large < layout.n_models:
+        small = ~large
+        parts.append(_small_models(points, layout.select(small), *(value[small] for value in state), **options))
+        state = tuple(value[large] for value in state)
+        layout = layout.select(large)
+    parts.append(composed(points, layout, *state, backend="cpu", matmul_precision="ieee", **options))
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.argsort(torch.argsort(large.long(), stable=True))
+    return EMSteps(*(torch.cat(column)[order] for column in zip(*parts, strict=True)))
