@@ -44,7 +44,7 @@ class Layout:
     """
 
     def __init__(self, ranges: Tensor, n_points: int) -> None:
-        self.ranges = ranges
+        self.ranges = ranges.contiguous()
         self.n_points = n_points
         self._tiles: dict[int, Tiles] = {}
 
@@ -77,7 +77,7 @@ class Layout:
         if not bool(inside.all()):
             m = int((~inside).nonzero()[0])
             raise ValueError(f"the rows of model {m} are {ranges[m].tolist()}, no range of {n_points} points.")
-        return cls(ranges.contiguous(), n_points)
+        return cls(ranges, n_points)
 
     @property
     def n_models(self) -> int:
