@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from fastdens.kernels import mixture, reference, tiny_em_steps
 from fastdens.kernels.cholesky import factor_covariances, precision_cholesky
-from fastdens.kernels.e_step import responsibilities
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.m_step import MStep, SufficientStatistics, sufficient_statistics
+from fastdens.kernels.m_step import MStep, SufficientStatistics
 from fastdens.kernels.operation import Backends, check_alike, check_gaussians
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.replay import take_steps
@@ -89,49 +88,6 @@ def gaussian_parameters(
         scatter += reg_covar
     factors, bad = precision_cholesky(scatter, covariance_type=covariance_type, backend=backend)
     return GaussianParameters(nk / nk.sum(1, keepdim=True), sums.means, scatter, factors, bad)
-
-
-def composed(
-    points: Tensor,
-    layout: Layout,
-    weights: Tensor,
-    means: Tensor,
-    precisions_cholesky: Tensor,
-    lower_bound: Tensor,
-    *,
-    covariance_type: str,
-    reg_covar: float,
-    tol: float,
-    n_steps: int,
-    backend: str,
-    matmul_precision: str,
-) -> EMSteps:
-    """The steps as calls of the operations that they consist of."""
-    options = {"covariance_type": covariance_type, "backend": backend, "matmul_precision": matmul_precision}
-    sizes = layout.sizes.double()
-    finished = torch.zeros(len(means), dtype=torch.bool, device=points.device)
-    taken = torch.zeros(len(means), dtype=torch.int64, device=points.device)
-    now = EMSteps(weights, means, means, precisions_cholesky, lower_bound, taken, finished, finished)
-    for step in range(n_steps):
-        e_step = responsibilities(points, layout, now.weights, now.means, now.precisions_cholesky, **options)
-        sums = sufficient_statistics(points, layout, e_step.resp, now.means, **options)
-        new = gaussian_parameters(
-            sums, points.shape[1], reg_covar=reg_covar, covariance_type=covariance_type, backend=backend
-        )
-        bound = layout.sum(e_step.log_prob_norm) / sizes
-        settled = ((bound - now.lower_bound).abs() < tol) & ~new.bad
-        after = EMSteps(*new[:4], bound, taken + step + 1, settled, new.bad)
-        now = (
-            after
-            if step == 0
-            else EMSteps(*(_where(finished, old, value) for old, value in zip(now, after, strict=True)))
-        )
-        finished = now.converged | now.bad
-    return now
-
-
-def _where(models: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(models.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
 @triton.jit

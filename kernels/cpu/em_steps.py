@@ -27,8 +27,11 @@ from fastdens.kernels.cpu._tiles import (
     whole_vectors,
 )
 from fastdens.kernels.cpu.m_step import centre_columns
-from fastdens.kernels.em_steps import EMSteps, composed
+from fastdens.kernels.e_step import responsibilities
+from fastdens.kernels.em_steps import EMSteps, gaussian_parameters
 from fastdens.kernels.layout import Layout
+from fastdens.kernels.m_step import sufficient_statistics
+from fastdens.kernels.options import GaussianOptions
 from torch import Tensor
 
 # Multiply-adds of a step that one thread does in about the time that it takes to share them.
@@ -326,23 +329,79 @@ def _small_models(
     return state._replace(precisions_cholesky=factors)
 
 
+def _large_models(
+    points: Tensor,
+    layout: Layout,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    lower_bound: Tensor,
+    *,
+    covariance_type: str,
+    reg_covar: float,
+    tol: float,
+    n_steps: int,
+) -> EMSteps:
+    """The steps of models that threads share, as calls of the operations that a step consists of.
+
+    A model that has settled leaves the work.
+    """
+    options: GaussianOptions = {"covariance_type": covariance_type, "backend": "cpu"}
+    active, finished = torch.arange(layout.n_models, device="cpu"), []
+    # Taken out of the list, the matrices of a step go before the next ones come: memory peaks there.
+    state = [(weights, means, precisions_cholesky)]
+    for step in range(1, n_steps + 1):
+        weights, means, precisions_cholesky = state.pop()
+        resp, log_prob = responsibilities(points, layout, weights, means, precisions_cholesky, **options)
+        del weights, precisions_cholesky
+        before, lower_bound = lower_bound, layout.sum(log_prob) / layout.sizes.double()
+        sums = sufficient_statistics(points, layout, resp, means, **options)
+        del resp
+        new = gaussian_parameters(
+            sums, points.shape[1], reg_covar=reg_covar, covariance_type=covariance_type, backend="cpu"
+        )
+        del sums
+        converged = ((lower_bound - before).abs() < tol) & ~new.bad
+        steps = EMSteps(*new[:4], lower_bound, torch.full_like(active, step), converged, new.bad)
+        del new
+        leaving = converged | steps.bad
+        if step == n_steps or bool(leaving.all()):
+            finished.append((active, steps))
+            break
+        if bool(leaving.any()):
+            finished.append((active[leaving], EMSteps(*(value[leaving] for value in steps))))
+            steps = EMSteps(*(value[~leaving] for value in steps))
+            active, layout, lower_bound = active[~leaving], layout.select(~leaving), lower_bound[~leaving]
+        state.append((steps.weights, steps.means, steps.precisions_cholesky))
+        del steps
+    return _joined(finished)
+
+
+def _joined(parts: list[tuple[Tensor, EMSteps]]) -> EMSteps:
+    """The steps of all models, from those of some: each with the numbers of its models, int64 [A]."""
+    if len(parts) == 1:
+        return parts[0][1]
+    models, steps = zip(*parts, strict=True)
+    order = torch.argsort(torch.cat(models))
+    return EMSteps(*(torch.cat(column)[order] for column in zip(*steps, strict=True)))
+
+
 def em_steps(points: Tensor, layout: Layout, *state: Tensor, covariance_type: str, **options: Any) -> EMSteps:
     """As :func:`fastdens.kernels.em_steps`."""
     n_components, n_features = state[1].shape[1:]
     work = n_components * n_features * (n_features if covariance_type in ("full", "tied") else 1)
+    options |= {"covariance_type": covariance_type}
     large = layout.sizes > _MOST_WORK // work
     if not bool(large.any()):
-        return _small_models(points, layout, *state, covariance_type=covariance_type, **options)
-    options |= {"covariance_type": covariance_type}
-    n_large = int(large.sum())
-    parts = []
-    if n_large < layout.n_models:
-        small = ~large
-        parts.append(_small_models(points, layout.select(small), *(value[small] for value in state), **options))
-        state = tuple(value[large] for value in state)
-        layout = layout.select(large)
-    parts.append(composed(points, layout, *state, backend="cpu", matmul_precision="ieee", **options))
-    if len(parts) == 1:
-        return parts[0]
-    order = torch.argsort(torch.argsort(large.long(), stable=True))
-    return EMSteps(*(torch.cat(column)[order] for column in zip(*parts, strict=True)))
+        return _small_models(points, layout, *state, **options)
+    if bool(large.all()):
+        return _large_models(points, layout, *state, **options)
+    return _joined(
+        [
+            (
+                models.nonzero()[:, 0],
+                take(points, layout.select(models), *(value[models] for value in state), **options),
+            )
+            for take, models in ((_small_models, ~large), (_large_models, large))
+        ]
+    )
