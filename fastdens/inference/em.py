@@ -114,11 +114,14 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     The lower bound is that of the E step before the last M step, as in scikit-learn.
     """
     state, info = init(problem, start)
+    lower_bound = info.lower_bound
+    # Covariances of the start would stay in memory beside those of the steps.
+    del info
     steps = em_steps(
         problem.points,
         problem.layout,
         *state,
-        info.lower_bound,
+        lower_bound,
         n_steps=max_iter,
         tol=tol,
         reg_covar=problem.reg_covar,
