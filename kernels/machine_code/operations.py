@@ -11,6 +11,7 @@ from itertools import groupby, product
 from typing import Any, NamedTuple
 
 import torch
+from fastdens.kernels.em_steps import em_steps
 from fastdens.kernels.gibbs.status import DONE, NEEDS_MOVES, NEEDS_REFIT
 from fastdens.kernels.machine_code.recording import Launch, recorded
 from fastdens.kernels.mahalanobis import config
@@ -87,7 +88,7 @@ def products(shape: Shape) -> int:
 def _em_step(shape: Shape) -> None:
     bound = torch.zeros(shape.n_models, dtype=torch.float64)
     step = {"n_steps": 1, "tol": 0.0, "reg_covar": 0.0}
-    kernels.em_steps(shape.points, shape.layout, *shape.parameters, bound, **step, **shape.options)
+    em_steps(shape.points, shape.layout, *shape.parameters, bound, **step, **shape.options)
 
 
 def _log_prob(shape: Shape) -> None:

@@ -6,10 +6,10 @@ import warnings
 
 import pytest
 import torch
+from fastdens.kernels.em_steps import em_steps
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from fastdens import kernels
 from tests.kernels.counting import counted
 from tests.problems import (
     COVARIANCE_TYPES,
@@ -32,7 +32,7 @@ def take(problem, n_steps, backend, *, models=slice(None), tol=0.0, reg_covar=1e
     bound = torch.full((layout.n_models,), NO_BOUND, dtype=torch.float64, device=x.device)
     parameters = [parameter[models] for parameter in parameters]
     options |= {"n_steps": n_steps, "backend": backend, "tol": tol, "reg_covar": reg_covar}
-    return kernels.em_steps(x, layout, *parameters, bound, **options)
+    return em_steps(x, layout, *parameters, bound, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -106,7 +106,7 @@ def test_same_bits_in_other_portions_and_other_company(rng, backend, device, cov
         for name, a, b in zip(together._fields, together, alone, strict=True):
             assert torch.equal(a[m : m + 1], b), name
     for _ in range(2):
-        one = kernels.em_steps(x, layout, *parameters, bound, n_steps=1, reg_covar=1e-3, **options)
+        one = em_steps(x, layout, *parameters, bound, n_steps=1, reg_covar=1e-3, **options)
         parameters, bound = [one.weights, one.means, one.precisions_cholesky], one.lower_bound
     for name, a, b in zip(together._fields, take(problem, 2, **options), one, strict=True):
         assert name == "n_steps" or torch.equal(a, b), name
@@ -176,4 +176,4 @@ def test_errors_are_one_sentence(rng):
         take(problem, 0, "cpu")
     x, offsets, *parameters = problem
     with pytest.raises(ValueError, match=r"lower_bound is torch.float32.*float64 \[1\]"):
-        kernels.em_steps(x, offsets, *parameters, torch.zeros(1), n_steps=1, tol=0.0, reg_covar=0.0)
+        em_steps(x, offsets, *parameters, torch.zeros(1), n_steps=1, tol=0.0, reg_covar=0.0)
