@@ -18,6 +18,7 @@ from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import MStep, SufficientStatistics, sufficient_statistics
 from fastdens.kernels.operation import Backends, check_alike, check_gaussians
 from fastdens.kernels.optional_triton import tl, triton
+from fastdens.kernels.options import GaussianOptions
 from fastdens.kernels.replay import take_steps
 from torch import Tensor
 
@@ -107,7 +108,11 @@ def composed(
     matmul_precision: str,
 ) -> EMSteps:
     """The steps as calls of the operations that they consist of."""
-    options = {"covariance_type": covariance_type, "backend": backend, "matmul_precision": matmul_precision}
+    options: GaussianOptions = {
+        "covariance_type": covariance_type,
+        "backend": backend,
+        "matmul_precision": matmul_precision,
+    }
     sizes = layout.sizes.double()
     finished = torch.zeros(len(means), dtype=torch.bool, device=points.device)
     taken = torch.zeros(len(means), dtype=torch.int64, device=points.device)
@@ -385,8 +390,9 @@ def _tiny_steps(
     converged, bad = torch.zeros(2, len(means), dtype=torch.int8, device=points.device)
     state = weights, means, covariances, factors, lower_bound, taken, converged, bad
     numbers = _numbers(points.device, tol, reg_covar)
-    options = {"covariance_type": covariance_type, "n_steps": n_steps}
-    tiny_em_steps.launch(points.contiguous(), layout, *numbers, *state, **options)
+    tiny_em_steps.launch(
+        points.contiguous(), layout, *numbers, *state, covariance_type=covariance_type, n_steps=n_steps
+    )
     return EMSteps(*state[:6], converged.view(torch.bool), bad.view(torch.bool))
 
 

@@ -87,8 +87,8 @@ def products(shape: Shape) -> int:
 
 def _em_step(shape: Shape) -> None:
     bound = torch.zeros(shape.n_models, dtype=torch.float64)
-    step = {"n_steps": 1, "tol": 0.0, "reg_covar": 0.0}
-    em_steps(shape.points, shape.layout, *shape.parameters, bound, **step, **shape.options)
+    start = shape.points, shape.layout, *shape.parameters, bound
+    em_steps(*start, n_steps=1, tol=0.0, reg_covar=0.0, **shape.options)
 
 
 def _log_prob(shape: Shape) -> None:

@@ -7,11 +7,20 @@ from unittest import mock
 import pytest
 import torch
 from fastdens.kernels import reference
+from fastdens.kernels.em_steps import em_steps
 
 from fastdens import kernels
 from tests.kernels.gibbs.chains import chain_start, clustered, run
 from tests.kernels.launched import launched_kernels
-from tests.problems import GPU, TOLERANCE, layout_of, mixture_problem, relative_error, student_t_problem
+from tests.problems import (
+    COVARIANCE_TYPES,
+    GPU,
+    TOLERANCE,
+    layout_of,
+    mixture_problem,
+    relative_error,
+    student_t_problem,
+)
 
 pytestmark = pytest.mark.parametrize(("backend", "device"), [GPU])
 
@@ -56,6 +65,19 @@ def test_em(rng, backend, device, sizes, n_features, n_components, covariance_ty
     everywhere = kernels.mixture_log_prob(x[:70], weights, means, factor, **options)
     want = reference.mixture_log_prob(x[:70], weights, means, factor, covariance_type=covariance_type)
     assert relative_error(everywhere, want) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+# Tiny models, a larger one, and one of several chunks.
+@pytest.mark.parametrize(("sizes", "n_features"), [([5, 1, 9], 3), ([40, 1], 17), ([1030, 3], 2)])
+def test_em_steps(rng, backend, device, sizes, n_features, covariance_type):
+    problem = mixture_problem(rng, sizes, n_features, 3, covariance_type, device=device)
+    bound = torch.zeros(len(sizes), dtype=torch.float64, device=device)
+    options = {"n_steps": 2, "tol": 0.0, "reg_covar": 0.1, "covariance_type": covariance_type}
+    x, offsets, *parameters = problem
+    start = x, layout_of(offsets), *parameters, bound
+    for got, want in zip(*(em_steps(*start, backend=b, **options) for b in (backend, "reference")), strict=True):
+        assert relative_error(got, want) < TOLERANCE[x.dtype]
 
 
 @pytest.mark.parametrize("own", [False, True])
