@@ -175,7 +175,7 @@ class RaggedBatch:
                 raise ValueError(f"labels has {len(labels)} entries for {len(parts)} arrays: pass one for each.")
             names = tuple(read_labels(labels, len(parts), rows="there are {} arrays").tolist())
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        points = torch.cat([part.to(dtype) for part in parts])
+        points = parts[0] if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
         offsets = offsets_of(torch.tensor([len(part) for part in parts], device="cpu"))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)
@@ -198,7 +198,7 @@ class RaggedBatch:
     @property
     def sizes(self) -> Tensor:
         """int64 [M], points of each model."""
-        return self.offsets.diff()
+        return self.layout.sizes
 
     @cached_property
     def layout(self) -> Layout:
@@ -228,9 +228,12 @@ class RaggedBatch:
         return RaggedBatch(self.points[rows], offsets, self.index[rows], classes, self.layer)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
-        """The batch on another device or in another floating-point type."""
+        """The batch on another device or in another floating-point type; itself where it is so already."""
+        points = self.points.to(device=device, dtype=dtype)
+        if points is self.points:
+            return self
         return RaggedBatch(
-            self.points.to(device=device, dtype=dtype),
+            points,
             self.offsets.to(device=device),
             self.index.to(device=device),
             self.classes,

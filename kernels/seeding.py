@@ -85,23 +85,9 @@ def random_responsibilities(
     return resp
 
 
-def random_rows(layout: Layout | Tensor, n_rows: int, seed: int) -> Tensor:
-    """Draw ``n_rows`` different rows of every model.
-
-    Parameters
-    ----------
-    layout : Layout or Tensor
-        The rows of each model, at least ``n_rows``: a layout, or offsets int64 [M + 1].
-    n_rows, seed : int
-
-    Returns
-    -------
-    Tensor
-        int64 [M, n_rows], rows of the batch.
-    """
-    layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, int(layout[-1]))
+def _random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
     chosen = []
-    for block in _blocks(layout, 16):
+    for block in _blocks(Layout(ranges, 0), 16):
         clock = _exponential(seed, 0, block.position)
         local = torch.arange(len(block.row), device=clock.device)
         picks = []
@@ -111,6 +97,30 @@ def random_rows(layout: Layout | Tensor, n_rows: int, seed: int) -> Tensor:
             clock[pick] = math.inf
         chosen.append(torch.stack(picks, 1))
     return torch.cat(chosen)
+
+
+_RANDOM_ROWS = Backends(triton=_random_rows, cpu="seeding:random_rows", reference=_random_rows)
+
+
+def random_rows(layout: Layout | Tensor, n_rows: int, seed: int, *, backend: str = "auto") -> Tensor:
+    """Draw ``n_rows`` different rows of every model.
+
+    Parameters
+    ----------
+    layout : Layout or Tensor
+        The rows of each model, at least ``n_rows``: a layout, or offsets int64 [M + 1].
+    n_rows, seed : int
+    backend : {"auto", "triton", "cpu", "reference"}
+        "triton" and "reference" are torch operations, on the device of the layout.
+
+    Returns
+    -------
+    Tensor
+        int64 [M, n_rows], rows of the batch.
+    """
+    layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, int(layout[-1]))
+    rows: Tensor = _RANDOM_ROWS.run(backend, layout.ranges, n_rows, seed)
+    return rows
 
 
 def _kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int, n_trials: int, tie: float) -> Tensor:

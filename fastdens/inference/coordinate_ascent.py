@@ -113,7 +113,9 @@ def select(values: StateT, models: Tensor | slice) -> StateT:
 
 
 def join_ascents(parts: list[tuple[Tensor, Ascent[StateT, InfoT]]]) -> Ascent[StateT, InfoT]:
-    """The ascents of all models, from those of some: each with the numbers of its models, int64 [A]."""
+    """The ascents of all models, from those of some: each with the numbers of its models, int64 [A], in order."""
+    if len(parts) == 1:
+        return parts[0][1]
     models, ascents = zip(*parts, strict=True)
     order = torch.argsort(torch.cat(models))
     states, infos, n_iter, converged = zip(*ascents, strict=True)
@@ -122,6 +124,4 @@ def join_ascents(parts: list[tuple[Tensor, Ascent[StateT, InfoT]]]) -> Ascent[St
 
 def _join(parts: tuple[StateT, ...], order: Tensor) -> StateT:
     """All parts as one, reordered by ``order``."""
-    if len(parts) == 1:
-        return parts[0]
     return type(parts[0])(*(torch.cat(column)[order] for column in zip(*parts, strict=True)))

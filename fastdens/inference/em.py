@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.inference.coordinate_ascent import Ascent
-from fastdens.kernels.em_steps import em_steps, gaussian_parameters
+from fastdens.kernels.em_steps import GaussianParameters, em_steps, gaussian_parameters
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.seeding import random_responsibilities
 
@@ -86,17 +86,9 @@ def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
     bad = torch.zeros(n_models, dtype=torch.bool, device=points.device)
     lower_bound = torch.full((n_models,), -torch.inf, dtype=torch.float64, device=points.device)
     if not start.is_given:
-        resp, centres = initial_responsibilities(problem, start)
-        sums = kernels.sufficient_statistics(points, problem.layout, resp, centres, **problem.kernel_options)
-        del resp, centres
-        weights, means, covariances, factors, bad = gaussian_parameters(
-            sums,
-            points.shape[1],
-            reg_covar=problem.reg_covar,
-            covariance_type=problem.covariance_type,
-            backend=problem.backend,
-        )
-        state = EMState(weights, means, factors)
+        initial = _initial_parameters(problem, start)
+        state = EMState(initial.weights, initial.means, initial.precisions_cholesky)
+        covariances, bad = initial.covariances, initial.bad
     if start.weights is not None:
         state = state._replace(weights=start.weights)
     if start.means is not None:
@@ -114,6 +106,8 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     The lower bound is that of the E step before the last M step, as in scikit-learn.
     """
     state, info = init(problem, start)
+    if max_iter == 0:
+        return Ascent(state, info, torch.zeros_like(info.bad, dtype=torch.int64), torch.zeros_like(info.bad))
     lower_bound = info.lower_bound
     # Covariances of the start would stay in memory beside those of the steps.
     del info
@@ -150,8 +144,8 @@ def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[
     )
 
 
-def initial_responsibilities(problem: EMProblem, start: Start) -> tuple[Tensor, Tensor]:
-    """Responsibilities [N, K] to start from, with scikit-learn's meanings, and centres [M, K, D] near them.
+def _initial_parameters(problem: EMProblem, start: Start) -> GaussianParameters:
+    """An M step from initial responsibilities, with scikit-learn's meanings of ``init_params``.
 
     "random" draws them uniform and normalised; "random_from_data" and "kmeans++" give each component the one point
     that was chosen for it.
@@ -159,14 +153,35 @@ def initial_responsibilities(problem: EMProblem, start: Start) -> tuple[Tensor, 
     points, layout, k = problem.points, problem.layout, start.n_components
     if start.init_params == "random":
         resp = random_responsibilities(layout, len(points), k, start.seed, points.dtype)
-        return resp, points[layout.ranges[:, 0]][:, None].expand(-1, k, -1)
+        centres = points[layout.ranges[:, 0]][:, None].expand(-1, k, -1)
+        sums = kernels.sufficient_statistics(points, layout, resp, centres, **problem.kernel_options)
+        return gaussian_parameters(
+            sums,
+            points.shape[1],
+            reg_covar=problem.reg_covar,
+            covariance_type=problem.covariance_type,
+            backend=problem.backend,
+        )
     if start.init_params == "random_from_data":
-        chosen = kernels.random_rows(layout, k, start.seed)
+        chosen = kernels.random_rows(layout, k, start.seed, backend=problem.backend)
     else:
         chosen = kernels.kmeans_plusplus(points, layout, k, start.seed, backend=problem.backend)
-    resp = points.new_zeros(len(points), k)
-    resp[chosen, torch.arange(k, device=points.device)] = 1
-    return resp, points[chosen]
+    return _parameters_of_points(points[chosen], problem.covariance_type, problem.reg_covar)
+
+
+def _parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) -> GaussianParameters:
+    """Components of one point each: of equal weight, with no variance but ``reg_covar``."""
+    n_models, k, d = means.shape
+    shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+    covariances = means.new_zeros(n_models, *shape)
+    variances = covariances
+    if covariance_type in ("full", "tied"):
+        variances = covariances.diagonal(dim1=-2, dim2=-1)
+    variances.fill_(reg_covar)
+    factors = covariances.clone()
+    (factors.diagonal(dim1=-2, dim2=-1) if variances is not covariances else factors).rsqrt_()
+    bad = torch.full((n_models,), not 0 < reg_covar < torch.inf, device=means.device)
+    return GaussianParameters(means.new_full((n_models, k), 1 / k), means, covariances, factors, bad)
 
 
 def factors_of_precisions(precisions: Tensor, covariance_type: str) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,9 +19,19 @@ Failures = dict[int, str]
 _LARGEST = 1e140
 
 
+def _largest(batch: RaggedBatch) -> float:
+    """The largest magnitude among the points, in one pass; NaN if one is NaN, 0 if there are none."""
+    if not batch.points.numel():
+        return 0.0
+    low, high = torch.aminmax(batch.points)
+    return max(-float(low), float(high))
+
+
 def non_finite(batch: RaggedBatch) -> Failures:
     """Models that hold NaN or infinity, or numbers in float64 whose squares overflow."""
     points = batch.points
+    if _largest(batch) < _LARGEST / batch.n_features:
+        return {}
     # One number for each row, without a copy; a sum may overflow where no term is infinite.
     of_row, most = points.sum(1), float("inf")
     if points.dtype == torch.float64:
@@ -44,7 +55,8 @@ def non_finite(batch: RaggedBatch) -> Failures:
 
 def out_of_range(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
     """Models with a point so far from the others that sums of squares would overflow in the dtype of the fit."""
-    if not batch.points.numel():
+    # No distance is more than twice the largest number, and no model has more rows than all together.
+    if 2 * _largest(batch) < 0.1 * math.sqrt(torch.finfo(dtype).max / max(batch.points.numel(), 1)):
         return {}
     # The largest distance that can be squared and summed over rows and features, with a factor of ten in hand.
     most = 0.1 * (torch.finfo(dtype).max / (batch.sizes.double().clamp_min(1) * batch.n_features)).sqrt()
@@ -72,9 +84,10 @@ def out_of_range(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
 def fewer_points_than_components(batch: RaggedBatch, n_components: int) -> Failures:
     """Models that hold fewer points than a mixture has components."""
     need = "1 component needs" if n_components == 1 else f"{n_components} components need"
-    failures = {}
-    for m in torch.nonzero(batch.sizes < n_components)[:, 0].tolist():
-        size = int(batch.sizes[m])
+    failures: Failures = {}
+    for m, size in enumerate(batch.sizes.tolist()):
+        if size >= n_components:
+            continue
         failures[m] = (
             f"has {size} point{'s' * (size != 1)}, but {need} at least {n_components}: add points or lower n_components"
         )

@@ -35,17 +35,19 @@ class Partition:
     @classmethod
     def of(cls, whole: RaggedBatch, failures: Failures) -> Partition:
         """Leave the failed models out."""
-        valid = [m for m in range(whole.n_models) if m not in failures]
-        models = torch.tensor(valid, dtype=torch.int64, device=whole.points.device)
+        device = whole.points.device
         if not failures:
-            return cls(whole, whole, models, {})
+            return cls(whole, whole, torch.arange(whole.n_models, device=device), {})
+        valid = [m for m in range(whole.n_models) if m not in failures]
+        models = torch.tensor(valid, dtype=torch.int64, device=device)
         return cls(whole, whole.select(models), models, dict(sorted(failures.items())))
 
     @property
     def failed(self) -> Tensor:
         """True for models that failed, bool [M]."""
         failed = torch.zeros(self.whole.n_models, dtype=torch.bool, device=self.models.device)
-        failed[list(self.failures)] = True
+        if self.failures:
+            failed[list(self.failures)] = True
         return failed
 
     def scatter(self, values: Tensor) -> Tensor:

@@ -247,7 +247,6 @@ def _small_models(
     n_steps: int,
 ) -> EMSteps:
     """The steps of models that are worth one thread each."""
-    n_models, _, n_features = means.shape
     factors = precisions_cholesky
     covariances = torch.empty_like(factors)
     # One axis of factors where the components share one, one axis of features where these share a variance.
@@ -263,13 +262,13 @@ def _small_models(
         covariances,
         factors,
         lower_bound.clone(),
-        torch.zeros(n_models, dtype=torch.int64, device="cpu"),
-        torch.zeros(n_models, dtype=torch.bool, device="cpu"),
-        torch.zeros(n_models, dtype=torch.bool, device="cpu"),
+        torch.zeros(layout.n_models, dtype=torch.int64, device="cpu"),
+        torch.zeros(layout.n_models, dtype=torch.bool, device="cpu"),
+        torch.zeros(layout.n_models, dtype=torch.bool, device="cpu"),
     )
     parallel_for(
         _all_steps,
-        n_models,
+        layout.n_models,
         layout.ranges.numpy(),
         as_array(points),
         state.weights.numpy(),
