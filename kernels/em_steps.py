@@ -11,13 +11,14 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from fastdens.kernels import mixture, reference
+from fastdens.kernels import mixture, reference, tiny_em_steps
 from fastdens.kernels.cholesky import factor_covariances, precision_cholesky
 from fastdens.kernels.e_step import responsibilities
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import MStep, SufficientStatistics, sufficient_statistics
 from fastdens.kernels.operation import Backends, check_alike, check_gaussians
 from fastdens.kernels.optional_triton import tl, triton
+from fastdens.kernels.options import GaussianOptions
 from fastdens.kernels.replay import take_steps
 from torch import Tensor
 
@@ -107,7 +108,11 @@ def composed(
     matmul_precision: str,
 ) -> EMSteps:
     """The steps as calls of the operations that they consist of."""
-    options = {"covariance_type": covariance_type, "backend": backend, "matmul_precision": matmul_precision}
+    options: GaussianOptions = {
+        "covariance_type": covariance_type,
+        "backend": backend,
+        "matmul_precision": matmul_precision,
+    }
     sizes = layout.sizes.double()
     finished = torch.zeros(len(means), dtype=torch.bool, device=points.device)
     taken = torch.zeros(len(means), dtype=torch.int64, device=points.device)
@@ -283,7 +288,7 @@ def _end_kernel(
     tl.store(done_ptr + model, (converged | bad).to(tl.int8))
 
 
-def _launch(
+def _large_steps(
     points: Tensor,
     layout: Layout,
     weights: Tensor,
@@ -303,16 +308,11 @@ def _launch(
     points = points.contiguous()
     if spherical:
         precisions_cholesky = precisions_cholesky[..., None].expand(m, k, d)
-    weights, means, factors, lower_bound = (
-        start.clone(memory_format=torch.contiguous_format)
-        for start in (weights, means, precisions_cholesky, lower_bound)
-    )
+    weights, means, factors, lower_bound = _copies(weights, means, precisions_cholesky, lower_bound)
     done, converged, bad = torch.zeros(3, m, dtype=torch.int8, device=device)
     lost = torch.zeros(factors.shape[: 2 - tied] if matrices else (m, 0), dtype=torch.int8, device=device)
     taken = torch.zeros(m, dtype=torch.int64, device=device)
-    tolerance, regularization = (
-        torch.full((1,), value, dtype=torch.float64, device=device) for value in (tol, reg_covar)
-    )
+    tolerance, regularization = _numbers(device, tol, reg_covar)
     m_step = MStep(points, layout, k, covariance_type=covariance_type, matmul_precision=matmul_precision, done=done)
     log_joint_norm, log_prob, resp = (
         weights.new_empty(m, k),
@@ -368,6 +368,56 @@ def _launch(
         converged.view(torch.bool),
         bad.view(torch.bool),
     )
+
+
+def _tiny_steps(
+    points: Tensor,
+    layout: Layout,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    lower_bound: Tensor,
+    *,
+    covariance_type: str,
+    reg_covar: float,
+    tol: float,
+    n_steps: int,
+    matmul_precision: str,
+) -> EMSteps:
+    """All steps of tiny models in one launch, which forms no matrix product."""
+    weights, means, factors, lower_bound = _copies(weights, means, precisions_cholesky, lower_bound)
+    covariances, taken = torch.empty_like(factors), torch.zeros_like(layout.sizes)
+    converged, bad = torch.zeros(2, len(means), dtype=torch.int8, device=points.device)
+    state = weights, means, covariances, factors, lower_bound, taken, converged, bad
+    numbers = _numbers(points.device, tol, reg_covar)
+    tiny_em_steps.launch(
+        points.contiguous(), layout, *numbers, *state, covariance_type=covariance_type, n_steps=n_steps
+    )
+    return EMSteps(*state[:6], converged.view(torch.bool), bad.view(torch.bool))
+
+
+def _copies(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors)
+
+
+def _numbers(device: torch.device, *numbers: float) -> tuple[Tensor, ...]:
+    """Numbers as float64 [1] on a device: a launch would hand them over as float32."""
+    return tuple(torch.full((1,), number, dtype=torch.float64, device=device) for number in numbers)
+
+
+def _launch(points: Tensor, layout: Layout, *state: Tensor, **options: Any) -> EMSteps:
+    """Each model by the kernels for its size, whatever else is in the batch."""
+    tiny = tiny_em_steps.are_tiny(layout, *state[1].shape[1:])
+    if tiny is None:
+        return _large_steps(points, layout, *state, **options)
+    if bool(tiny.all()):
+        return _tiny_steps(points, layout, *state, **options)
+    parts = [
+        steps(points, layout.select(models), *(tensor[models] for tensor in state), **options)
+        for models, steps in ((tiny, _tiny_steps), (~tiny, _large_steps))
+    ]
+    place = torch.argsort(torch.argsort((~tiny).to(torch.int8), stable=True))
+    return EMSteps(*(torch.cat(pair)[place] for pair in zip(*parts, strict=True)))
 
 
 def _reference(points: Tensor, *arguments: Any, **options: Any) -> EMSteps:

@@ -106,6 +106,8 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     The lower bound is that of the E step before the last M step, as in scikit-learn.
     """
     state, info = init(problem, start)
+    if max_iter == 0:
+        return Ascent(state, info, torch.zeros_like(info.bad, dtype=torch.int64), torch.zeros_like(info.bad))
     steps = em_steps(
         problem.points,
         problem.layout,
