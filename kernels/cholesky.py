@@ -44,10 +44,12 @@ def _inverse_factor(a, order, BLOCK: tl.constexpr):
         below = tl.sum(tl.where(column == p, a, 0.0), 2, keep_dims=True)
         along = tl.sum(tl.where(row == p, a, 0.0), 1, keep_dims=True)
         pivot = tl.sum(tl.where(column == p, along, 0.0), 2, keep_dims=True)
-        scale = 1.0 / tl.sqrt(tl.where((pivot > 0.0) & (pivot < float("inf")), pivot, float("nan")))
-        along = tl.where(column == p, scale, along * scale)
-        rest = tl.where(column == p, 0.0, a) - below * scale * along
-        a = tl.where(row > p, rest, tl.where(row < p, a, tl.where(column <= p, along, 0.0)))
+        pivot = tl.where((pivot > 0.0) & (pivot < float("inf")), pivot, float("nan"))
+        along = tl.where(column == p, 1.0, along)
+        # Rows in proportion to one another cancel exactly: a quotient of such elements has no rounding.
+        rest = tl.where(column == p, 0.0, a) - below / pivot * along
+        done = tl.where(column <= p, along / tl.sqrt(pivot), 0.0)
+        a = tl.where(row > p, rest, tl.where(row == p, done, a))
     return a
 
 

@@ -73,7 +73,7 @@ def _tiles_of(points: Tensor, layout: Layout) -> tuple[_Tiles, Tensor]:
     mean = layout.sum(points) / layout.sizes[:, None]
     # The largest difference of any feature: it does not depend on an order of summation.
     far = (x - mean[model][:, None]).abs_().amax(-1)
-    central = first_of_models(far[valid], layout.rows.model, layout.n_models, row[valid])
+    central = first_of_models(far[valid], layout.rows.model, layout.sizes, row[valid])
     origin = points[central].double()
     x -= origin[model][:, None]
     return _Tiles(model, row, valid, x, torch.linalg.vector_norm(x, dim=-1)), origin

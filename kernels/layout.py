@@ -44,7 +44,7 @@ class Layout:
     """
 
     def __init__(self, ranges: Tensor, n_points: int) -> None:
-        self.ranges = ranges
+        self.ranges = ranges.contiguous()
         self.n_points = n_points
         self._tiles: dict[int, Tiles] = {}
 
@@ -77,7 +77,7 @@ class Layout:
         if not bool(inside.all()):
             m = int((~inside).nonzero()[0])
             raise ValueError(f"the rows of model {m} are {ranges[m].tolist()}, no range of {n_points} points.")
-        return cls(ranges.contiguous(), n_points)
+        return cls(ranges, n_points)
 
     @property
     def n_models(self) -> int:
@@ -110,7 +110,8 @@ class Layout:
     def sum(self, values: Tensor) -> Tensor:
         """Sum of each model's rows of ``values`` [N, ...], float64 [M, ...]; its order depends on the model alone."""
         own = self.ranges[self.rows.model, 0] + self.rows.position if self.span is None else self.span
-        return torch.segment_reduce(values[own].double(), "sum", lengths=self.sizes)
+        # Unsafe: a look at the sizes, which are right, would wait for the device.
+        return torch.segment_reduce(values[own].double(), "sum", lengths=self.sizes, unsafe=True)
 
     def tiles(self, size: int) -> Tiles:
         """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar, cast
 
 import torch
+from fastdens.kernels.layout import Layout
 from fastdens.kernels.options import BACKENDS, COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
 from fastdens.kernels.surroundings import is_differentiated, undisturbed
 from torch import Tensor
@@ -89,7 +90,14 @@ class Backends(Generic[R]):
         ------
         NotImplementedError
             If a derivative is asked for: operators of log-densities have some, and what they run has none.
+        ValueError
+            If a layout is on another device than the points.
         """
+        for value in (*arguments, *options.values()):
+            if isinstance(value, Layout) and value.ranges.device != points.device:
+                raise ValueError(
+                    f"the layout is on {value.ranges.device} and points are on {points.device}: move one of them."
+                )
         if any(is_differentiated(value) for value in (points, *arguments) if isinstance(value, Tensor)):
             raise NotImplementedError(
                 "a derivative in the arguments is asked for, but log-densities alone have derivatives, in the points: "

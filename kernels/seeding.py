@@ -5,6 +5,10 @@ k-means++ is the greedy variant of Arthur & Vassilvitskii (2007), as in scikit-l
 A draw with probabilities p_n is the first to arrive of exponential clocks of rates p_n, so that all models draw at once
 without a running sum across models. Random numbers are a hash of (seed, draw, row within the model): a model starts
 alike whatever else is in the batch, on whatever device.
+
+On a GPU one program chooses all centres of a model, in one launch for all models. Where one of them is too large for
+that, chunks of rows are the programs, in two launches for each centre: chunks race for the candidates, and add up what
+each candidate would leave. Either way sums run in the same order.
 """
 
 from __future__ import annotations
@@ -14,19 +18,32 @@ from collections.abc import Iterator
 
 import torch
 from fastdens.kernels.counter_random import hashed_uniform
-from fastdens.kernels.layout import Layout, bounded_runs, offsets_of
+from fastdens.kernels.counter_random_triton import stream_of, uniform
+from fastdens.kernels.layout import Layout, bounded_runs
+from fastdens.kernels.mahalanobis import load_centred
 from fastdens.kernels.operation import Backends
+from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
 _MAX_ELEMENTS = 1 << 23
 
+# Rows of a chunk, the unit of sums, and of a model that one program takes alone.
+_CHUNK_ROWS, _ONE_PROGRAM_ROWS = 1024, 4096
+# Clocks at a time, over rows and trials, and a bound on registers: left to itself, the assembler spills.
+_CLOCKS, _MAX_REGISTERS = 512, 168
+_NO_ROW = tl.constexpr(torch.iinfo(torch.int64).max)
 
-def first_of_models(clock: Tensor, model: Tensor, n_models: int, row: Tensor) -> Tensor:
-    """Row (within the batch) of the smallest clock of each model; the first one of equals."""
-    soonest = clock.new_full((n_models,), math.inf).scatter_reduce_(0, model, clock, "amin")
-    candidate = torch.where(clock == soonest[model], row, torch.iinfo(torch.int64).max)
-    best = torch.full((n_models,), torch.iinfo(torch.int64).max, device=clock.device)
-    return best.scatter_reduce_(0, model, candidate, "amin")
+
+def first_of_models(clock: Tensor, model: Tensor, sizes: Tensor, row: Tensor) -> Tensor:
+    """Row (within the batch) of the smallest clock of each model; the first one of equals.
+
+    The clocks of a model, float64 [N], lie one after the other, and as many as its size, int64 [M], which is not zero.
+    """
+    # Unsafe: the sizes of a layout are right, and looking at them would wait for the device.
+    soonest = torch.segment_reduce(clock, "min", lengths=sizes, unsafe=True)
+    # Float64 holds the number of any row.
+    candidate = torch.where(clock == soonest[model], row.double(), math.inf)
+    return torch.segment_reduce(candidate, "min", lengths=sizes, unsafe=True).long()
 
 
 def _exponential(seed: int, draw: int, position: Tensor) -> Tensor:
@@ -37,10 +54,9 @@ class _Block:
     """The rows of a run of models, gathered: row in the batch, model, position within the model."""
 
     def __init__(self, layout: Layout) -> None:
-        self.n_models = layout.n_models
+        self.n_models, self.sizes = layout.n_models, layout.sizes
         self.model, self.position = layout.rows
         self.row = layout.ranges[self.model, 0] + self.position
-        self.offsets = offsets_of(layout.sizes)
 
 
 def _blocks(layout: Layout, width: int) -> Iterator[_Block]:
@@ -76,7 +92,7 @@ def _random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
         local = torch.arange(len(block.row), device=clock.device)
         picks = []
         for _ in range(n_rows):
-            pick = first_of_models(clock, block.model, block.n_models, local)
+            pick = first_of_models(clock, block.model, block.sizes, local)
             picks.append(block.row[pick])
             clock[pick] = math.inf
         chosen.append(torch.stack(picks, 1))
@@ -112,23 +128,23 @@ def _kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int,
     for block in _blocks(layout, points.shape[1] + 8):
         x = points[block.row]
         local = torch.arange(len(block.row), device=points.device)
-        pick = first_of_models(_exponential(seed, 0, block.position), block.model, block.n_models, local)
+        pick = first_of_models(_exponential(seed, 0, block.position), block.model, block.sizes, local)
         taken = torch.zeros(len(local), dtype=torch.bool, device=points.device)
         taken[pick] = True
         picks = [block.row[pick]]
         nearest = (x - x[pick][block.model]).square_().sum(1).double()
         for k in range(1, n_clusters):
             # A potential of zero leaves nothing to be proportional to: then any row not yet taken is as good.
-            spread = nearest.new_zeros(block.n_models).scatter_reduce_(0, block.model, nearest, "amax") > 0
+            spread = torch.segment_reduce(nearest, "max", lengths=block.sizes, unsafe=True) > 0
             rate = torch.where(spread[block.model], nearest, (~taken).double())
             best_sum = nearest.new_full((block.n_models,), math.inf)
             best_pick, best_nearest = pick, nearest
             for trial in range(n_trials):
                 clock = _exponential(seed, k * n_trials + trial, block.position) / rate
-                candidate = first_of_models(clock, block.model, block.n_models, local)
+                candidate = first_of_models(clock, block.model, block.sizes, local)
                 distance = (x - x[candidate][block.model]).square_().sum(1).double()
                 distance = torch.minimum(distance, nearest)
-                potential = torch.segment_reduce(distance, "sum", offsets=block.offsets)
+                potential = torch.segment_reduce(distance, "sum", lengths=block.sizes, unsafe=True)
                 better = potential < best_sum * (1 - tie)
                 best_sum = torch.where(better, potential, best_sum)
                 best_pick = torch.where(better, candidate, best_pick)
@@ -140,8 +156,274 @@ def _kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int,
     return torch.cat(chosen)
 
 
-# k-means++ is memory traffic and a few reductions for each centre: torch operations serve every device.
-_BACKENDS = Backends(triton=_kmeans_plusplus, cpu="seeding:kmeans_plusplus", reference=_kmeans_plusplus)
+@triton.jit
+def _first(race, row):
+    """The row of the smallest clock in each column, [B, TRIALS] each; the first one of equals."""
+    return tl.min(tl.where(race == tl.min(race, 0)[None, :], row, _NO_ROW), 0)
+
+
+@triton.jit
+def _winners(race_ptr, row_ptr, first, last, BLOCK: tl.constexpr, TRIALS: tl.constexpr):
+    """Rows that win the races of the chunks of a model, [TRIALS]; _NO_ROW where nothing ran."""
+    race, row = tl.full([BLOCK, TRIALS], float("inf"), tl.float64), tl.full([BLOCK, TRIALS], _NO_ROW, tl.int64)
+    for c in range(first, last, BLOCK):
+        chunk = c + tl.arange(0, BLOCK)[:, None]
+        at = chunk * TRIALS + tl.arange(0, TRIALS)[None, :]
+        clock = tl.load(race_ptr + at, mask=chunk < last, other=float("inf"))
+        row = tl.where(clock < race, tl.load(row_ptr + at, mask=chunk < last, other=_NO_ROW), row)
+        race = tl.minimum(race, clock)
+    return _first(race, row)
+
+
+@triton.jit
+def _least(candidate_ptr, potential_ptr, first, last, n_trials, TIE, BLOCK: tl.constexpr, TRIALS: tl.constexpr):
+    """The candidate of a model that leaves least; a later one has to leave less by the fraction TIE."""
+    trials = tl.arange(0, TRIALS)
+    total = tl.zeros([BLOCK, TRIALS], tl.float64)
+    for c in range(first, last, BLOCK):
+        chunk = c + tl.arange(0, BLOCK)[:, None]
+        total += tl.load(potential_ptr + chunk * TRIALS + trials[None, :], mask=chunk < last, other=0.0)
+    left = tl.sum(total, 0)
+    best, smallest = tl.full([], 0, tl.int32), tl.sum(tl.where(trials == 0, left, 0.0), 0)
+    for t in range(1, n_trials):
+        own = tl.sum(tl.where(trials == t, left, 0.0), 0)
+        better = own < smallest * (1.0 - TIE)
+        best, smallest = tl.where(better, t, best), tl.where(better, own, smallest)
+    return tl.load(candidate_ptr + best)
+
+
+@triton.jit
+def _squared_distances(points_ptr, rows, mask, centre, n_features, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+    """``|x_n - x_centre|^2``, [BLOCK_N]."""
+    total = tl.zeros([BLOCK_N], points_ptr.dtype.element_ty)
+    for d in range(0, n_features, BLOCK_D):
+        columns = d + tl.arange(0, BLOCK_D)
+        z = load_centred(points_ptr, rows, mask, points_ptr + centre * n_features, columns, n_features)
+        total += tl.sum(z * z, 1)
+    return total
+
+
+@triton.jit
+def _draw(
+    k,
+    chunk,
+    points_ptr,
+    chunk_start_ptr,
+    chunk_stop_ptr,
+    model_start,
+    centre,
+    nearest_ptr,
+    race_ptr,
+    row_ptr,
+    seed,
+    n_features,
+    n_trials,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    TRIALS: tl.constexpr,
+):
+    """Move the nearest centre of a chunk's points on to the last one, and race for the candidates of centre k.
+
+    Column T is the race of the rows not taken, for models in which no distance is left. A row taken has distance -1.
+    """
+    trials = tl.arange(0, TRIALS)
+    stream = stream_of(tl.cast(seed, tl.int64), tl.cast(k, tl.int64) * n_trials + trials % n_trials)
+    race, row = tl.full([BLOCK_N, TRIALS], float("inf"), tl.float64), tl.full([BLOCK_N, TRIALS], _NO_ROW, tl.int64)
+    stop = tl.load(chunk_stop_ptr + chunk)
+    for n in range(tl.load(chunk_start_ptr + chunk), stop, BLOCK_N):
+        rows = n + tl.arange(0, BLOCK_N)
+        mask = rows < stop
+        nearest = tl.load(nearest_ptr + rows, mask=mask & (k > 1), other=float("inf"))
+        if k > 0:
+            distance = _squared_distances(points_ptr, rows, mask, centre, n_features, BLOCK_N, BLOCK_D)
+            nearest = tl.where(rows == centre, -1.0, tl.minimum(nearest, distance))
+            tl.store(nearest_ptr + rows, nearest, mask=mask)
+        rate = nearest.to(tl.float64)[:, None]
+        rate = tl.where(trials == n_trials, tl.where(rate < 0.0, 0.0, 1.0), rate)
+        runs = mask[:, None] & (rate > 0.0) & (trials <= n_trials)
+        clock = -tl.log(uniform(stream[None, :], (rows - model_start)[:, None])) / tl.where(runs, rate, 1.0)
+        clock = tl.where(runs, clock, float("inf"))
+        row = tl.where(clock < race, rows[:, None], row)
+        race = tl.minimum(race, clock)
+    tl.store(race_ptr + chunk * TRIALS + trials, tl.min(race, 0))
+    tl.store(row_ptr + chunk * TRIALS + trials, _first(race, row))
+
+
+@triton.jit
+def _weigh(
+    chunk,
+    points_ptr,
+    chunk_start_ptr,
+    chunk_stop_ptr,
+    candidates,
+    nearest_ptr,
+    potential_ptr,
+    n_features,
+    n_trials,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    TRIALS: tl.constexpr,
+):
+    """``sum_n min(nearest_n, |x_n - candidate|^2)`` of a chunk, for each candidate."""
+    trials = tl.arange(0, TRIALS)
+    total = tl.zeros([TRIALS], tl.float64)
+    stop = tl.load(chunk_stop_ptr + chunk)
+    for n in range(tl.load(chunk_start_ptr + chunk), stop, BLOCK_N):
+        rows = n + tl.arange(0, BLOCK_N)
+        mask = rows < stop
+        nearest = tl.maximum(tl.load(nearest_ptr + rows, mask=mask, other=0.0), 0.0)
+        for t in range(n_trials):
+            candidate = tl.sum(tl.where(trials == t, candidates, 0), 0)
+            distance = _squared_distances(points_ptr, rows, mask, candidate, n_features, BLOCK_N, BLOCK_D)
+            left = tl.sum(tl.minimum(nearest, distance).to(tl.float64), 0)
+            total += tl.where(trials == t, left, 0.0)
+    tl.store(potential_ptr + chunk * TRIALS + trials, total)
+
+
+@triton.jit(do_not_specialize=["first_k", "last_k", "seed", "n_clusters", "n_trials"])
+def _kmeans_plusplus_kernel(
+    points_ptr,  # [N, D]
+    chunk_model_ptr,  # int64 [C]
+    chunk_start_ptr,  # int64 [C]
+    chunk_stop_ptr,  # int64 [C]
+    first_ptr,  # int64 [M + 1]: the chunks of model m are first[m]:first[m + 1]
+    own_ptr,  # int64 [programs + 1]: the chunks of program p are own[p]:own[p + 1], all of one model
+    nearest_ptr,  # [N], squared distance to the nearest centre so far, -1 in the rows taken
+    race_ptr,  # float64 [C, TRIALS], clocks of the candidates
+    row_ptr,  # int64 [C, TRIALS], their rows
+    candidate_ptr,  # int64 [M, TRIALS], column T of the race among the rows not taken
+    potential_ptr,  # float64 [C, TRIALS]
+    chosen_ptr,  # int64 [M, K]
+    first_k,
+    last_k,
+    seed,
+    n_features,  # D
+    n_clusters,  # K
+    n_trials,  # T
+    DRAW: tl.constexpr,
+    WEIGH: tl.constexpr,
+    TIE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    TRIALS: tl.constexpr,  # a power of two, at least T + 1
+):
+    """One program: centres ``first_k`` to ``last_k`` - 1 of one model; all its chunks and stages, or one of each."""
+    begin, end = tl.load(own_ptr + tl.program_id(0)), tl.load(own_ptr + tl.program_id(0) + 1)
+    m = tl.load(chunk_model_ptr + begin)
+    first, last = tl.load(first_ptr + m), tl.load(first_ptr + m + 1)
+    model_start = tl.load(chunk_start_ptr + first)
+    trials = tl.arange(0, TRIALS)
+    width = tl.cast(n_features, tl.int64)
+    for k in range(first_k, last_k):
+        if DRAW:
+            centre = model_start
+            if k == 1:
+                centre = tl.load(candidate_ptr + m * TRIALS + n_trials)
+            if k > 1:
+                centre = _least(candidate_ptr + m * TRIALS, potential_ptr, first, last, n_trials, TIE, BLOCK_N, TRIALS)
+            tl.store(chosen_ptr + m * n_clusters + k - 1, centre, mask=(begin == first) & (k > 0))
+            for chunk in range(begin, tl.where(k < n_clusters, end, begin)):
+                _draw(
+                    k,
+                    chunk,
+                    points_ptr,
+                    chunk_start_ptr,
+                    chunk_stop_ptr,
+                    model_start,
+                    centre,
+                    nearest_ptr,
+                    race_ptr,
+                    row_ptr,
+                    seed,
+                    width,
+                    n_trials,
+                    BLOCK_N,
+                    BLOCK_D,
+                    TRIALS,
+                )
+            # RAW: races and distances are read in other layouts than those they were stored in.
+            tl.debug_barrier()
+        if WEIGH:
+            winners = _winners(race_ptr, row_ptr, first, last, BLOCK_N, TRIALS)
+            any_row = tl.sum(tl.where(trials == n_trials, winners, 0), 0)
+            candidates = tl.where(winners == _NO_ROW, any_row, winners)
+            tl.store(candidate_ptr + m * TRIALS + trials, candidates, mask=(trials <= n_trials) & (begin == first))
+            # The first centre is drawn among all rows, without candidates to weigh.
+            for chunk in range(begin, tl.where((k > 0) & (k < n_clusters), end, begin)):
+                _weigh(
+                    chunk,
+                    points_ptr,
+                    chunk_start_ptr,
+                    chunk_stop_ptr,
+                    candidates,
+                    nearest_ptr,
+                    potential_ptr,
+                    width,
+                    n_trials,
+                    BLOCK_N,
+                    BLOCK_D,
+                    TRIALS,
+                )
+            # RAW: candidates and what they leave. WAR: the next draw overwrites races and distances.
+            tl.debug_barrier()
+
+
+def _launch(points: Tensor, layout: Layout, n_clusters: int, seed: int, n_trials: int, tie: float) -> Tensor:
+    n_features, device = points.shape[1], points.device
+    chosen = torch.empty(layout.n_models, n_clusters, dtype=torch.int64, device=device)
+    if layout.n_models == 0:
+        return chosen
+    chunks = layout.tiles(_CHUNK_ROWS)
+    n_chunks, trials = len(chunks.model), 1 << n_trials.bit_length()
+
+    def empty(length: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(length, trials, dtype=dtype, device=device)
+
+    points = points.contiguous()
+    memory = (
+        torch.empty(len(points), dtype=points.dtype, device=device),
+        empty(n_chunks, torch.float64),
+        empty(n_chunks, torch.int64),
+        empty(layout.n_models, torch.int64),
+        empty(n_chunks, torch.float64),
+        chosen,
+    )
+
+    def launch(own: Tensor, first_k: int, last_k: int, draw: bool, weigh: bool) -> None:
+        _kmeans_plusplus_kernel[(len(own) - 1,)](
+            points,
+            *chunks,
+            own,
+            *memory,
+            first_k,
+            last_k,
+            seed & 0x7FFFFFFFFFFFFFFF,
+            n_features,
+            n_clusters,
+            n_trials,
+            DRAW=draw,
+            WEIGH=weigh,
+            TIE=tie,
+            BLOCK_N=min(64, _CLOCKS // trials),
+            BLOCK_D=min(16, 1 << (n_features - 1).bit_length()),
+            TRIALS=trials,
+            num_warps=4,
+            maxnreg=_MAX_REGISTERS,
+        )
+
+    if int(layout.sizes.max()) <= _ONE_PROGRAM_ROWS:
+        launch(chunks.first, 0, n_clusters + 1, True, True)
+        return chosen
+    # Programs of one model wait for each other between launches.
+    each = torch.arange(n_chunks + 1, device=device)
+    for k in range(n_clusters + 1):
+        launch(each, k, k + 1, True, False)
+        if k < n_clusters:
+            launch(each, k, k + 1, False, True)
+    return chosen
+
+
+_BACKENDS = Backends(triton=_launch, cpu="seeding:kmeans_plusplus", reference=_kmeans_plusplus)
 
 
 def kmeans_plusplus(
@@ -157,13 +439,17 @@ def kmeans_plusplus(
         The rows of each model, at least ``n_clusters``: a layout, or offsets int64 [M + 1].
     n_clusters, seed : int
     backend : {"auto", "triton", "cpu", "reference"}
-        "triton" and "reference" are torch operations, on the device of the points.
 
     Returns
     -------
     Tensor
         int64 [M, n_clusters], rows of ``points``. Where a model has fewer different points than clusters, the
         remaining rows are drawn among those not yet chosen.
+
+    Raises
+    ------
+    ValueError
+        If a model has fewer points than ``n_clusters``.
 
     References
     ----------
@@ -173,5 +459,10 @@ def kmeans_plusplus(
     # Two points that are each other's nearest leave the same potential, up to rounding: the earlier draw then stands.
     tie = 1e3 * torch.finfo(points.dtype).eps
     layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, len(points))
+    if layout.n_models and int(layout.sizes.min()) < n_clusters:
+        m = int(layout.sizes.argmin())
+        raise ValueError(
+            f"model {m} has {int(layout.sizes[m])} points, but k-means++ is to choose {n_clusters} of its rows."
+        )
     rows: Tensor = _BACKENDS.run(backend, points, layout, n_clusters, seed, n_trials, tie)
     return rows

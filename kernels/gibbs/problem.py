@@ -105,6 +105,7 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
     n_chains = alpha.shape[-1]
     wanted = {
         "points": (points, (len(points), n_features), (torch.float32, torch.float64)),
+        "the layout": (layout.ranges, (n_models, 2), (torch.int64,)),
         "labels": (labels, (n_chains, len(points)), (torch.int16, torch.int32, torch.int64)),
         "alpha": (alpha, (n_models, n_chains), (torch.float64,)),
         "keys": (problem.keys, (n_models, n_chains), (torch.int64,)),

@@ -108,7 +108,7 @@ def gibbs_sweep(
     """
     chosen = resolve_backend(backend, points)
     problem = SweepProblem(
-        points,
+        points.contiguous(),
         as_layout(layout, len(prior_mean), len(points)),
         keys.contiguous(),
         prior_mean.contiguous(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fastdens.kernels import seeding
 from fastdens.kernels.counter_random import hashed_uniform
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastdens import kernels
-from tests.problems import layout_of
+from tests.problems import GPU, INTERPRETER, layout_of
 
 
 @pytest.mark.parametrize("kind", ["continuous", "ties", "equal points"])
@@ -25,6 +27,61 @@ def test_cpu_chooses_the_rows_of_the_reference(rng, kind):
         assert all(len(set(own)) == k for own in rows.tolist())
         alone = kernels.kmeans_plusplus(x, layout.select([-1]), k, seed)
         assert torch.equal(alone, rows[-1:])
+
+
+@pytest.mark.parametrize("one_program_rows", [4096, 20])
+@pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
+def test_the_kernel_chooses_the_rows_of_the_reference(rng, monkeypatch, backend, device, one_program_rows):
+    """In one launch, and in two for each centre; models of one chunk, and of several."""
+    monkeypatch.setattr(seeding, "_CHUNK_ROWS", 100)
+    monkeypatch.setattr(seeding, "_ONE_PROGRAM_ROWS", one_program_rows)
+    for sizes, d, k, dtype, kind in (
+        ([9, 230, 100], 3, 4, torch.float64, "continuous"),
+        ([150], 17, 3, torch.float32, "continuous"),
+        ([4, 101], 1, 3, torch.float32, "ties"),
+        ([6, 8], 33, 5, torch.float64, "ties"),
+        ([5, 110], 2, 4, torch.float64, "equal points"),
+        ([1, 30], 1, 1, torch.float64, "continuous"),
+    ):
+        x, seed = torch.from_numpy(rng.normal(size=(sum(sizes), d))), int(rng.integers(2**40))
+        x = {"continuous": x, "ties": x.round(), "equal points": torch.ones_like(x)}[kind].to(device, dtype)
+        layout = layout_of(torch.tensor([0, *sizes], device=device).cumsum(0))
+        rows = kernels.kmeans_plusplus(x, layout, k, seed, backend=backend)
+        assert torch.equal(rows, kernels.kmeans_plusplus(x, layout, k, seed, backend="reference"))
+        # Neither the other models nor the place in memory matter.
+        strided = torch.stack([x, x], 2)[..., 0]
+        assert torch.equal(rows[-1:], kernels.kmeans_plusplus(strided, layout.select([-1]), k, seed, backend=backend))
+
+
+@pytest.mark.parametrize("n_clusters", [2, 7])
+def test_launches_are_one_or_two_a_centre_and_torch_has_no_part_in_them(monkeypatch, n_clusters):
+    launches, operations = [], []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            operations.append(function)
+            return function(*args, **(kwargs or {}))
+
+    class Launches:
+        def __getitem__(self, grid):
+            return lambda *arguments, **constants: launches.append(grid)
+
+    monkeypatch.setattr(seeding, "_kmeans_plusplus_kernel", Launches())
+    for sizes, expected in (([9, 4000], 1), ([9, 5000], 2 * n_clusters + 1)):
+        layout = layout_of(torch.tensor([0, *sizes]).cumsum(0))
+        launches.clear()
+        operations.clear()
+        with Count():
+            kernels.kmeans_plusplus(torch.zeros(sum(sizes), 2), layout, n_clusters, 0, backend="triton")
+        assert len(launches) == expected and len(operations) < 50
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton", "reference"])
+def test_models_with_too_few_points_and_no_models(backend):
+    layout = kernels.Layout.from_ranges(torch.tensor([[0, 5], [5, 7]]), 7)
+    with pytest.raises(ValueError, match=r"model 1 has 2 points, but k-means\+\+ is to choose 3"):
+        kernels.kmeans_plusplus(torch.zeros(7, 2), layout, 3, 0, backend=backend)
+    assert kernels.kmeans_plusplus(torch.zeros(7, 2), layout.select([]), 3, 0, backend=backend).shape == (0, 3)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])

@@ -1,0 +1,114 @@
+"""How tensors lie in memory does not matter: reversed, with gaps, or expanded, every operation gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from fastdens.kernels import Layout
+from fastdens.kernels.em_steps import em_steps
+from torch import Tensor
+
+from fastdens import kernels
+from tests.problems import CPU, GPU, INTERPRETER, REFERENCE, mixture_problem
+
+SIZES, D, K = [5, 8, 4], 3, 2
+
+
+def reversed_in_memory(tensor: Tensor) -> Tensor:
+    order = tuple(reversed(range(tensor.ndim)))
+    return tensor.permute(order).contiguous().permute(order)
+
+
+def with_gaps(tensor: Tensor) -> Tensor:
+    return torch.stack([tensor, torch.full_like(tensor, 99)], -1)[..., 0]
+
+
+def expanded(tensor: Tensor) -> Tensor:
+    return tensor[:1].expand_as(tensor)
+
+
+def operations(backend: str) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
+    """Every operation, of tensors by name."""
+
+    def layout(t: dict[str, Tensor]) -> Layout:
+        return Layout.from_ranges(t["ranges"], sum(SIZES))
+
+    def mixtures(t: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        return t["weights"], t["means"], t["factors"]
+
+    def sweep(t: dict[str, Tensor]) -> Any:
+        start = (t["labels"][None], t["alpha"], t["keys"], t["prior_mean"], t["prior_scale"])
+        options: dict[str, Any] = {"kappa0": 0.1, "nu0": D + 2.0, "n_sweeps": 1}
+        return kernels.gibbs_sweep(t["points"], layout(t), *start, **options, backend=backend)
+
+    own: dict[str, Any] = {"backend": backend}
+    steps: dict[str, Any] = {"n_steps": 2, "tol": 0.0, "reg_covar": 1e-6}
+    return {
+        "gaussian_log_prob": lambda t: kernels.gaussian_log_prob(t["points"], t["means"][0], t["factors"][0], **own),
+        "mixture_log_prob": lambda t: kernels.mixture_log_prob(t["points"], *mixtures(t), **own),
+        "student_t_log_prob": lambda t: kernels.student_t_log_prob(
+            t["points"], t["one_each"], t["weights"][:, 0], t["means"][:, 0], t["factors"][:, 0], t["dof"], **own
+        ),
+        "responsibilities": lambda t: kernels.responsibilities(t["points"], layout(t), *mixtures(t), **own),
+        "sufficient_statistics": lambda t: kernels.sufficient_statistics(
+            t["points"], layout(t), t["resp"], t["means"], **own
+        ),
+        "em_statistics": lambda t: kernels.em_statistics(t["points"], layout(t), *mixtures(t), **own),
+        "em_steps": lambda t: em_steps(t["points"], layout(t), *mixtures(t), t["bound"], **steps, **own),
+        "precision_cholesky": lambda t: kernels.precision_cholesky(t["covariances"], **own),
+        "kmeans_plusplus": lambda t: kernels.kmeans_plusplus(t["points"], layout(t), K, 5, **own),
+        "kmeans": lambda t: kernels.kmeans(t["points"], layout(t), K, 5, **own),
+        "random_rows": lambda t: kernels.random_rows(layout(t), K, 5),
+        "niw_posterior": lambda t: kernels.niw_posterior(
+            t["points"], layout(t), t["labels"], K, t["prior_mean"], t["prior_scale"], 0.1, **own
+        ),
+        "gibbs_sweep": sweep,
+    }
+
+
+@pytest.fixture
+def tensors(rng) -> dict[str, Tensor]:
+    points, offsets, weights, means, factors = mixture_problem(rng, SIZES, D, K, "full")
+    resp = torch.from_numpy(rng.dirichlet([1.0] * K, sum(SIZES)))
+    return {
+        "points": points,
+        "ranges": torch.stack([offsets[:-1], offsets[1:]], 1),
+        "one_each": torch.arange(len(SIZES) + 1),
+        "weights": weights,
+        "means": means,
+        "factors": factors,
+        "covariances": factors @ factors.mT,
+        "dof": torch.from_numpy(rng.uniform(3, 9, len(SIZES))),
+        "resp": resp,
+        "bound": torch.full((len(SIZES),), -torch.inf, dtype=torch.float64),
+        "labels": resp.argmax(1).int(),
+        "alpha": torch.ones(len(SIZES), 1, dtype=torch.float64),
+        "keys": torch.arange(len(SIZES))[:, None],
+        "prior_mean": torch.from_numpy(rng.normal(size=(len(SIZES), D))),
+        "prior_scale": torch.ones(len(SIZES), D, dtype=torch.float64),
+    }
+
+
+@pytest.mark.parametrize("laid_out", [reversed_in_memory, with_gaps, expanded])
+@pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU, REFERENCE])
+def test_how_tensors_lie_does_not_matter(tensors, backend, device, laid_out):
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    if laid_out is expanded:
+        same = ("points", "ranges", "one_each")
+        tensors |= {name: laid_out(t).contiguous() for name, t in tensors.items() if name not in same}
+        moved = tensors | {name: laid_out(t) for name, t in tensors.items() if name not in same}
+    else:
+        moved = {name: laid_out(t) for name, t in tensors.items()}
+    for name, operation in operations(backend).items():
+        results, expected = operation(moved), operation(tensors)
+        for one, other in zip(*((r,) if isinstance(r, Tensor) else r for r in (results, expected)), strict=True):
+            # Libraries of matrix products, which the reference calls, add in the order that suits the memory.
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True, msg=name)
+
+
+def test_every_operation_is_among_them():
+    no_points = {"as_layout", "random_responsibilities", "gaussian_parameters"}
+    assert {name for name in kernels.__all__ if name.islower()} - no_points <= operations("auto").keys()
