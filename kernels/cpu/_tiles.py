@@ -3,13 +3,14 @@
 A tile is stored with the dimension first, [D, B], so that the innermost loop always runs over points and
 vectorises for every D. Elements are addressed as ``tile[d, b]``: a row taken as an array of its own would cost two
 atomic reference counts. D is padded with zeros to a multiple of four, and loops over dimensions are unrolled
-four by four: sixteen multiply-adds for eight loads and four stores, which is what keeps the arithmetic units busy.
+four by four, which is what keeps the arithmetic units busy.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._products import add_squares_of_product, block_columns
 
 
 @kernel
@@ -48,37 +49,35 @@ def load_tile(points, start, width, tile):
 
 
 @kernel
-def _triangular_form(tile, width, mean, factor, upper, centred, y, form):
-    n_features = mean.shape[0]
-    n_padded = tile.shape[0]
+def pack_columns(factor, j, panel):
+    """Columns ``j:j + 4`` of an upper-triangular factor [D, D] into ``panel`` [D padded, 4], padded with zeros."""
+    n_features, zero = factor.shape[0], panel.dtype.type(0)
+    if j + 4 <= n_features:
+        for i in range(j):
+            for r in range(4):
+                panel[i, r] = factor[i, j + r]
+    else:
+        for i in range(j):
+            for r in range(4):
+                panel[i, r] = factor[i, j + r] if j + r < n_features else zero
+    for i in range(j, j + 4):
+        for r in range(4):
+            panel[i, r] = factor[i, j + r] if i <= j + r < n_features else zero
+
+
+@kernel
+def _triangular_form(tile, width, mean, factor, panel, centred, form):
     width = whole_vectors(width)
-    for d in range(n_features):
+    for d in range(mean.shape[0]):
         mu = mean[d]
-        for e in range(d, n_features):
-            upper[d, e] = factor[d, e]
         for b in range(width):
             centred[d, b] = tile[d, b] - mu
     for b in range(width):
         form[b] = 0
-    for j in range(0, n_padded, 4):
-        for b in range(width):
-            y[0, b] = 0
-            y[1, b] = 0
-            y[2, b] = 0
-            y[3, b] = 0
-        for i in range(0, j + 4, 4):
-            u00, u01, u02, u03 = upper[i, j], upper[i, j + 1], upper[i, j + 2], upper[i, j + 3]
-            u10, u11, u12, u13 = upper[i + 1, j], upper[i + 1, j + 1], upper[i + 1, j + 2], upper[i + 1, j + 3]
-            u20, u21, u22, u23 = upper[i + 2, j], upper[i + 2, j + 1], upper[i + 2, j + 2], upper[i + 2, j + 3]
-            u30, u31, u32, u33 = upper[i + 3, j], upper[i + 3, j + 1], upper[i + 3, j + 2], upper[i + 3, j + 3]
-            for b in range(width):
-                a0, a1, a2, a3 = centred[i, b], centred[i + 1, b], centred[i + 2, b], centred[i + 3, b]
-                y[0, b] += u00 * a0 + u10 * a1 + u20 * a2 + u30 * a3
-                y[1, b] += u01 * a0 + u11 * a1 + u21 * a2 + u31 * a3
-                y[2, b] += u02 * a0 + u12 * a1 + u22 * a2 + u32 * a3
-                y[3, b] += u03 * a0 + u13 * a1 + u23 * a2 + u33 * a3
-        for b in range(width):
-            form[b] += y[0, b] * y[0, b] + y[1, b] * y[1, b] + y[2, b] * y[2, b] + y[3, b] * y[3, b]
+    for j in range(0, tile.shape[0], 4):
+        pack_columns(factor, j, panel)
+        for b in range(0, width, block_columns(tile)):
+            add_squares_of_product(panel, centred, b, j + 4, form)
 
 
 @kernel
@@ -102,14 +101,14 @@ def _diagonal_form(tile, width, mean, factor, form):
 
 
 @kernel
-def quadratic_form(tile, width, mean, factor, upper, centred, y, form):
+def quadratic_form(tile, width, mean, factor, panel, centred, form):
     """Squared Mahalanobis distances ``|(x - mean) U|^2`` of a tile into ``form`` [B].
 
-    ``factor`` is U, upper triangular [D, D], or its diagonal [D]; ``upper``, ``centred`` and ``y`` are scratch, of
-    which the padding must be zero on entry and stays so.
+    ``factor`` is U, upper triangular [D, D], or its diagonal [D]; ``panel`` [D padded, 4] and ``centred`` are scratch,
+    of which the padding of ``centred`` must be zero on entry and stays so.
     """
     if factor.ndim == 2:
-        _triangular_form(tile, width, mean, factor, upper, centred, y, form)
+        _triangular_form(tile, width, mean, factor, panel, centred, form)
     else:
         _diagonal_form(tile, width, mean, factor, form)
 

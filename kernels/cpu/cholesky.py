@@ -7,7 +7,7 @@ import torch
 from fastdens.kernels.cpu._cholesky import factor, invert
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import parallel_for
-from fastdens.kernels.cpu._tiles import padded
+from fastdens.kernels.cpu._tiles import new_tile, padded
 from torch import Tensor
 
 
@@ -15,21 +15,21 @@ from torch import Tensor
 def _factor_all(begin, end, covariances, out, bad):
     n_features = covariances.shape[1]
     n_padded = padded(n_features)
-    a = np.empty((n_padded, n_padded))
-    x = np.empty((n_padded, n_padded))
-    s = np.empty((4, 4))
+    panel = np.empty((n_padded, 4))
+    a = new_tile(n_features, n_padded, panel)
+    x = new_tile(n_features, n_padded, panel)
     for g in range(begin, end):
-        a[:] = 0
-        for i in range(n_features):
-            for j in range(n_features):
-                a[i, j] = covariances[g, i, j]
-        for i in range(n_features, n_padded):
-            a[i, i] = 1
-        bad[g] = not factor(a, s)
+        for i in range(n_padded):
+            for j in range(n_features, a.shape[1]):
+                a[i, j] = i == j
+            if i < n_features:
+                for j in range(i, n_features):
+                    a[i, j] = covariances[g, i, j]
+        bad[g] = not factor(a, panel)
         if bad[g]:
             out[g] = np.nan
             continue
-        invert(a, x, s)
+        invert(a, x, panel)
         for i in range(n_features):
             for j in range(n_features):
                 out[g, i, j] = x[i, j]

@@ -16,6 +16,7 @@ from fastdens.kernels.cpu._cholesky import factor, invert
 from fastdens.kernels.cpu._mixture_tiles import add_moments, add_squares, normalise
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import as_array, parallel_for
+from fastdens.kernels.cpu._tied import add_between, add_tied_scatter, heaviest, shift_means, tied_forms
 from fastdens.kernels.cpu._tiles import (
     add_scatter,
     load_tile,
@@ -57,22 +58,35 @@ def _log_joint_norm(weight, factors, f):
 
 
 @kernel
-def _expectation(tiles, n_points, weights, means, factors, upper, centred, y, total, log_prob, resp):
+def _forms(tile, width, means, factors, c, shared, panel, centred, form):
+    """Squared Mahalanobis distances of a tile from all components into ``form`` [K, B]."""
+    n_components = means.shape[0]
+    if factors.ndim == 3 and factors.shape[0] < n_components:
+        shift, near, y = shared[:3]
+        tied_forms(tile, width, means, factors[0], c, shift, near, panel, centred, y, form)
+        return
+    for k in range(n_components):
+        quadratic_form(tile, width, means[k], factors[k], panel, centred, form[k])
+
+
+@kernel
+def _expectation(tiles, n_points, weights, means, factors, shared, panel, centred, total, log_prob, resp):
     """Responsibilities ``resp[t, k, b]`` of each tile, and the log-likelihood."""
     number = tiles.dtype.type
     n_components, n_features = means.shape
-    size = tile_width(n_features)
+    n_factors, size = factors.shape[0], tile_width(n_features)
     log_likelihood = 0.0
+    c = heaviest(weights)
+    if factors.ndim == 3 and n_factors < n_components:
+        shift_means(means, c, factors[0], shared[0], shared[1])
     for start in range(0, n_points, size):
         t, width = start // size, min(size, n_points - start)
         joint = resp[t]
+        _forms(tiles[t], width, means, factors, c, shared, panel, centred, joint)
         for k in range(n_components):
-            f = min(k, factors.shape[0] - 1)
-            form = joint[k]
-            quadratic_form(tiles[t], width, means[k], factors[f], upper, centred, y, form)
-            norm = number(_log_joint_norm(weights[k], factors, f))
+            norm = number(_log_joint_norm(weights[k], factors, min(k, n_factors - 1)))
             for b in range(whole_vectors(width)):
-                form[b] = norm - number(0.5) * form[b]
+                joint[k, b] = norm - number(0.5) * joint[k, b]
         normalise(joint, width, total, log_prob)
         for b in range(width):
             log_likelihood += log_prob[b]
@@ -109,17 +123,35 @@ def _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights, means
 
 
 @kernel
-def _full_covariances(tiles, n_points, resp, means, nk, reg_covar, scratch, covariances, factors):
-    """Covariances [F, D, D] and the factors of their inverses; False where one has none."""
-    column, root, centred, scatter, a, x, s = scratch
+def _scatter(tiles, n_points, resp, means, nk, shared, scratch, scatter):
+    """Scatter about the means, [K, D padded, D padded], or summed over the components where they share a factor."""
+    column, root, centred = scratch[:3]
     n_components, n_features = means.shape
-    n_factors, size = covariances.shape[0], tile_width(n_features)
+    tied, size = len(scatter) < n_components, tile_width(n_features)
     scatter[:] = 0
+    if tied:
+        share, numbers, between = shared[3:]
+        c = heaviest(nk)
+        between[:] = 0
     for start in range(0, n_points, size):
         t, width = start // size, min(size, n_points - start)
-        for k in range(n_components):
-            filled = centre_columns(tiles[t], 0, width, resp[t].T, k, means[k], column, root, centred)
-            add_scatter(centred, filled, scatter[min(k, n_factors - 1)])
+        if tied:
+            add_tied_scatter(tiles[t], width, resp[t], means, c, root, share, numbers, centred, scatter[0], between)
+        else:
+            for k in range(n_components):
+                filled = centre_columns(tiles[t], 0, width, resp[t].T, k, means[k], column, root, centred)
+                add_scatter(centred, filled, scatter[k])
+    if tied:
+        add_between(means, between, centred, scatter[0])
+
+
+@kernel
+def _full_covariances(tiles, n_points, resp, means, nk, reg_covar, shared, scratch, scatter, covariances, factors):
+    """Covariances [F, D, D] and the factors of their inverses; False where one has none."""
+    a, x, panel = scratch[3:]
+    n_components, n_features = means.shape
+    n_factors = covariances.shape[0]
+    _scatter(tiles, n_points, resp, means, nk, shared, scratch, scatter)
     good = True
     for f in range(n_factors):
         count = nk[f] if n_factors == n_components else nk.sum()
@@ -132,8 +164,8 @@ def _full_covariances(tiles, n_points, resp, means, nk, reg_covar, scratch, cova
                 a[i, j] = scatter[f, i, j] / count + (reg_covar if i == j else 0.0)
                 covariances[f, i, j] = a[i, j]
                 covariances[f, j, i] = a[i, j]
-        if factor(a, s):
-            invert(a, x, s)
+        if factor(a, panel):
+            invert(a, x, panel)
         else:
             good = False
             x[:] = np.nan
@@ -195,17 +227,24 @@ def _all_steps(
     centre, moment = np.zeros((n_components, n_padded), points.dtype), np.empty((n_components, n_padded))
     nk = np.empty(n_components)
     n_square = n_padded if factors.ndim == 4 else 0
-    upper, centred = np.zeros((n_square, n_square), points.dtype), new_tile(n_square, size, points)
-    y = np.empty((4, size), points.dtype)
+    panel, centred = np.empty((n_square, 4), points.dtype), new_tile(n_square, size, points)
     scatter = np.empty((factors.shape[1], n_padded, max(n_square, 1)))
     scratch = (
         np.empty(size, np.int32),
         np.empty(size, points.dtype),
         centred,
-        scatter,
-        np.empty((n_square, n_square)),
-        np.empty((n_square, n_square)),
-        np.empty((4, 4)),
+        new_tile(n_square, n_square, nk),
+        new_tile(n_square, n_square, nk),
+        np.empty((n_square, 4)),
+    )
+    n_shared = n_components if factors.shape[1] < n_components else 0
+    shared = (
+        np.empty((n_shared, n_padded), points.dtype),
+        np.empty(n_shared, np.bool_),
+        np.empty((n_padded if n_shared else 0, size + 16), points.dtype),
+        new_tile(n_shared, size, points),
+        np.empty((n_shared, 4), points.dtype),
+        np.empty((padded(n_shared), padded(n_shared))),
     )
     for m in range(begin, end):
         first, last = row_ranges[m]
@@ -213,13 +252,13 @@ def _all_steps(
         _load_tiles(points, first, last, tiles)
         for _ in range(n_steps):
             bound = _expectation(
-                tiles, n_points, weights[m], means[m], factors[m], upper, centred, y, total, log_prob, resp
+                tiles, n_points, weights[m], means[m], factors[m], shared, panel, centred, total, log_prob, resp
             )
             bound /= n_points
             _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights[m], means[m])
             if factors.ndim == 4:
                 good = _full_covariances(
-                    tiles, n_points, resp, means[m], nk, reg_covar, scratch, covariances[m], factors[m]
+                    tiles, n_points, resp, means[m], nk, reg_covar, shared, scratch, scatter, covariances[m], factors[m]
                 )
             else:
                 good = _diagonal_covariances(

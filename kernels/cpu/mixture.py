@@ -10,6 +10,7 @@ from fastdens.kernels.cpu._elementary import exp_minus, log1p
 from fastdens.kernels.cpu._mixture_tiles import normalise
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import as_array, parallel_for
+from fastdens.kernels.cpu._tied import heaviest, shift_means, tied_forms
 from fastdens.kernels.cpu._tiles import (
     load_tile,
     new_tile,
@@ -44,6 +45,15 @@ def _add_student_t(form, width, log_joint_norm, dof, n_features, top, total):
 
 
 @kernel
+def _shift_all(begin, end, offsets, log_joint_norm, means, factors, centre, shift, near):
+    """Of models whose components share a factor: the component they are seen from [M], shifts and nearness [G]."""
+    for m in range(begin, end):
+        own = slice(offsets[m], offsets[m + 1])
+        centre[m] = heaviest(log_joint_norm[own])
+        shift_means(means[own], centre[m], factors[m], shift[own], near[own])
+
+
+@kernel
 def _mixture_tiles(
     begin,
     end,
@@ -63,6 +73,7 @@ def _mixture_tiles(
 ):
     """Rows ``start:stop`` of each tile under models ``first_model:last_model``.
 
+    ``tied`` is None where each component has a factor of its own, else what :func:`_shift_all` fills.
     Without degrees of freedom (None) the components are Gaussians: few and of one number K in every model, so that
     their joint densities are kept and summed at the end. Those of Student-t mixtures may be many and are summed as
     they come.
@@ -71,8 +82,8 @@ def _mixture_tiles(
     n_padded, size = padded(n_features), tile_width(n_features)
     tile = new_tile(n_features, size, points)
     centred = new_tile(n_features, size, points)
-    upper = np.zeros((n_padded, n_padded), points.dtype)
-    y = np.empty((4, size), points.dtype)
+    panel = np.empty((n_padded, 4), points.dtype)
+    y = np.empty((0 if tied is None else n_padded, size + 16), points.dtype)
     form = np.empty(size, points.dtype)
     top = np.empty(size, points.dtype)
     total = np.empty(size, points.dtype)
@@ -89,12 +100,19 @@ def _mixture_tiles(
         for m in range(first_model[item], last_model[item]):
             first, last, column = offsets[m], offsets[m + 1], m % n_columns
             if degrees_of_freedom is None:
+                if tied is None:
+                    for k in range(n_components):
+                        quadratic_form(tile, width, means[first + k], factors[first + k], panel, centred, joint[k])
+                else:
+                    centre, shift, near = tied
+                    own = slice(first, last)
+                    tied_forms(
+                        tile, width, means[own], factors[m], centre[m], shift[own], near[own], panel, centred, y, joint
+                    )
                 for k in range(n_components):
-                    g = first + k
-                    quadratic_form(tile, width, means[g], factors[m if tied else g], upper, centred, y, form)
-                    norm = number(log_joint_norm[g])
+                    norm = number(log_joint_norm[first + k])
                     for b in range(whole_vectors(width)):
-                        joint[k, b] = norm - number(0.5) * form[b]
+                        joint[k, b] = norm - number(0.5) * joint[k, b]
                 normalise(joint, width, total, top)
                 for b in range(width):
                     log_prob[row + b, column] = top[b]
@@ -107,7 +125,7 @@ def _mixture_tiles(
                 total[:] = 0
                 for g in range(first, last):
                     if log_joint_norm[g] != -np.inf:
-                        quadratic_form(tile, width, means[g], factors[g], upper, centred, y, form)
+                        quadratic_form(tile, width, means[g], factors[g], panel, centred, form)
                         _add_student_t(form, width, log_joint_norm[g], degrees_of_freedom[g], n_features, top, total)
                 for b in range(width):
                     value = np.nan if first == last else top[b] + np.log(total[b])
@@ -125,6 +143,17 @@ def _run(points: Tensor, components: Components, layout: Layout | None, log_prob
         last = first + 1
         log_prob = log_prob[:, None]
     dof = components.degrees_of_freedom
+    offsets, norm = as_array(components.offsets), as_array(components.log_joint_norm).reshape(-1)
+    means = as_array(components.means).reshape(-1, n_features)
+    factors = as_array(components.factors).reshape(-1, *[n_features] * (2 if components.triangular else 1))
+    tied = None
+    if components.tied:
+        tied = (
+            np.empty(components.n_models, np.int64),
+            np.empty((len(means), padded(n_features)), means.dtype),
+            np.empty(len(means), np.bool_),
+        )
+        parallel_for(_shift_all, components.n_models, offsets, norm, means, factors, *tied)
     parallel_for(
         _mixture_tiles,
         len(start),
@@ -133,11 +162,11 @@ def _run(points: Tensor, components: Components, layout: Layout | None, log_prob
         start,
         stop,
         as_array(points),
-        as_array(components.offsets),
-        as_array(components.log_joint_norm).reshape(-1),
-        as_array(components.means).reshape(-1, n_features),
-        as_array(components.factors).reshape(-1, *[n_features] * (2 if components.triangular else 1)),
-        components.tied,
+        offsets,
+        norm,
+        means,
+        factors,
+        tied,
         None if dof is None else as_array(dof.double()),
         log_prob.numpy(),
         None if resp is None else resp.numpy(),

@@ -54,13 +54,13 @@ def fit_cluster(slot, cluster, left_out, label, points, prior, clusters, scratch
     for d in range(n_features):
         mean[slot, d] *= n / kappa
     clusters.counts[slot] = n
-    if not factor(a, scratch.s):
+    if not factor(a, scratch.panel):
         clusters.log_det[slot] = np.nan
         return
     log_det = 0.0
     for d in range(n_features):
         log_det += 2 * math.log(a[d, d])
-    invert(a, inv, scratch.s)
+    invert(a, inv, scratch.panel)
     # S^-1 = R^-1 R^-T, the products of the rows of an upper-triangular matrix.
     a[:] = 0
     add_scatter(inv, n_padded, a)

@@ -64,9 +64,9 @@ class Scratch(NamedTuple):
     delta: NDArray[Any]  # [D]
     w: NDArray[Any]  # [2, D], of a change of a cluster
     quadratic: NDArray[Any]  # [2, 4], m'w of such a change, and the quadratic that distances change by
-    a: NDArray[Any]  # [D, D]
-    inv: NDArray[Any]  # [D, D and whole vectors]
-    s: NDArray[Any]  # [4, 4]
+    a: NDArray[Any]  # [D, D + 16]
+    inv: NDArray[Any]  # [D, D and whole vectors + 16]
+    panel: NDArray[Any]  # [D, 4]
 
 
 @kernel
@@ -82,9 +82,9 @@ def new_scratch(n_features):
         np.zeros(n_padded),
         np.zeros((2, n_padded)),
         np.zeros((2, 4)),
-        np.zeros((n_padded, n_padded)),
+        np.zeros((n_padded, n_padded + 16)),
         np.zeros((n_padded, (n_padded + 31) // 32 * 32 + 16)),
-        np.zeros((4, 4)),
+        np.zeros((n_padded, 4)),
     )
 
 
