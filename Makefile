@@ -3,8 +3,11 @@ SEED ?= 0
 ARGS ?=
 VENV := .venv
 BENCH_VENV := .venv-bench
+PYTHON_SANITIZE ?= python3.12
+SANITIZE_VENV := .venv-sanitize
+SANITIZE_TESTS ?= tests/sanitizer tests/kernels
 
-.PHONY: example test lint typecheck bench clean
+.PHONY: example test lint typecheck sanitize machine-code bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +31,21 @@ typecheck: $(VENV)/.installed
 	cp -r fastdens build/typecheck/fastdens && cp -r kernels build/typecheck/fastdens/kernels
 	cd build/typecheck && ../../$(VENV)/bin/mypy --config-file ../../pyproject.toml -p fastdens
 
+# The `gpu` tests of the kernels with no GPU, on the compiler's own intermediate code: out-of-bounds accesses and races.
+# `make sanitize SANITIZE_TESTS=tests/sanitizer` takes a minute: every kernel once, and faults that must be found.
+sanitize: $(SANITIZE_VENV)/.installed
+	$(SANITIZE_VENV)/bin/python -m ttsem.sanitize pytest -m 'gpu and not unsanitized' $(SANITIZE_TESTS)
+
+$(SANITIZE_VENV)/.installed: pyproject.toml
+	@$(PYTHON_SANITIZE) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || { echo \
+	    "$(PYTHON_SANITIZE) is no Python 3.12 or later, which the sanitizer needs: set PYTHON_SANITIZE to one." >&2; exit 1; }
+	$(PYTHON_SANITIZE) -m venv $(SANITIZE_VENV)
+	$(SANITIZE_VENV)/bin/python -m pip install --quiet -e '.[sanitize]'
+	touch $@
+
+machine-code: $(VENV)/.installed
+	$(VENV)/bin/python -m fastdens.kernels.machine_code --report --output benchmarks/results/machine_code_sm90.json
+
 $(BENCH_VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet -e '.[cpu,bench]'
@@ -38,4 +56,4 @@ bench: $(BENCH_VENV)/.installed
 	$(BENCH_VENV)/bin/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(SANITIZE_VENV) build dist *.egg-info

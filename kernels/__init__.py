@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from fastdens.kernels.e_step import responsibilities as responsibilities
     from fastdens.kernels.em import EMStatistics as EMStatistics
     from fastdens.kernels.em import em_statistics as em_statistics
-    from fastdens.kernels.em_steps import EMSteps as EMSteps
-    from fastdens.kernels.em_steps import em_steps as em_steps
-    from fastdens.kernels.em_steps import gaussian_parameters as gaussian_parameters
     from fastdens.kernels.gaussian import gaussian_log_prob as gaussian_log_prob
     from fastdens.kernels.gaussian import mixture_log_prob as mixture_log_prob
     from fastdens.kernels.gibbs import GibbsSweeps as GibbsSweeps
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "EMStatistics": "em",
-    "EMSteps": "em_steps",
     "GibbsSweeps": "gibbs",
     "KMeans": "k_means",
     "Layout": "layout",
@@ -45,9 +41,7 @@ _MODULE_OF = {
     "SufficientStatistics": "m_step",
     "as_layout": "layout",
     "em_statistics": "em",
-    "em_steps": "em_steps",
     "gaussian_log_prob": "gaussian",
-    "gaussian_parameters": "em_steps",
     "gibbs_sweep": "gibbs",
     "kmeans": "k_means",
     "kmeans_plusplus": "seeding",

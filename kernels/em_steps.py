@@ -341,8 +341,9 @@ def _tiny_steps(
     converged, bad = torch.zeros(2, len(means), dtype=torch.int8, device=points.device)
     state = weights, means, covariances, factors, lower_bound, taken, converged, bad
     numbers = _numbers(points.device, tol, reg_covar)
-    options = {"covariance_type": covariance_type, "n_steps": n_steps}
-    tiny_em_steps.launch(points.contiguous(), layout, *numbers, *state, **options)
+    tiny_em_steps.launch(
+        points.contiguous(), layout, *numbers, *state, covariance_type=covariance_type, n_steps=n_steps
+    )
     return EMSteps(*state[:6], converged.view(torch.bool), bad.view(torch.bool))
 
 

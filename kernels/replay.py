@@ -17,21 +17,23 @@ def take_steps(step: Callable[[], None], n_steps: int, done: Tensor) -> None:
     Parameters
     ----------
     step : callable
-        Launches kernels on the current stream, the same ones on the same tensors every time; it neither allocates nor
-        synchronises.
+        Launches kernels on the current stream, the same ones on the same tensors every time; what it allocates it
+        leaves, and it does not synchronise.
     n_steps : int
     done : Tensor
         [M], on the device of the kernels.
     """
     taken, again = 0, step
     while taken < n_steps:
-        if taken and bool(done.all()):
-            return
         if taken == _STEPS_BETWEEN_LOOKS and done.is_cuda:
             again = _captured(step).replay
-        for _ in range(min(_STEPS_BETWEEN_LOOKS, n_steps - taken)):
+        portion = min(_STEPS_BETWEEN_LOOKS, n_steps - taken)
+        for _ in range(portion):
             again()
-            taken += 1
+        taken += portion
+        # The last look is for the graph, which must not go before it has run.
+        if (taken < n_steps or again != step) and bool(done.all()):
+            return
 
 
 def _captured(step: Callable[[], None]) -> torch.cuda.CUDAGraph:

@@ -6,6 +6,9 @@ through its points one by one; parameters stay in registers from step to step, a
 triangle, row by row. The parallelism is that of the models, of which there should be thousands.
 """
 
+# Tuples grow in loops that Triton unrolls, which a type checker does not follow.
+# mypy: disable-error-code="assignment, var-annotated"
+
 from __future__ import annotations
 
 import math

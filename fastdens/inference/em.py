@@ -108,11 +108,14 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     state, info = init(problem, start)
     if max_iter == 0:
         return Ascent(state, info, torch.zeros_like(info.bad, dtype=torch.int64), torch.zeros_like(info.bad))
+    lower_bound = info.lower_bound
+    # Covariances of the start would stay in memory beside those of the steps.
+    del info
     steps = em_steps(
         problem.points,
         problem.layout,
         *state,
-        info.lower_bound,
+        lower_bound,
         n_steps=max_iter,
         tol=tol,
         reg_covar=problem.reg_covar,

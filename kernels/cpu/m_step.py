@@ -15,6 +15,8 @@ from torch import Tensor
 
 # Enough for an even share where items differ in their number of points.
 _ITEMS_PER_THREAD = 4
+# The sums of add_scatter run over points: wide tiles keep the share of their horizontal sums small.
+_SCATTER_COLUMNS = 512
 # Rows and columns of a matrix that are mirrored together, and elements whose sums are formed together.
 _BLOCK = 16
 _RUN = 1024
@@ -91,8 +93,7 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, n_groups
     """Item ``c * n_groups + g`` is chunk c for the components of group g."""
     n_components, n_features = means.shape[1:]
     n_padded = padded(n_features)
-    # The reductions of add_scatter run over points: twice the width halves the share of their horizontal sums.
-    size = 2 * tile_width(n_features)
+    size = _SCATTER_COLUMNS
     tile = new_tile(n_features, size, points)
     centred = new_tile(n_features, size, points)
     column = np.empty(size, np.int32)
@@ -119,7 +120,7 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, n_groups
 def _tied_scatter(begin, end, model, first_row, last_row, points, resp, nk, means, out, between):
     n_components, n_features = means.shape[1:]
     n_padded, n_components_padded = padded(n_features), padded(n_components)
-    size = tile_width(n_features)
+    size = _SCATTER_COLUMNS
     tile = new_tile(n_features, size, points)
     centred = new_tile(n_features, size, points)
     shares = np.empty((n_components, size), points.dtype)

@@ -236,7 +236,8 @@ def kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int, 
     parallel_for(_choose, small.n_models, small.ranges.numpy(), *options, chosen)
     for m in large:
         own = np.empty(n_clusters, np.int64)
-        _choose_together(*layout.ranges[m].tolist(), *options, own)
+        first, last = layout.ranges[m].tolist()
+        _choose_together(first, last, *options, own)
         chosen = np.insert(chosen, m, own, 0)
     return torch.from_numpy(chosen)
 

@@ -74,6 +74,7 @@ def test_agrees_with_reference(rng, backend, device, sizes, n_features, n_compon
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize(("sizes", "n_features", "n_components"), LARGE_SHAPES)
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_agrees_with_reference_on_large_shapes(
     rng, backend, device, sizes, n_features, n_components, covariance_type, dtype
 ):

@@ -160,6 +160,7 @@ def test_surroundings_do_not_matter(rng):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.unsanitized
 def test_a_gpu_finds_the_same_clusters(rng, dtype):
     sizes = [300, 1, 40, 129]
     points, layout = clusters(rng, sizes, 9).to(dtype), layout_of_sizes(sizes)

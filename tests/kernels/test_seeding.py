@@ -7,6 +7,7 @@ import pytest
 import torch
 from fastdens.kernels import seeding
 from fastdens.kernels.counter_random import hashed_uniform
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastdens import kernels
 from tests.problems import GPU, INTERPRETER, layout_of
@@ -50,6 +51,29 @@ def test_the_kernel_chooses_the_rows_of_the_reference(rng, monkeypatch, backend,
         # Neither the other models nor the place in memory matter.
         strided = torch.stack([x, x], 2)[..., 0]
         assert torch.equal(rows[-1:], kernels.kmeans_plusplus(strided, layout.select([-1]), k, seed, backend=backend))
+
+
+@pytest.mark.parametrize("n_clusters", [2, 7])
+def test_launches_are_one_or_two_a_centre_and_torch_has_no_part_in_them(monkeypatch, n_clusters):
+    launches, operations = [], []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            operations.append(function)
+            return function(*args, **(kwargs or {}))
+
+    class Launches:
+        def __getitem__(self, grid):
+            return lambda *arguments, **constants: launches.append(grid)
+
+    monkeypatch.setattr(seeding, "_kmeans_plusplus_kernel", Launches())
+    for sizes, expected in (([9, 4000], 1), ([9, 5000], 2 * n_clusters + 1)):
+        layout = layout_of(torch.tensor([0, *sizes]).cumsum(0))
+        launches.clear()
+        operations.clear()
+        with Count():
+            kernels.kmeans_plusplus(torch.zeros(sum(sizes), 2), layout, n_clusters, 0, backend="triton")
+        assert len(launches) == expected and len(operations) < 50
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton", "reference"])

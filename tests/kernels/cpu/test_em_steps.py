@@ -1,4 +1,4 @@
-"""Steps of EM in one call: against the float64 reference and scikit-learn, with the same bits in other portions."""
+"""EM steps of small and large models on the CPU: those of the reference and of scikit-learn, on any threads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fastdens.kernels.em_steps import em_steps
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from tests.problems import COVARIANCE_TYPES, CPU, GPU, TOLERANCE, layout_of, mixture_problem, relative_error
+from tests.problems import COVARIANCE_TYPES, TOLERANCE, layout_of, mixture_problem, relative_error
 
 # Models of one point, of a tail of a tile, of several tiles; D and K of every kind.
 SHAPES = [([1], 1, 1), ([90, 5, 264], 1, 6), ([33, 64], 3, 3), ([600, 70], 17, 2), ([300], 65, 1), ([530], 300, 2)]
 
 
-def unsettled(sizes, device="cpu"):
-    return torch.full((len(sizes),), -torch.inf, dtype=torch.float64, device=device)
+def unsettled(sizes):
+    return torch.full((len(sizes),), -torch.inf, dtype=torch.float64)
 
 
 def check_alike(steps, expected, tolerance):
@@ -32,15 +32,12 @@ def check_alike(steps, expected, tolerance):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize(("sizes", "n_features", "n_components"), SHAPES)
-@pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
-def test_agrees_with_reference(rng, backend, device, sizes, n_features, n_components, covariance_type, dtype):
-    x, offsets, *state = mixture_problem(rng, sizes, n_features, n_components, covariance_type, dtype, device=device)
+def test_agrees_with_reference(rng, sizes, n_features, n_components, covariance_type, dtype):
+    x, offsets, *state = mixture_problem(rng, sizes, n_features, n_components, covariance_type, dtype)
     options = {"n_steps": 3, "tol": 0.0, "reg_covar": 0.1, "covariance_type": covariance_type}
     layout = layout_of(offsets)
-    steps = em_steps(x, layout, *state, unsettled(sizes, device), backend=backend, **options)
-    check_alike(
-        steps, em_steps(x, layout, *state, unsettled(sizes, device), backend="reference", **options), TOLERANCE[dtype]
-    )
+    steps = em_steps(x, layout, *state, unsettled(sizes), backend="cpu", **options)
+    check_alike(steps, em_steps(x, layout, *state, unsettled(sizes), backend="reference", **options), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -98,21 +95,6 @@ def test_same_bits_in_other_company_in_other_portions_and_on_other_threads(rng, 
         for name in ("weights", "means", "covariances", "precisions_cholesky", "lower_bound", "converged", "bad"):
             value, other = getattr(steps, name)[[m]], getattr(one, name)
             torch.testing.assert_close(value, other, rtol=0, atol=0, equal_nan=True, msg=name)
-
-
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_a_bad_model_stops_and_leaves_its_neighbours_alone(rng, covariance_type):
-    sizes = [40, 60, 30]
-    x, offsets, *state = mixture_problem(rng, sizes, 5, 2, covariance_type, torch.float32)
-    options = {"n_steps": 3, "tol": 0.0, "reg_covar": 0.0, "covariance_type": covariance_type}
-    clean = em_steps(x, offsets, *state, unsettled(sizes), **options)
-    x[60, 3] = torch.nan
-    steps = em_steps(x, offsets, *state, unsettled(sizes), **options)
-    assert steps.bad.tolist() == [False, True, False]
-    assert steps.n_steps.tolist() == [3, 1, 3]
-    assert not steps.converged.any()
-    for name, value, want in zip(steps._fields, steps, clean, strict=True):
-        assert torch.equal(value[[0, 2]], want[[0, 2]]), name
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)

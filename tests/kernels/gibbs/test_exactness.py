@@ -30,6 +30,7 @@ def final_partitions(rng, data, n_chains, n_sweeps, alpha, backend, device="cpu"
 @pytest.mark.parametrize(("n", "d"), [(6, 1), (7, 2), (6, 5)])
 @pytest.mark.parametrize("alpha", [0.7, None])
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_every_partition_as_often_as_it_should_be(rng, backend, device, n, d, alpha):
     data = clustered(rng, [n], d, separation=1.0)
     exact = exact_posterior(data, alpha)
@@ -41,6 +42,7 @@ def test_every_partition_as_often_as_it_should_be(rng, backend, device, n, d, al
 @pytest.mark.parametrize("alpha", [0.7, None])
 @pytest.mark.parametrize(("moves", "n_sweeps"), [(1, 40), (5, 20)])
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_every_partition_with_moves_among_the_sweeps(rng, backend, device, moves, n_sweeps, n, d, alpha):
     data = clustered(rng, [n], d, separation=1.0)
     exact = exact_posterior(data, alpha)
@@ -122,6 +124,7 @@ def geweke_pvalues(rng, kappa0_of_sampler, backend="cpu", device="cpu", split_me
 
 @pytest.mark.parametrize("split_merge", [0, 1, 5])
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_geweke(rng, backend, device, split_merge):
     assert min(geweke_pvalues(rng, KAPPA0, backend, device, split_merge)) > CERTAIN
 

@@ -47,6 +47,7 @@ def assert_slots_change_nothing(data, labels, alpha, keys, slots, device, n_swee
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.unsanitized
 def test_a_chain_that_grows_is_the_chain_that_had_the_slots(rng, device):
     """Models of different sizes, some of which stop several times: 2 slots become 8, and no bit differs."""
     data = far_apart(rng, [1, 7, 3])
@@ -56,6 +57,7 @@ def test_a_chain_that_grows_is_the_chain_that_had_the_slots(rng, device):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.unsanitized
 def test_chains_that_stop_for_different_reasons(rng, device):
     """Some points carry their cluster, and there are fewer slots than clusters: chains go on each in its own way."""
     data = clustered(rng, [5, 9], 2, scale=1e-9)
@@ -64,6 +66,7 @@ def test_chains_that_stop_for_different_reasons(rng, device):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.unsanitized
 def test_a_split_for_which_no_slot_is_free(rng, device):
     """Blobs far apart, two labels and two slots: of 200 chains, one with a third cluster only if there are moves."""
     points = torch.from_numpy(rng.normal(size=(16, 1)) + 100 * (np.arange(16) % 4)[:, None])

@@ -33,6 +33,7 @@ def test_moves_reach_every_partition(rng, n, d, alpha):
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_moves_after_one_sweep_of_another_posterior(rng, backend, device):
     """A sweep of a high temperature, then moves: whatever the temperature, theirs is one."""
     data = clustered(rng, [7], 2, separation=1.0)

@@ -47,6 +47,7 @@ def test_cpu_same_chain_as_reference_on_larger_models(rng, sizes, d, n_labels, n
     [([1, 2, 9], 1, 2, 1.0), ([7, 1, 10], 3, 2, 1.0), ([10], 17, 2, 1.0), ([12], 2, 3, 1e-9)],
 )
 @pytest.mark.parametrize(("backend", "device"), [INTERPRETER, GPU])
+@pytest.mark.unsanitized
 def test_moves_and_temperatures_are_those_of_the_cpu(rng, backend, device, sizes, d, n_labels, scale):
     """Splits and merges that succeed, models of one point and of more, and clusters that their points carry."""
     data = clustered(rng, sizes, d, scale)
@@ -81,6 +82,7 @@ def test_points_that_carry_their_cluster(rng, backend, device):
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_drift_of_many_sweeps_in_one_launch(rng, backend, device):
     """200 sweeps of updates without rebuilding: the log-joint is still that of the labels, worked out anew."""
     data = clustered(rng, [120], 24)
@@ -99,6 +101,7 @@ def test_drift_of_many_sweeps_in_one_launch(rng, backend, device):
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_more_clusters_than_slots(rng, backend, device):
     """Points far apart under a large alpha: every point founds a cluster, from two at the start to all of 300."""
     points = torch.from_numpy(rng.normal(size=(300, 2)) * 1e3)
@@ -115,6 +118,7 @@ def test_more_clusters_than_slots(rng, backend, device):
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+@pytest.mark.unsanitized
 def test_same_bits_again_and_in_other_company(rng, backend, device):
     data = clustered(rng, [8, 15, 5], 3)
     labels, alpha, keys = chain_start(rng, data, 2, 3)
@@ -129,6 +133,7 @@ def test_same_bits_again_and_in_other_company(rng, backend, device):
 
 
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU])
+@pytest.mark.unsanitized
 def test_float32_points_far_from_the_origin(rng, backend, device):
     data = clustered(rng, [30], 3)
     start = chain_start(rng, data, 1, 3)

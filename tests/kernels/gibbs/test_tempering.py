@@ -14,6 +14,7 @@ from tests.kernels.gibbs.posterior import CERTAIN, chi_square_pvalue, exact_post
 @pytest.mark.parametrize(("n", "d"), [(7, 2), (6, 5)])
 @pytest.mark.parametrize("beta", [0.15, 0.6])
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_every_partition_as_often_as_its_tempered_probability(rng, backend, device, beta, n, d):
     data = clustered(rng, [n], d, separation=1.0)
     start = chain_start(rng, data, 10_000, 3, 0.7)
