@@ -30,7 +30,7 @@ _TYPES = {
     **dict.fromkeys(("nk_ptr", "moment_ptr", "partial_ptr"), "*fp64"),
     **dict.fromkeys((f"{of}_{what}_ptr" for of in ("tile", "chunk") for what in ("model", "start", "stop")), "*i64"),
     **dict.fromkeys(("offsets_ptr", "first_ptr", "ranges_ptr", "keys_ptr", "counts_ptr", "progress_ptr"), "*i64"),
-    **dict.fromkeys(("chain_ptr", "row_offset_ptr", "side_counts_ptr"), "*i64"),
+    **dict.fromkeys(("chain_ptr", "place_ptr", "row_offset_ptr", "side_counts_ptr"), "*i64"),
     **dict.fromkeys(("order_ptr", "labels_ptr", "status_ptr", "out_labels_ptr", "out_n_components_ptr"), "*i32"),
     **dict.fromkeys(("others_ptr", "side_ptr", "split_merge_ptr", "out_split_merge_ptr"), "*i32"),
 }
@@ -111,16 +111,15 @@ def _sampler_variants(n_features: int) -> Iterator[_Variant]:
     """The kernels of the sampler, which compute in float64 whatever the points are."""
     sweep, statistics = (importlib.import_module(f"fastdens.kernels.gibbs.{name}") for name in ("kernel", "statistics"))
     variant: Callable[..., _Variant] = functools.partial(_variant, dtype=torch.float64, n_features=n_features)
-    # One chain a model is the rule.
-    memory = dict.fromkeys(("others_ptr", "side_ptr", "side_counts_ptr", "sides_ptr"))
-    no_moves = {**memory, "split_merge_ptr": None}
-    for label, absent in (("", no_moves), ("refit", no_moves), ("refit between moves", memory), ("moves", {})):
-        refit, moves = label.startswith("refit"), label == "moves"
+    no_memory = dict.fromkeys(("others_ptr", "side_ptr", "side_counts_ptr", "sides_ptr"))
+    for label in ("", "refit", "moves"):
+        refit, moves = label == "refit", label == "moves"
         sizes = sweep.blocks(n_features, refit, moves)
-        constants = {"SLOTS": 16, "REFIT": refit, "MOVES": moves, "n_chains": 1, **absent, **_block_constants(sizes)}
+        constants = {"REFIT": refit, "MOVES": moves, "TURNS": sizes.turns, "BLOCK_S": sizes.block_s}
+        constants |= ({} if moves else no_memory) | _block_constants(sizes)
         yield variant(sweep.gibbs_sweep_kernel, blocks=sizes, label=label, **constants)
-    sizes = config(n_features, torch.float64)
-    yield variant(statistics.mahalanobis_kernel, blocks=sizes, n_chains=1, **_block_constants(sizes))
+    sizes = statistics.fit_blocks(n_features)
+    yield variant(statistics.fit_clusters_kernel, blocks=sizes, **_block_constants(sizes))
 
 
 def _resources(ptx: str, target: int) -> tuple[int, int]:

@@ -25,8 +25,8 @@ except ImportError:
             return value
 
         @staticmethod
-        def jit(function: Any) -> Any:
-            return _MissingKernel()
+        def jit(function: Any = None, **options: Any) -> Any:
+            return _MissingKernel() if function is not None else lambda function: _MissingKernel()
 
     triton = _MissingModule()
     tl = _MissingModule()

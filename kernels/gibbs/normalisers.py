@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+_CPU = torch.device("cpu")
 
 
 class LogNormalisers(NamedTuple):
@@ -24,8 +27,13 @@ class LogNormalisers(NamedTuple):
     marginal: Tensor
 
 
-def log_normalisers(n_max: int, n_features: int, kappa0: float, nu0: float) -> LogNormalisers:
+@functools.lru_cache(maxsize=16)
+def log_normalisers(
+    n_max: int, n_features: int, kappa0: float, nu0: float, device: torch.device = _CPU
+) -> LogNormalisers:
     """The terms of log predictive densities and log marginal likelihoods that depend on n alone (Murphy 2007, 8).
+
+    Those of the last few priors are kept: a fit asks for the same at each launch.
 
     Parameters
     ----------
@@ -34,13 +42,15 @@ def log_normalisers(n_max: int, n_features: int, kappa0: float, nu0: float) -> L
     n_features : int
     kappa0, nu0 : float
         Of the prior.
+    device : torch.device
+        Where they are computed and stay.
 
     Returns
     -------
     LogNormalisers
     """
     d = n_features
-    n = torch.arange(n_max + 1, dtype=torch.float64, device="cpu")
+    n = torch.arange(n_max + 1, dtype=torch.float64, device=device)
     kappa, nu = kappa0 + n, nu0 + n
     predictive = torch.lgamma((nu + 1) / 2) - torch.lgamma((nu - d + 1) / 2)
     predictive -= 0.5 * d * (((kappa + 1) / kappa).log() + math.log(math.pi))
