@@ -202,7 +202,7 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     return Blocks(
         turns=1 if refit else 16,
         block_s=16,
-        block_n=32 if refit or moves else 64,
+        block_n=16 if refit else 32 if moves else 64,
         block_d=block_d,
         num_d_blocks=-(-n_features // block_d),
         num_warps=num_warps,

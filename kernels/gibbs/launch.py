@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from fastdens.kernels.gibbs.kernel import blocks, gibbs_sweep_kernel
 from fastdens.kernels.gibbs.normalisers import log_normalisers
@@ -78,8 +80,8 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
     progress = torch.zeros(n_models, n_chains, 2, dtype=torch.int64, device=device)
     sweeps = new_sweeps(problem)
     statistics = fit_statistics(problem, centred, constants, labels, n_labels, n_slots or slots_for(n_labels))
-    is_sound = statistics.log_det.isfinite().all(1).reshape(n_models, n_chains)
-    status = torch.where(is_sound, RUNNING.value, SINGULAR.value).int()
+    is_sound = (statistics.log_det.abs() < math.inf).all(1)
+    status = torch.where(is_sound, RUNNING.value, SINGULAR.value).int().view(n_models, n_chains)
     unfinished = [(statistics, False)]
     while unfinished:
         statistics, refit = unfinished.pop()
@@ -132,7 +134,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             num_warps=sizes.num_warps,
             maxnreg=sizes.max_registers,
         )
-        launched = status.flatten()[statistics.chain].tolist()
+        launched = status.view(-1)[statistics.chain].tolist()
         if SINGULAR.value in launched:
             raise_singular(status == SINGULAR.value)
         for reason in (NEEDS_SLOTS.value, NEEDS_REFIT.value, NEEDS_MOVES.value):

@@ -73,8 +73,9 @@ def log_alpha_factors(alpha: Tensor, n_components: Tensor, sizes: Tensor, alpha_
     alpha_prior : (float, float)
         Shape and rate of the gamma prior; a shape of zero leaves p(alpha) out.
     """
-    log_factors = n_components * alpha.log() + torch.lgamma(alpha) - torch.lgamma(alpha + sizes[:, None, None])
+    log_alpha = alpha.log()
+    log_factors = n_components * log_alpha + torch.lgamma(alpha) - torch.lgamma(alpha + sizes[:, None, None])
     shape, rate = alpha_prior
     if shape > 0:
-        log_factors += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * alpha.log() - rate * alpha
+        log_factors += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * log_alpha - rate * alpha
     return log_factors

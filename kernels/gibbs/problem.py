@@ -123,22 +123,21 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
     if layout.span != slice(0, len(points)):
         raise ValueError("the rows of the models leave out some points or overlap: pass offsets of sorted points.")
     beta = problem.inverse_temperature
-    conditions = {
-        "alpha must be positive everywhere.": alpha > 0,
-        "prior_scale must be positive everywhere.": problem.prior_scale > 0,
-        "keys must be at least 0 everywhere.": problem.keys >= 0,
-        "labels must be at least 0 everywhere.": labels >= 0,
-        "split_merge must be at least 0 everywhere.": problem.split_merge >= 0,
-        "inverse_temperature must be over 0 and at most 1 everywhere.": (beta > 0) & (beta <= 1),
+    lowest = {
+        "alpha must be positive": alpha,
+        "prior_scale must be positive": problem.prior_scale,
+        "keys must be at least 0": problem.keys,
+        "labels must be at least 0": labels,
+        "split_merge must be at least 0": problem.split_merge,
+        "inverse_temperature must be over 0 and at most 1": torch.where(beta <= 1, beta, -1.0),
     }
-    # The host waits for the device once for all of them.
-    facts = [condition.all() for condition in (layout.sizes > 0, *conditions.values())]
-    have_points, *holds = torch.stack(facts).tolist()
-    if not have_points:
+    # The host waits for the device once for all of them; the lowest of values with a NaN is NaN.
+    fewest, *minima = torch.stack([values.min().double() for values in (layout.sizes, *lowest.values())]).tolist()
+    if fewest < 1:
         raise ValueError(f"model {int((layout.sizes == 0).nonzero()[0])} has no points: leave it out.")
-    for message, holds_everywhere in zip(conditions, holds, strict=True):
-        if not holds_everywhere:
-            raise ValueError(message)
+    for message, minimum in zip(lowest, minima, strict=True):
+        if not (minimum > 0 or (minimum == 0 and message.endswith("at least 0"))):
+            raise ValueError(f"{message} everywhere.")
     if not (problem.kappa0 > 0 and problem.nu0 > n_features - 1):
         raise ValueError(
             f"kappa0 is {problem.kappa0} and nu0 is {problem.nu0}, but they must be over 0 and over D - 1 = "

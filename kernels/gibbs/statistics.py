@@ -120,7 +120,7 @@ def fit_clusters_kernel(
 
 def slots_for(n_labels: int) -> int:
     """Number of slots for chains that start from so many labels."""
-    return triton.cdiv(n_labels + SPARE_SLOTS, BLOCK_S) * BLOCK_S
+    return -(-(n_labels + SPARE_SLOTS) // BLOCK_S) * BLOCK_S
 
 
 def fit_statistics(

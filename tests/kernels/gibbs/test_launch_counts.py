@@ -1,13 +1,15 @@
-"""What a launch asks of the host: kernels of torch, and waits for the device."""
+"""What a launch of a fit asks of the host: kernels of torch, and waits for the device."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from fastdens.kernels import gibbs_sweep
 from fastdens.kernels.layout import Layout
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from fastdens.distributions.niw import NormalInverseWishart
+from fastdens.inference import gibbs
+from fastdens.inference.schedule import Schedule
 from tests.kernels.gibbs.chains import chain_start, clustered
 
 pytest.importorskip("triton")
@@ -58,20 +60,16 @@ def counter(monkeypatch):
     return counted
 
 
-def test_few_kernels_and_waits_for_three_chains(rng, counter):
+def test_few_kernels_and_waits_in_a_launch_of_three_chains(rng, counter):
     data = clustered(rng, [2, 1], 2)
     labels, alpha, keys = chain_start(rng, data, 3, 2)
-    layout = Layout.from_offsets(data.offsets, 3)
-
-    def launch(n_sweeps):
-        arguments = (data.points, layout, labels, alpha, keys, *data[2:])
-        options = {"n_sweeps": n_sweeps, "thin": n_sweeps, "backend": "triton"}
-        gibbs_sweep(*arguments, kappa0=0.1, nu0=4.0, **options)
-
+    layout, prior = Layout.from_offsets(data.offsets, 3), NormalInverseWishart(*data[2:], 0.1, 4.0)
+    no_moves, schedule = torch.zeros(2, dtype=torch.float64), Schedule.of(400, 4, 0.5)
+    problem = gibbs.ChainProblem(data.points, layout, prior, keys, no_moves, (1.0, 1.0), schedule, "triton")
     # A fit keeps some things from its first launch.
-    launch(1)
+    state, _ = gibbs.step(problem, gibbs.ChainState(0, labels, alpha), 1, 1)
     counter.waits.clear()
     with counter:
-        launch(16)
-    assert len(counter.kernels) <= 90
+        gibbs.step(problem, state, 16, 16)
+    assert len(counter.kernels) <= 100
     assert counter.waits == ["tolist", "tolist", "aten::_local_scalar_dense", "tolist"]
