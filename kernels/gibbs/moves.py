@@ -323,7 +323,6 @@ def adopt_statistics(
     stop,
     points_ptr,  # [N, D]
     n_features,
-    BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
@@ -333,8 +332,9 @@ def adopt_statistics(
     copy_statistics(
         from_mean_ptr, from_inverse_ptr, from_log_det_ptr, mean_ptr, inverse_ptr, log_det_ptr, n_features, BLOCK_D
     )
+    # Products of square tiles take the fewest registers.
     fit_distances(
-        start, stop, points_ptr, from_mean_ptr, from_inverse_ptr, mahalanobis_sq_ptr, n_features, n_slots, BLOCK_N,
+        start, stop, points_ptr, from_mean_ptr, from_inverse_ptr, mahalanobis_sq_ptr, n_features, n_slots, BLOCK_D,
         BLOCK_D, NUM_D_BLOCKS,
     )  # fmt: skip
     # WAR: all threads have read the count.

@@ -143,7 +143,6 @@ def weigh_without(
     n_features,
     kappa0,
     nu0,
-    BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
@@ -152,6 +151,7 @@ def weigh_without(
     The statistics stay in the working memory, should the point leave.
     """
     mean_ptr, inverse_ptr = workspace_ptr + n_features, workspace_ptr + 3 * n_features
+    # Products of square tiles take the fewest registers.
     count = fit_scatter(
         cluster,
         row,
@@ -164,7 +164,7 @@ def weigh_without(
         inverse_ptr,
         n_features,
         kappa0,
-        BLOCK_N,
+        BLOCK_D,
         BLOCK_D,
     )
     log_det = invert_in_place(inverse_ptr, workspace_ptr, n_features, BLOCK_D)

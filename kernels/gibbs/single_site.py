@@ -203,7 +203,6 @@ def update_points(
                 n_features,
                 kappa0,
                 nu0,
-                BLOCK_N,
                 BLOCK_D,
                 NUM_D_BLOCKS,
             )
@@ -289,7 +288,6 @@ def update_points(
                         stop,
                         points_ptr,
                         n_features,
-                        BLOCK_N,
                         BLOCK_D,
                         NUM_D_BLOCKS,
                     )

@@ -175,7 +175,7 @@ def split_or_merge(
                 adopt_statistics(
                     statistics_ptr, tl.load(side_counts_ptr + s), counts_ptr + k, mean_ptr + k * n_features,
                     inverse_ptr + k * n_features * n_features, log_det_ptr + k, mahalanobis_sq_ptr + k, n_slots,
-                    start, stop, points_ptr, n_features, BLOCK_N, BLOCK_D, NUM_D_BLOCKS,
+                    start, stop, points_ptr, n_features, BLOCK_D, NUM_D_BLOCKS,
                 )  # fmt: skip
             if is_split == 0:
                 tl.store(counts_ptr + b, tl.full([], 0, tl.int64))
