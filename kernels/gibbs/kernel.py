@@ -13,6 +13,7 @@ from fastdens.kernels.gibbs.concentration import resample_concentration
 from fastdens.kernels.gibbs.log_joint import log_joint
 from fastdens.kernels.gibbs.single_site import update_points
 from fastdens.kernels.gibbs.split_merge_move import split_or_merge
+from fastdens.kernels.gibbs.statistics import BLOCK_S
 from fastdens.kernels.gibbs.status import DONE, NEEDS_MOVES, RUNNING, SINGULAR
 from fastdens.kernels.optional_triton import tl, triton
 
@@ -190,7 +191,7 @@ class Blocks(NamedTuple):
 def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     """Block sizes by D: tiles of float64 that stay in registers, more threads where there are many of them.
 
-    Sixteen points are weighed side by side: with as many slots that is two weights a thread. Where every point moves,
+    Sixteen points are weighed side by side: for a block of slots, two weights a thread. Where every point moves,
     only the first of them counts, and its move takes longer by far than weighing the others did.
 
     Without a limit on the registers, ptxas keeps room for more programs on a multiprocessor and spills to make it.
@@ -201,7 +202,7 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     max_registers = 168 if 1 < n_features <= 16 and not refit and not moves else 255
     return Blocks(
         turns=1 if refit else 16,
-        block_s=16,
+        block_s=BLOCK_S,
         block_n=32 if refit or moves else 64,
         block_d=block_d,
         num_d_blocks=-(-n_features // block_d),

@@ -11,7 +11,7 @@ from fastdens.kernels.gibbs.refit import fit_scatter, invert_in_place
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
-# Slots come in whole blocks of so many, and a launch begins with some beside those in use.
+# Slots are handled in blocks of so many; a launch begins with whole blocks, and with some slots beside those in use.
 BLOCK_S, SPARE_SLOTS = 16, 8
 
 
