@@ -86,8 +86,9 @@ def weigh_block(
 
 @triton.jit
 def as_integer(log_weight, top, beta):
-    """The weight to the power beta beside that of ``top``, which is LARGEST_WEIGHT."""
-    return (tl.exp(beta * (log_weight - top)) * LARGEST_WEIGHT).to(tl.int64)
+    """The weight to the power beta beside that of ``top``, which is LARGEST_WEIGHT; none where it is NaN."""
+    weight = tl.exp(beta * (log_weight - top))
+    return (tl.where(weight > 0.0, weight, 0.0) * LARGEST_WEIGHT).to(tl.int64)
 
 
 @triton.jit
