@@ -26,7 +26,12 @@ def stream_of(key, draw):
 
 
 @triton.jit
+def hashed_bits(stream, counter):
+    """53 random bits, int64, of int64 counters."""
+    return (mix(mix(counter * _GOLDEN_RATIO + stream) + stream) >> 11) & 0x1FFFFFFFFFFFFF
+
+
+@triton.jit
 def uniform(stream, counter):
     """Uniform numbers in (0, 1), float64, of int64 counters."""
-    bits = (mix(mix(counter * _GOLDEN_RATIO + stream) + stream) >> 11) & 0x1FFFFFFFFFFFFF
-    return (bits.to(tl.float64) + 0.5) / 9007199254740992.0
+    return (hashed_bits(stream, counter).to(tl.float64) + 0.5) / 9007199254740992.0

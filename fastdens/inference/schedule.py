@@ -83,6 +83,8 @@ class Schedule:
 
     def inverse_temperature(self, sweep: int, n_sweeps: int, annealed: Tensor) -> Tensor:
         """Of the sweeps W that follow the first ``sweep``, float64 [M, W]; ``annealed`` is bool [M]."""
+        if sweep + n_sweeps <= self.before_annealing or sweep >= self.n_search:
+            return torch.ones(len(annealed), n_sweeps, dtype=torch.float64, device=annealed.device)
         at = torch.arange(sweep, sweep + n_sweeps, dtype=torch.float64, device=annealed.device)
         at -= self.before_annealing
         # A short search, too, ends with a sweep at temperature one.

@@ -33,12 +33,16 @@ def resample_concentration(stream, alpha, n_points, n_clusters, shape, rate):
     """A draw of alpha given its last value and the number of clusters (Escobar & West 1995, section 6)."""
     n = n_points.to(tl.float64)
     k = n_clusters.to(tl.float64)
-    # Counters of the three gamma numbers lie 2^32 apart.
-    first = gamma(stream, tl.full([], 1 << 32, tl.int64), alpha + 1.0)
-    second = gamma(stream, tl.full([], 2 << 32, tl.int64), n)
-    log_eta = tl.log(first) - tl.log(first + second)
-    odds = (shape + k - 1.0) / (n * (rate - log_eta))
     u = uniform(stream, tl.full([], 0, tl.int64))
-    drawn_shape = tl.where(u * (1.0 + odds) < odds, shape + k, shape + k - 1.0)
-    drawn = gamma(stream, tl.full([], 3 << 32, tl.int64), drawn_shape)
+    log_eta, drawn_shape, last, drawn = 0.0 * n, alpha + 1.0, n, n
+    # By the same code, since it is long: two numbers whose share is eta, and alpha times its rate.
+    for number in tl.range(3, disable_licm=True):
+        last = drawn
+        # Counters of the three numbers lie 2^32 apart.
+        drawn = gamma(stream, tl.cast(number + 1, tl.int64) << 32, drawn_shape)
+        if number == 1:
+            log_eta = tl.log(last) - tl.log(last + drawn)
+        odds = (shape + k - 1.0) / (n * (rate - log_eta))
+        drawn_shape = tl.where(u * (1.0 + odds) < odds, shape + k, shape + k - 1.0)
+        drawn_shape = tl.where(number == 0, n, drawn_shape)
     return tl.maximum(drawn / (rate - log_eta), 1e-300)

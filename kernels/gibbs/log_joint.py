@@ -12,10 +12,23 @@ def log_marginal(counts, log_det, marginal_norm_ptr, nu0):
 
 
 @triton.jit
-def log_joint(counts, log_det, marginal_norm_ptr, prior_log_det, nu0):
+def log_joint(
+    counts_ptr,  # int64 [S]
+    log_det_ptr,  # [S]
+    marginal_norm_ptr,  # [max n + 1]
+    prior_log_det,
+    nu0,
+    n_slots,  # S
+    BLOCK_S: tl.constexpr,
+):
     """Log p(points, labels) without the factors of alpha, and the number of clusters."""
-    is_used = counts > 0
-    n_clusters = tl.sum(is_used.to(tl.int32), 0)
-    terms = log_marginal(counts, log_det, marginal_norm_ptr, nu0)
-    prior_terms = 0.5 * n_clusters.to(tl.float64) * nu0 * prior_log_det
-    return tl.sum(tl.where(is_used, terms, 0.0), 0) + prior_terms, n_clusters
+    n_clusters = tl.full([], 0, tl.int32)
+    log_p = tl.full([], 0.0, tl.float64)
+    for first in range(0, n_slots, BLOCK_S):
+        slots = first + tl.arange(0, BLOCK_S)
+        counts = tl.load(counts_ptr + slots, mask=slots < n_slots, other=0)
+        is_used = counts > 0
+        log_det = tl.load(log_det_ptr + slots, mask=is_used, other=0.0)
+        log_p += tl.sum(tl.where(is_used, log_marginal(counts, log_det, marginal_norm_ptr, nu0), 0.0), 0)
+        n_clusters += tl.sum(is_used.to(tl.int32), 0)
+    return log_p + 0.5 * n_clusters.to(tl.float64) * nu0 * prior_log_det, n_clusters

@@ -91,12 +91,15 @@ def distance_to_mean(
     points_ptr,  # [N, D]
     mean_ptr,  # [D]
     inverse_ptr,  # [D, D]
-    w_ptr,  # [D]
+    w_ptr,  # [D], or None
     n_features,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """``w = S^-1 (x - m)`` into memory, the squared distance ``(x - m)'w`` and ``m'w``."""
+    """``w = S^-1 (x - m)`` into memory, the squared distance ``(x - m)'w`` and ``m'w``.
+
+    Only behind a barrier may w be read (RAW: in other layouts than it was stored in) or mean and inverse change (WAR).
+    """
     distance_sq = tl.full([], 0.0, tl.float64)
     offset = tl.full([], 0.0, tl.float64)
     for j in range(NUM_D_BLOCKS):
@@ -112,9 +115,8 @@ def distance_to_mean(
         x = load_block(points_ptr + row * n_features, columns, n_features)
         distance_sq += tl.sum((x - mean) * total, 0)
         offset += tl.sum(mean * total, 0)
-        tl.store(w_ptr + columns, total, mask=columns < n_features)
-    # RAW: w is read in other layouts than the one it was stored in. WAR: mean and inverse are about to change.
-    tl.debug_barrier()
+        if w_ptr is not None:
+            tl.store(w_ptr + columns, total, mask=columns < n_features)
     return distance_sq, offset
 
 
@@ -150,38 +152,6 @@ def update_inverse(
 
 
 @triton.jit
-def update_distances(
-    coefficient,
-    step,
-    distance_sq,
-    offset,
-    start,
-    stop,
-    points_ptr,  # [N, D]
-    w_ptr,  # [D]
-    mahalanobis_sq_ptr,  # [N], n_slots apart
-    n_features,
-    n_slots,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    NUM_D_BLOCKS: tl.constexpr,
-):
-    """Squared distances of all points of the model after a move, by one dot product ``w'x`` each."""
-    for first in range(start, stop, BLOCK_N):
-        others = first + tl.arange(0, BLOCK_N)
-        in_model = others < stop
-        shift = tl.zeros([BLOCK_N], tl.float64) - offset
-        for j in range(NUM_D_BLOCKS):
-            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
-            x = load_tile(points_ptr, others, columns, stop, n_features)
-            shift += tl.sum(x * load_block(w_ptr, columns, n_features)[None, :], 1)
-        moved = shift + step * distance_sq
-        q = tl.load(mahalanobis_sq_ptr + others * n_slots, mask=in_model, other=0.0)
-        q += 2.0 * step * shift + step * step * distance_sq + coefficient * moved * moved
-        tl.store(mahalanobis_sq_ptr + others * n_slots, q, mask=in_model)
-
-
-@triton.jit
 def update_statistics(
     sign,
     distance_sq,
@@ -203,34 +173,45 @@ def update_statistics(
     ``sign kappa / (kappa + sign) d d'``, m by ``sign / (kappa + sign) d``. Returns the coefficient of ``w w'`` in the
     change of the inverse, and minus that of d in the change of m.
     """
-    kappa = kappa0 + tl.load(count_ptr)
+    count = tl.load(count_ptr)
+    kappa = kappa0 + count
     step = -sign / (kappa + sign)
     scale = kappa / (kappa + sign)
-    ratio = 1.0 + sign * scale * distance_sq
+    # Of what the last point leaves behind nothing is used.
+    ratio = tl.where(count + sign > 0, 1.0 + sign * scale * distance_sq, 1.0)
     coefficient = -sign * scale / ratio
     update_inverse(coefficient, step, row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-    count = tl.load(count_ptr) + sign.to(tl.int64)
     log_det = tl.load(log_det_ptr) + tl.log(ratio)
     # WAR: all threads have read count and log-determinant.
     tl.debug_barrier()
     tl.store(log_det_ptr, log_det)
-    tl.store(count_ptr, count)
+    tl.store(count_ptr, count + sign)
     return coefficient, step
 
 
 @triton.jit
-def move_point(
-    sign,
+def update_distances(moved, coefficient, step, distance_sq, mahalanobis_sq_ptr, rows, stop, n_slots):
+    """Squared distances of some points after a move, of which ``moved = w'(x - m)`` with the m after it."""
+    q = tl.load(mahalanobis_sq_ptr + rows * n_slots, mask=rows < stop, other=0.0)
+    q += moved * (2.0 * step + coefficient * moved) - step * step * distance_sq
+    # No hazard: a thread stores where it loaded.
+    tl.store(mahalanobis_sq_ptr + rows * n_slots, q, mask=rows < stop)
+
+
+@triton.jit
+def transfer_point(
     row,
+    old,
+    new,
     start,
     stop,
     points_ptr,  # [N, D]
-    count_ptr,  # scalar
-    mean_ptr,  # [D]
-    inverse_ptr,  # [D, D]
-    log_det_ptr,  # scalar
-    mahalanobis_sq_ptr,  # [N], n_slots apart
-    w_ptr,  # [D]
+    counts_ptr,  # [S]
+    mean_ptr,  # [S, D]
+    inverse_ptr,  # [S, D, D]
+    log_det_ptr,  # [S]
+    mahalanobis_sq_ptr,  # [N, S]
+    w_ptr,  # [2, D]: of the cluster that the point leaves, and of the other
     n_features,
     n_slots,
     kappa0,
@@ -238,43 +219,72 @@ def move_point(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """A point joins the cluster (sign 1) or leaves it (-1), and all distances follow."""
-    distance_sq, offset = distance_to_mean(
-        row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
-    )
-    coefficient, step = update_statistics(
-        sign,
-        distance_sq,
-        row,
-        points_ptr,
-        count_ptr,
-        mean_ptr,
-        inverse_ptr,
-        log_det_ptr,
-        w_ptr,
-        n_features,
-        kappa0,
-        BLOCK_D,
-        NUM_D_BLOCKS,
-    )
-    update_distances(
-        coefficient,
-        step,
-        distance_sq,
-        offset,
-        start,
-        stop,
-        points_ptr,
-        w_ptr,
-        mahalanobis_sq_ptr,
-        n_features,
-        n_slots,
-        BLOCK_N,
-        BLOCK_D,
-        NUM_D_BLOCKS,
-    )
+    """A point leaves cluster ``old`` and joins ``new``; the distances of all points from both follow in one pass.
+
+    A cluster that loses its last point is left with what rounding makes of the prior, and its slot is free.
+    """
+    nothing = tl.full([], 0.0, tl.float64)
+    old_coefficient, old_step, old_q, old_offset = nothing, nothing, nothing, nothing
+    coefficient, step, q, offset = nothing, nothing, nothing, nothing
+    for joins in tl.range(2, disable_licm=True):
+        # Of the cluster that the point leaves, once it joins the other.
+        old_coefficient, old_step, old_q, old_offset = coefficient, step, q, offset
+        cluster = tl.where(joins == 1, new, old)
+        own_mean_ptr, own_inverse_ptr = mean_ptr + cluster * n_features, inverse_ptr + cluster * n_features * n_features
+        own_w_ptr = w_ptr + joins * n_features
+        q, offset = distance_to_mean(
+            row, points_ptr, own_mean_ptr, own_inverse_ptr, own_w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
+        )
+        # RAW: w is read in other layouts than it was stored in. WAR: mean and inverse are about to change.
+        tl.debug_barrier()
+        coefficient, step = update_statistics(
+            2 * joins - 1, q, row, points_ptr, counts_ptr + cluster, own_mean_ptr, own_inverse_ptr,
+            log_det_ptr + cluster, own_w_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS,
+        )  # fmt: skip
+    for first in range(start, stop, BLOCK_N):
+        others = first + tl.arange(0, BLOCK_N)
+        old_moved = tl.zeros([BLOCK_N], tl.float64) + (old_step * old_q - old_offset)
+        moved = tl.zeros([BLOCK_N], tl.float64) + (step * q - offset)
+        for j in range(NUM_D_BLOCKS):
+            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+            x = load_tile(points_ptr, others, columns, stop, n_features)
+            old_moved += tl.sum(x * load_block(w_ptr, columns, n_features)[None, :], 1)
+            moved += tl.sum(x * load_block(w_ptr + n_features, columns, n_features)[None, :], 1)
+        update_distances(old_moved, old_coefficient, old_step, old_q, mahalanobis_sq_ptr + old, others, stop, n_slots)
+        update_distances(moved, coefficient, step, q, mahalanobis_sq_ptr + new, others, stop, n_slots)
     # RAW: the next move or update reads the statistics. WAR: it overwrites w.
     tl.debug_barrier()
+
+
+@triton.jit
+def fit_distances(
+    start,
+    stop,
+    points_ptr,  # [N, D]
+    mean_ptr,  # [D]
+    inverse_ptr,  # [D, D]
+    mahalanobis_sq_ptr,  # [N], n_slots apart
+    n_features,
+    n_slots,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    NUM_D_BLOCKS: tl.constexpr,
+):
+    """Squared distances of all points of the model, from mean and inverse."""
+    for first in range(start, stop, BLOCK_N):
+        others = first + tl.arange(0, BLOCK_N)
+        q = tl.zeros([BLOCK_N], tl.float64)
+        for j in range(NUM_D_BLOCKS):
+            columns = j * BLOCK_D + tl.arange(0, BLOCK_D)
+            y = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
+            for i in range(NUM_D_BLOCKS):
+                rows = i * BLOCK_D + tl.arange(0, BLOCK_D)
+                z = load_tile(points_ptr, others, rows, stop, n_features) - load_block(mean_ptr, rows, n_features)
+                p = load_tile(inverse_ptr, rows, columns, n_features, n_features)
+                y = tl.dot(z, p, y, input_precision="ieee", out_dtype=tl.float64)
+            z = load_tile(points_ptr, others, columns, stop, n_features) - load_block(mean_ptr, columns, n_features)
+            q += tl.sum(y * z, 1)
+        tl.store(mahalanobis_sq_ptr + others * n_slots, q, mask=others < stop)
 
 
 @triton.jit
@@ -301,7 +311,7 @@ def copy_statistics(
 
 @triton.jit
 def adopt_statistics(
-    statistics_ptr,  # [D + 3, D]: w, which is overwritten, m, log det S in the first element of a row, S^-1
+    statistics_ptr,  # [D + 3, D]: w, m, log det S in the first element of a row, S^-1
     count,
     count_ptr,  # scalar
     mean_ptr,  # [D]
@@ -322,12 +332,13 @@ def adopt_statistics(
     copy_statistics(
         from_mean_ptr, from_inverse_ptr, from_log_det_ptr, mean_ptr, inverse_ptr, log_det_ptr, n_features, BLOCK_D
     )
-    for other in tl.range(start, stop, disable_licm=True):
-        distance_sq, _ = distance_to_mean(
-            other, points_ptr, from_mean_ptr, from_inverse_ptr, statistics_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
-        )
-        tl.store(mahalanobis_sq_ptr + other * n_slots, distance_sq)
-    # No hazard: barriers of the loop lie between this and the reading of the count.
+    # Products of square tiles take the fewest registers.
+    fit_distances(
+        start, stop, points_ptr, from_mean_ptr, from_inverse_ptr, mahalanobis_sq_ptr, n_features, n_slots, BLOCK_D,
+        BLOCK_D, NUM_D_BLOCKS,
+    )  # fmt: skip
+    # WAR: all threads have read the count.
+    tl.debug_barrier()
     tl.store(count_ptr, count)
-    # RAW: the next move or update reads the statistics. WAR: it overwrites w.
+    # RAW: the next move or update reads the statistics.
     tl.debug_barrier()

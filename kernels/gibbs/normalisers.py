@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+_CPU = torch.device("cpu")
 
 
 class LogNormalisers(NamedTuple):
@@ -24,8 +27,13 @@ class LogNormalisers(NamedTuple):
     marginal: Tensor
 
 
-def log_normalisers(n_max: int, n_features: int, kappa0: float, nu0: float) -> LogNormalisers:
+@functools.lru_cache(maxsize=16)
+def log_normalisers(
+    n_max: int, n_features: int, kappa0: float, nu0: float, device: torch.device = _CPU
+) -> LogNormalisers:
     """The terms of log predictive densities and log marginal likelihoods that depend on n alone (Murphy 2007, 8).
+
+    Those of the last few priors are kept: a fit asks for the same at each launch.
 
     Parameters
     ----------
@@ -34,13 +42,15 @@ def log_normalisers(n_max: int, n_features: int, kappa0: float, nu0: float) -> L
     n_features : int
     kappa0, nu0 : float
         Of the prior.
+    device : torch.device
+        Where they are computed and stay.
 
     Returns
     -------
     LogNormalisers
     """
     d = n_features
-    n = torch.arange(n_max + 1, dtype=torch.float64, device="cpu")
+    n = torch.arange(n_max + 1, dtype=torch.float64, device=device)
     kappa, nu = kappa0 + n, nu0 + n
     predictive = torch.lgamma((nu + 1) / 2) - torch.lgamma((nu - d + 1) / 2)
     predictive -= 0.5 * d * (((kappa + 1) / kappa).log() + math.log(math.pi))
@@ -63,8 +73,9 @@ def log_alpha_factors(alpha: Tensor, n_components: Tensor, sizes: Tensor, alpha_
     alpha_prior : (float, float)
         Shape and rate of the gamma prior; a shape of zero leaves p(alpha) out.
     """
-    log_factors = n_components * alpha.log() + torch.lgamma(alpha) - torch.lgamma(alpha + sizes[:, None, None])
+    log_alpha = alpha.log()
+    log_factors = n_components * log_alpha + torch.lgamma(alpha) - torch.lgamma(alpha + sizes[:, None, None])
     shape, rate = alpha_prior
     if shape > 0:
-        log_factors += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * alpha.log() - rate * alpha
+        log_factors += shape * math.log(rate) - math.lgamma(shape) + (shape - 1) * log_alpha - rate * alpha
     return log_factors

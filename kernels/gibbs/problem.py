@@ -121,19 +121,24 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but must have {shape}.")
         if tensor.device != points.device:
             raise ValueError(f"{name} is on {tensor.device} and points are on {points.device}: move one of them.")
-    ranges = layout.ranges
-    if int(layout.sizes.sum()) != len(points) or not bool((ranges[1:, 0] == ranges[:-1, 1]).all()):
+    if layout.span != slice(0, len(points)):
         raise ValueError("the rows of the models leave out some points or overlap: pass offsets of sorted points.")
-    if not bool((layout.sizes > 0).all()):
+    beta = problem.inverse_temperature
+    lowest = {
+        "alpha must be positive": alpha,
+        "prior_scale must be positive": problem.prior_scale,
+        "keys must be at least 0": problem.keys,
+        "labels must be at least 0": labels,
+        "split_merge must be at least 0": problem.split_merge,
+        "inverse_temperature must be over 0 and at most 1": torch.where(beta <= 1, beta, -1.0),
+    }
+    # The host waits for the device once for all of them; the lowest of values with a NaN is NaN.
+    fewest, *minima = torch.stack([values.min().double() for values in (layout.sizes, *lowest.values())]).tolist()
+    if fewest < 1:
         raise ValueError(f"model {int((layout.sizes == 0).nonzero()[0])} has no points: leave it out.")
-    for name, tensor in (("alpha", alpha), ("prior_scale", problem.prior_scale)):
-        if not bool((tensor > 0).all()):
-            raise ValueError(f"{name} must be positive everywhere.")
-    for name, tensor in (("keys", problem.keys), ("labels", labels), ("split_merge", problem.split_merge)):
-        if bool((tensor < 0).any()):
-            raise ValueError(f"{name} must be at least 0 everywhere.")
-    if not bool(((problem.inverse_temperature > 0) & (problem.inverse_temperature <= 1)).all()):
-        raise ValueError("inverse_temperature must be over 0 and at most 1 everywhere.")
+    for message, minimum in zip(lowest, minima, strict=True):
+        if not (minimum > 0 or (minimum == 0 and message.endswith("at least 0"))):
+            raise ValueError(f"{message} everywhere.")
     if not (problem.kappa0 > 0 and problem.nu0 > n_features - 1):
         raise ValueError(
             f"kappa0 is {problem.kappa0} and nu0 is {problem.nu0}, but they must be over 0 and over D - 1 = "

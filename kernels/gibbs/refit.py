@@ -1,14 +1,21 @@
-"""A cluster without one of its points, from the points themselves, inside the sweep kernel.
+"""A cluster, or one without one of its points, from the points themselves, inside Triton kernels.
 
-Where a point carries its cluster, almost nothing is left of S without it, and closed forms lose their digits. That is
-rare, so these functions are written for few registers, not for speed: their loops over blocks of D are not unrolled.
-Pointers are those of :mod:`.moves`.
+Where a launch begins, every cluster is fitted so. Where a point carries its cluster, almost nothing is left of S
+without it, and closed forms lose their digits. Both are rare, so these functions are written for few registers, not for
+speed: their loops over blocks of D are not unrolled. Pointers are those of :mod:`.moves`.
 """
 
 from __future__ import annotations
 
 from fastdens.kernels.gibbs.moves import distance_to_mean, load_block, load_tile, store_tile
 from fastdens.kernels.optional_triton import tl, triton
+
+
+@triton.jit
+def member_tile(member, others, columns, mean, points_ptr, stop, n_features):
+    """Tile of ``x - mean`` of the points of a cluster, with zeros for other points."""
+    x = load_tile(points_ptr, others, columns, stop, n_features)
+    return tl.where(member[:, None], x - mean[None, :], 0.0)
 
 
 @triton.jit
@@ -34,13 +41,15 @@ def fit_scatter(
         label = tl.load(labels_ptr + others, mask=others < stop, other=-1)
         count += tl.sum(((label == cluster) & (others != left_out)).to(tl.int64), 0)
     kappa = kappa0 + count
+    origin = tl.zeros([BLOCK_D], tl.float64)
     for j in range(0, n_features, BLOCK_D):
         columns = j + tl.arange(0, BLOCK_D)
         total = tl.zeros([BLOCK_D], tl.float64)
-        for other in range(start, stop):
-            is_member = (tl.load(labels_ptr + other) == cluster) & (other != left_out)
-            total += tl.where(is_member, load_block(points_ptr + other * n_features, columns, n_features), 0.0)
-        tl.store(mean_ptr + columns, total / count, mask=columns < n_features)
+        for first in range(start, stop, BLOCK_N):
+            others = first + tl.arange(0, BLOCK_N)
+            member = (tl.load(labels_ptr + others, mask=others < stop, other=-1) == cluster) & (others != left_out)
+            total += tl.sum(member_tile(member, others, columns, origin, points_ptr, stop, n_features), 0)
+        tl.store(mean_ptr + columns, total / tl.maximum(count, 1), mask=columns < n_features)
     # RAW: the mean is read in other layouts than the one it was stored in.
     tl.debug_barrier()
     for i in range(0, n_features, BLOCK_D):
@@ -52,12 +61,12 @@ def fit_scatter(
             mean_columns = load_block(mean_ptr, columns, n_features)
             tile = kappa0 * count / kappa * mean_rows[:, None] * mean_columns[None, :]
             tile += tl.where(rows[:, None] == columns[None, :], prior_scale[:, None], 0.0)
-            for other in range(start, stop):
-                is_member = (tl.load(labels_ptr + other) == cluster) & (other != left_out)
-                x_rows = load_block(points_ptr + other * n_features, rows, n_features)
-                x_columns = load_block(points_ptr + other * n_features, columns, n_features)
-                product = (x_rows - mean_rows)[:, None] * (x_columns - mean_columns)[None, :]
-                tile += tl.where(is_member, product, 0.0)
+            for first in range(start, stop, BLOCK_N):
+                others = first + tl.arange(0, BLOCK_N)
+                member = (tl.load(labels_ptr + others, mask=others < stop, other=-1) == cluster) & (others != left_out)
+                x_rows = member_tile(member, others, rows, mean_rows, points_ptr, stop, n_features)
+                x_columns = member_tile(member, others, columns, mean_columns, points_ptr, stop, n_features)
+                tile = tl.dot(tl.trans(x_rows), x_columns, tile, input_precision="ieee", out_dtype=tl.float64)
             store_tile(inverse_ptr, rows, columns, n_features, n_features, tile)
     # WAR: all threads have read the sample mean, which the posterior's replaces. RAW: S is about to be inverted.
     tl.debug_barrier()
@@ -134,7 +143,6 @@ def weigh_without(
     n_features,
     kappa0,
     nu0,
-    BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
@@ -143,6 +151,7 @@ def weigh_without(
     The statistics stay in the working memory, should the point leave.
     """
     mean_ptr, inverse_ptr = workspace_ptr + n_features, workspace_ptr + 3 * n_features
+    # Products of square tiles take the fewest registers.
     count = fit_scatter(
         cluster,
         row,
@@ -155,14 +164,12 @@ def weigh_without(
         inverse_ptr,
         n_features,
         kappa0,
-        BLOCK_N,
+        BLOCK_D,
         BLOCK_D,
     )
     log_det = invert_in_place(inverse_ptr, workspace_ptr, n_features, BLOCK_D)
     tl.store(workspace_ptr + 2 * n_features, log_det)
-    distance_sq, _ = distance_to_mean(
-        row, points_ptr, mean_ptr, inverse_ptr, workspace_ptr, n_features, BLOCK_D, NUM_D_BLOCKS
-    )
+    distance_sq, _ = distance_to_mean(row, points_ptr, mean_ptr, inverse_ptr, None, n_features, BLOCK_D, NUM_D_BLOCKS)
     kappa = kappa0 + count
     log_spread = tl.log(1.0 + kappa / (kappa + 1.0) * distance_sq)
     return tl.load(predictive_norm_ptr + count) - 0.5 * (log_det + (nu0 + count + 1.0) * log_spread)

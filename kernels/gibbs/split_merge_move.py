@@ -7,7 +7,12 @@ from fastdens.kernels.gibbs import split_merge
 from fastdens.kernels.gibbs.log_joint import log_marginal
 from fastdens.kernels.gibbs.moves import adopt_statistics, copy_statistics
 from fastdens.kernels.gibbs.single_site import lowest_free
-from fastdens.kernels.gibbs.split_merge_proposal import allocate, draw_anchors, gather_others, scan
+from fastdens.kernels.gibbs.split_merge_proposal import (
+    allocate_and_scan,
+    draw_anchors,
+    gather_others,
+    open_sides,
+)
 from fastdens.kernels.gibbs.split_merge_sides import FIRST, SECOND, UNION, join_side, statistics_of_side
 from fastdens.kernels.gibbs.status import NEEDS_SLOTS, RUNNING
 from fastdens.kernels.optional_triton import tl, triton
@@ -26,10 +31,10 @@ def fit_union(
     others_ptr,  # [n]
     points_ptr,  # [N, D]
     labels_ptr,  # [N]
-    counts_ptr,  # [SLOTS]
-    mean_ptr,  # [SLOTS, D]
-    inverse_ptr,  # [SLOTS, D, D]
-    log_det_ptr,  # [SLOTS]
+    counts_ptr,  # [S]
+    mean_ptr,  # [S, D]
+    inverse_ptr,  # [S, D, D]
+    log_det_ptr,  # [S]
     sides_ptr,  # [3, D + 3, D]
     side_counts_ptr,  # [3]
     n_features,
@@ -99,20 +104,21 @@ def split_or_merge(
     prior_log_det_ptr,  # scalar
     predictive_norm_ptr,  # [max n + 1]
     marginal_norm_ptr,  # [max n + 1]
-    mahalanobis_sq_ptr,  # [N, SLOTS]
-    counts_ptr,  # [SLOTS]
-    mean_ptr,  # [SLOTS, D]
-    inverse_ptr,  # [SLOTS, D, D]
-    log_det_ptr,  # [SLOTS]
+    mahalanobis_sq_ptr,  # [N, S]
+    counts_ptr,  # [S]
+    mean_ptr,  # [S, D]
+    inverse_ptr,  # [S, D, D]
+    log_det_ptr,  # [S]
     others_ptr,  # [n]
     side_ptr,  # [N]
     side_counts_ptr,  # [3]
     sides_ptr,  # [3, D + 3, D]
     out_split_merge_ptr,  # [4]: splits proposed and accepted, merges likewise
     n_features,
+    n_slots,
     kappa0,
     nu0,
-    SLOTS: tl.constexpr,
+    BLOCK_S: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
@@ -120,11 +126,11 @@ def split_or_merge(
     """One move; the chain's status. Unless it runs on, nothing changed."""
     n_points = stop - start
     base = move * _MOVE
-    new = lowest_free(tl.load(counts_ptr + tl.arange(0, SLOTS)), SLOTS).to(tl.int64)
+    new = lowest_free(counts_ptr, n_slots, BLOCK_S).to(tl.int64)
     i, j = draw_anchors(stream, base, start, n_points, points_ptr, prior_scale_ptr, n_features, BLOCK_D)
     a, b = tl.load(labels_ptr + i).to(tl.int64), tl.load(labels_ptr + j).to(tl.int64)
     is_split = a == b
-    status = tl.where((i != j) & is_split & (new == SLOTS), NEEDS_SLOTS, RUNNING)
+    status = tl.where((i != j) & is_split & (new == n_slots), NEEDS_SLOTS, RUNNING)
     if (i != j) & (status == RUNNING):
         n_others = gather_others(i, j, a, b, n_points, order_ptr, labels_ptr, others_ptr, BLOCK_N)
         log_u = tl.log(uniform(stream, base + _ACCEPTANCE))
@@ -141,13 +147,12 @@ def split_or_merge(
         is_accepted = log_u > 0.0
         # The log-probability of the way back is at most zero: most merges are rejected before it is known.
         if is_split | (log_u < -log_ratio):
-            allocate(
-                stream, base, i, j, n_others, others_ptr, side_ptr, start, points_ptr, prior_scale_ptr,
-                tl.load(prior_log_det_ptr), predictive_norm_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, nu0,
-                BLOCK_D, NUM_D_BLOCKS,
+            open_sides(
+                i, j, side_ptr, points_ptr, prior_scale_ptr, tl.load(prior_log_det_ptr), sides_ptr, side_counts_ptr,
+                n_features, kappa0, BLOCK_D, NUM_D_BLOCKS,
             )  # fmt: skip
             least = tl.where(is_split, float("-inf"), log_u + log_ratio)
-            log_q = scan(
+            log_q = allocate_and_scan(
                 stream, base, a, is_split == 0, least, n_others, others_ptr, side_ptr, labels_ptr, start, n_features,
                 kappa0, nu0, points_ptr, predictive_norm_ptr, sides_ptr, side_counts_ptr, BLOCK_D, NUM_D_BLOCKS,
             )  # fmt: skip
@@ -169,7 +174,7 @@ def split_or_merge(
                 statistics_ptr, _, _, _ = statistics_of_side(s, sides_ptr, n_features)
                 adopt_statistics(
                     statistics_ptr, tl.load(side_counts_ptr + s), counts_ptr + k, mean_ptr + k * n_features,
-                    inverse_ptr + k * n_features * n_features, log_det_ptr + k, mahalanobis_sq_ptr + k, SLOTS,
+                    inverse_ptr + k * n_features * n_features, log_det_ptr + k, mahalanobis_sq_ptr + k, n_slots,
                     start, stop, points_ptr, n_features, BLOCK_D, NUM_D_BLOCKS,
                 )  # fmt: skip
             if is_split == 0:

@@ -93,55 +93,30 @@ def gather_others(
 
 
 @triton.jit
-def allocate(
-    stream,
-    base,
+def open_sides(
     first_anchor,
     second_anchor,
-    n_others,
-    others_ptr,  # [n]
     side_ptr,  # [N]
-    start,
     points_ptr,  # [N, D]
     prior_scale_ptr,  # [D]
     prior_log_det,
-    predictive_norm_ptr,  # [max n + 1]
     sides_ptr,  # [3, D + 3, D]
     side_counts_ptr,  # [3]
     n_features,
     kappa0,
-    nu0,
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """The launch state: each anchor opens a side, and the others join the sides one after the other."""
+    """Each anchor opens a side."""
     for s in tl.range(2, disable_licm=True):
         anchor = tl.where(s == FIRST, first_anchor, second_anchor)
         empty_side(s, sides_ptr, side_counts_ptr, prior_scale_ptr, prior_log_det, n_features, BLOCK_D, NUM_D_BLOCKS)
         join_side(s, anchor, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS)
         tl.store(side_ptr + anchor, s)
-    for index in tl.range(n_others, disable_licm=True):
-        row = tl.load(others_ptr + index).to(tl.int64)
-        log_odds = tl.full([], 0.0, tl.float64)
-        q_first, q_second = log_odds, log_odds
-        for s in tl.range(2, disable_licm=True):
-            q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
-            log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
-            log_odds += tl.where(s == FIRST, log_weight, -log_weight)
-            q_first, q_second = tl.where(s == FIRST, q, q_first), tl.where(s == SECOND, q, q_second)
-        log_u = tl.log(uniform(stream, base + _ALLOCATION + row - start))
-        joins_first = log_u < log_sigmoid(log_odds)
-        s = tl.where(joins_first, FIRST, SECOND)
-        q = tl.where(joins_first, q_first, q_second)
-        tl.store(side_ptr + row, s)
-        move_point_of_side(
-            1, s, q, row, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS
-        )
-    # RAW of the sides of the points: the barriers of the moves lie between their stores and what reads them.
 
 
 @triton.jit
-def scan(
+def allocate_and_scan(
     stream,
     base,
     a,
@@ -162,47 +137,53 @@ def scan(
     BLOCK_D: tl.constexpr,
     NUM_D_BLOCKS: tl.constexpr,
 ):
-    """A Gibbs scan between the two sides, and the log-probability of the sides that points end on.
+    """The launch state, a Gibbs scan from there, and the log-probability of the sides that points end on.
 
-    A scan that is led takes points of cluster a to the first side, the others to the second. It is given up with
-    ``-inf`` as soon as the log-probability is under ``least``.
+    In a first pass the points, which are on no side, join the sides one after the other: the launch state. The second
+    is the scan. A scan that is led takes points of cluster a to the first side, the others to the second. It is given
+    up with ``-inf`` as soon as the log-probability is under ``least``.
     """
     log_q = tl.full([], 0.0, tl.float64)
-    for index in tl.range(n_others, disable_licm=True):
+    for index in tl.range(2 * n_others, disable_licm=True):
+        scans = index >= n_others
         if log_q >= least:
-            row = tl.load(others_ptr + index).to(tl.int64)
-            own = tl.load(side_ptr + row)
-            other = 1 - own
-            goal = tl.where(tl.load(labels_ptr + row) == a, FIRST, SECOND)
-            stays = (goal == own) | (is_led == 0)
+            row = tl.load(others_ptr + index % n_others).to(tl.int64)
+            own = tl.load(side_ptr + row, mask=scans, other=-1)
+            # The log-odds are those of the point's own side, or of the first.
+            likely = tl.where(scans, own, FIRST)
             log_odds = tl.full([], 0.0, tl.float64)
-            q_own, q_other = log_odds, log_odds
-            is_precise = own >= 0
+            q_first, q_second = log_odds, log_odds
+            is_precise = index >= 0
             for s in tl.range(2, disable_licm=True):
                 q = distance_from_side(s, row, points_ptr, sides_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
                 log_weight = weigh_side(s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0)
                 log_weight_own, is_own_precise = weigh_own_side(
                     s, q, sides_ptr, side_counts_ptr, predictive_norm_ptr, n_features, kappa0, nu0
                 )
-                log_odds += tl.where(s == own, log_weight_own, -log_weight)
-                is_precise = is_precise & (is_own_precise | (s == other))
-                q_own, q_other = tl.where(s == own, q, q_own), tl.where(s == other, q, q_other)
-            if is_precise:
-                log_u = tl.log(uniform(stream, base + _SCAN + row - start))
-                stays = tl.where(is_led, stays, log_u < log_sigmoid(log_odds))
-                log_q += log_sigmoid(tl.where(stays, log_odds, -log_odds))
-                if stays == 0:
-                    # No hazard: barriers lie behind the reading of the point's side.
-                    tl.store(side_ptr + row, other)
-                    # The point leaves its side, then joins the other.
-                    for joins in tl.range(2, disable_licm=True):
-                        s = tl.where(joins == 1, other, own)
-                        q = tl.where(joins == 1, q_other, q_own)
-                        move_point_of_side(
-                            joins, s, q, row, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D,
-                            NUM_D_BLOCKS,
-                        )  # fmt: skip
-            elif stays == 0:
-                # The point stays on the side that it carries: the scan cannot end on its label.
-                log_q += float("-inf")
+                log_weight = tl.where(s == own, log_weight_own, log_weight)
+                log_odds += tl.where(s == likely, log_weight, -log_weight)
+                is_precise = is_precise & (is_own_precise | (s != own))
+                q_first, q_second = tl.where(s == FIRST, q, q_first), tl.where(s == SECOND, q, q_second)
+            log_u = tl.log(uniform(stream, base + tl.where(scans, _SCAN, _ALLOCATION) + row - start))
+            is_likely = log_u < log_sigmoid(log_odds)
+            if scans:
+                goal = tl.where(tl.load(labels_ptr + row) == a, FIRST, SECOND)
+                is_likely = tl.where(is_led, goal == own, is_likely)
+                log_step = log_sigmoid(tl.where(is_likely, log_odds, -log_odds))
+                # A point stays on the side that it carries: a scan that is led elsewhere cannot end on its label.
+                log_stay = tl.where(is_led & (goal != own), float("-inf"), 0.0)
+                log_q += tl.where(is_precise, log_step, log_stay)
+                is_likely = is_likely | (is_precise == 0)
+            chosen = tl.where(is_likely, likely, 1 - likely)
+            if chosen != own:
+                # No hazard: barriers lie behind the reading of the point's side, and before its next.
+                tl.store(side_ptr + row, chosen)
+                # The point leaves its side, if it is on one, then joins the other.
+                for joins in tl.range(tl.where(scans, 0, 1), 2, disable_licm=True):
+                    s = tl.where(joins == 1, chosen, own)
+                    q = tl.where(s == FIRST, q_first, q_second)
+                    move_point_of_side(
+                        joins, s, q, row, points_ptr, sides_ptr, side_counts_ptr, n_features, kappa0, BLOCK_D,
+                        NUM_D_BLOCKS,
+                    )  # fmt: skip
     return tl.where(log_q >= least, log_q, float("-inf"))

@@ -57,6 +57,8 @@ def distance_from_side(
     """Squared distance of a point from a side, whose w is that of the point from now on."""
     w_ptr, mean_ptr, _, inverse_ptr = statistics_of_side(s, sides_ptr, n_features)
     distance_sq, _ = distance_to_mean(row, points_ptr, mean_ptr, inverse_ptr, w_ptr, n_features, BLOCK_D, NUM_D_BLOCKS)
+    # RAW: w is read in other layouts than it was stored in. WAR: mean and inverse are about to change.
+    tl.debug_barrier()
     return distance_sq
 
 
@@ -76,7 +78,7 @@ def move_point_of_side(
 ):
     """The point of the last :func:`distance_from_side` joins the side (``joins`` 1) or leaves it (0)."""
     w_ptr, mean_ptr, log_det_ptr, inverse_ptr = statistics_of_side(s, sides_ptr, n_features)
-    sign = 2.0 * tl.cast(joins, tl.float64) - 1.0
+    sign = 2 * tl.cast(joins, tl.int64) - 1
     update_statistics(
         sign, distance_sq, row, points_ptr, side_counts_ptr + s, mean_ptr, inverse_ptr, log_det_ptr, w_ptr, n_features,
         kappa0, BLOCK_D, NUM_D_BLOCKS,
