@@ -48,14 +48,14 @@ def test_every_tier_of_the_densities():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the sweep kernel spills at D = 64 and 32 to 128 slots", strict=True)
+@pytest.mark.xfail(reason="the sweep with moves spills at D = 64 and 64 or 128 slots", strict=True)
 def test_every_number_of_slots_of_the_sampler():
     check_limits(reports_of("sampler_tiers((16, 64), SLOTS)", 90))
 
 
 @pytest.mark.slow
 def test_other_generations_and_every_kernel():
-    reports = reports_of("[*density_tiers((1, 64)), *sampler_tiers((2,), (16,))]", 80, 100)
+    reports = reports_of("[*density_tiers((64,)), *sampler_tiers((2,), (16,))]", 80, 100)
     check_limits(reports)
     assert {report["kernel"] for report in reports} == {name.strip("_") for name in launched_kernels()}
 

@@ -64,6 +64,7 @@ def test_agrees_with_reference(rng, backend, device, sizes, n_features, n_compon
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("sizes", "n_features", "n_components"), LARGE_SHAPES)
 @pytest.mark.parametrize(("backend", "device"), [CPU, GPU])
+@pytest.mark.unsanitized
 def test_agrees_with_reference_on_large_shapes(rng, backend, device, sizes, n_features, n_components, dtype):
     check(student_t_problem(rng, sum(sizes), n_features, n_components, dtype, device=device), sizes, backend)
 

@@ -83,7 +83,7 @@ def test_em_steps(rng, backend, device, sizes, n_features, covariance_type):
 @pytest.mark.parametrize("own", [False, True])
 def test_student_t(rng, backend, device, own):
     x, *parameters = student_t_problem(rng, 41, 5, [2, 1], torch.float32, device=device)
-    layout = torch.tensor([0, 9, 41]) if own else None
+    layout = torch.tensor([0, 9, 41], device=device) if own else None
     got, want = (kernels.student_t_log_prob(x, *parameters, layout=layout, backend=b) for b in (backend, "reference"))
     assert relative_error(got, want) < 1e-4
 
@@ -96,7 +96,7 @@ def test_cholesky_and_seeding(rng, backend, device, n_features):
     want, _ = reference.precision_cholesky(covariances)
     assert relative_error(got, want) < 1e-10 and not bad.any()
     x = torch.from_numpy(rng.normal(size=(90, n_features))).to(device)
-    offsets = torch.tensor([0, 3, 90])
+    offsets = torch.tensor([0, 3, 90], device=device)
     rows = [kernels.kmeans_plusplus(x, offsets, 3, 7, backend=b) for b in (backend, "reference")]
     assert torch.equal(*rows)
 
@@ -118,7 +118,7 @@ def test_sampler(rng, backend, device, sizes, n_features, n_labels, scale, moves
     options = {"n_sweeps": 2, "split_merge": moves}
     want, got = run(data, *start, "reference", **options), run(data, *start, backend, device, **options)
     assert torch.equal(got.labels.cpu(), want.labels)
-    torch.testing.assert_close(got.log_joint, want.log_joint, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(got.log_joint.cpu(), want.log_joint, rtol=1e-6, atol=1e-9)
 
 
 def test_none_was_left_out(launched, backend, device):
