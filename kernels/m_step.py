@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels import reference
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.mahalanobis import Config, config, load_centred, product_precision
+from fastdens.kernels.mahalanobis import MAX_REGISTERS, Config, config, load_centred, product_precision
 from fastdens.kernels.operation import Backends, check_alike
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.options import COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
@@ -373,6 +373,7 @@ class MStep:
             "BLOCK_D": blocks.block_d,
             "num_warps": blocks.num_warps,
             "num_stages": blocks.num_stages,
+            "maxnreg": blocks.max_registers,
         }
         n_blocks = blocks.num_d_blocks
         if matrices:
@@ -404,9 +405,13 @@ def scatter_blocks(n_features: int, dtype: torch.dtype, matmul_precision: str) -
     """Block sizes of the second moments: on tensor cores 64 dimensions, the least that the products of wgmma take."""
     precision = product_precision(n_features, dtype, matmul_precision)
     sizes = config(n_features, dtype)._replace(precision=precision)
-    if precision == "ieee" or sizes.num_d_blocks == 1:
+    if sizes.num_d_blocks == 1:
         return sizes
-    return sizes._replace(block_d=64, num_d_blocks=-(-n_features // 64))
+    if precision == "ieee":
+        return sizes._replace(max_registers=MAX_REGISTERS)
+    n_blocks = -(-n_features // 64)
+    # Two operands that differ, each in two parts, leave registers for half as many rows.
+    return sizes._replace(block_n=64 if n_blocks == 1 else 32, block_d=64, num_d_blocks=n_blocks)
 
 
 def _launch(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.mahalanobis import Config, config, product_precision, quadratic_form
+from fastdens.kernels.mahalanobis import MAX_REGISTERS, Config, config, product_precision, quadratic_form
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
@@ -149,14 +149,13 @@ def _mixture_kernel(
 
 
 def blocks(n_features: int, dtype: torch.dtype, triangular: bool, matmul_precision: str) -> Config:
-    """Block sizes of a launch, with a bound on registers for the tiled-D path: left to itself, the assembler spills."""
+    """Block sizes of a launch, with a bound on registers for the tiled-D path."""
     precision = product_precision(n_features, dtype, matmul_precision)
     sizes = config(n_features, dtype)._replace(precision=precision)
     if sizes.num_d_blocks == 1:
         return sizes
-    if dtype == torch.float32 and not triangular:
-        return sizes._replace(max_registers=80)
-    return sizes._replace(max_registers=128 if dtype == torch.float32 and precision == "ieee" else 255)
+    # The operands of tensor cores are in two parts.
+    return sizes._replace(max_registers=255 if triangular and precision != "ieee" else MAX_REGISTERS)
 
 
 def launch(
