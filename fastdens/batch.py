@@ -175,7 +175,7 @@ class RaggedBatch:
                 raise ValueError(f"labels has {len(labels)} entries for {len(parts)} arrays: pass one for each.")
             names = tuple(read_labels(labels, len(parts), rows="there are {} arrays").tolist())
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        points = torch.cat([part.to(dtype) for part in parts])
+        points = parts[0] if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
         offsets = offsets_of(torch.tensor([len(part) for part in parts], device="cpu"))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)

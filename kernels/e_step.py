@@ -52,7 +52,7 @@ def responsibilities(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
     log_weights: bool = False,
 ) -> Responsibilities:
     """Responsibilities and log-density of each point under its own model.

@@ -7,16 +7,22 @@ converged, or whose covariance has lost its Cholesky factor, stays as its last s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
-from fastdens.kernels import reference
-from fastdens.kernels.cholesky import precision_cholesky
+from fastdens.kernels import mixture, reference
+from fastdens.kernels.cholesky import factor_covariances, precision_cholesky
 from fastdens.kernels.e_step import responsibilities
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.m_step import SufficientStatistics, sufficient_statistics
+from fastdens.kernels.m_step import MStep, SufficientStatistics, sufficient_statistics
 from fastdens.kernels.operation import Backends, check_alike, check_gaussians
+from fastdens.kernels.optional_triton import tl, triton
+from fastdens.kernels.replay import take_steps
 from torch import Tensor
+
+# Constants of the kernels that go through the parameters of a model.
+PARAMETER_BLOCKS = {"HALF_LOG_TWO_PI": 0.5 * math.log(2 * math.pi), "BLOCK_K": 16, "BLOCK_D": 64}
 
 
 class GaussianParameters(NamedTuple):
@@ -128,11 +134,249 @@ def _where(models: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(models.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def _launch(points: Tensor, layout: Layout, *state: Tensor, **options) -> EMSteps:
-    return composed(points, layout, *state, backend="triton", **options)
+@triton.jit
+def _store_log_joint_norms(
+    weights_ptr,  # [K]
+    factors_ptr,  # MATRICES: [K, D, D], TIED: [D, D]; else [K, D]
+    log_joint_norm_ptr,  # [K]
+    n_features,
+    n_components,
+    MATRICES: tl.constexpr,
+    TIED: tl.constexpr,
+    HALF_LOG_TWO_PI: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """``log pi_k + log det U_k - D/2 log 2 pi`` of the components of one model."""
+    width = tl.cast(n_features, tl.int64)
+    for first_k in range(0, n_components, BLOCK_K):
+        k = first_k + tl.arange(0, BLOCK_K)
+        factor = k.to(tl.int64)[:, None] * (0 if TIED else 1)
+        log_det = tl.zeros([BLOCK_K], tl.float64)
+        for first_d in range(0, n_features, BLOCK_D):
+            d = first_d + tl.arange(0, BLOCK_D)[None, :]
+            entry = factor * width * width + d * (width + 1) if MATRICES else factor * width + d
+            mask = (k < n_components)[:, None] & (d < n_features)
+            log_det += tl.sum(tl.log(tl.load(factors_ptr + entry, mask=mask, other=1.0).to(tl.float64)), 1)
+        weight = tl.load(weights_ptr + k, mask=k < n_components, other=1.0).to(tl.float64)
+        norm = tl.where(weight > 0.0, tl.log(weight), float("-inf")) + log_det - width.to(tl.float64) * HALF_LOG_TWO_PI
+        tl.store(log_joint_norm_ptr + k, norm, mask=k < n_components)
 
 
-_BACKENDS = Backends(triton=_launch, cpu="em_steps:em_steps", reference=reference.em_steps)
+@triton.jit
+def _begin_kernel(
+    weights_ptr,  # [M, K]
+    factors_ptr,  # MATRICES: [M, K, D, D], TIED: [M, D, D]; else [M, K, D]
+    log_joint_norm_ptr,  # [M, K]
+    n_features,
+    n_components,
+    MATRICES: tl.constexpr,
+    TIED: tl.constexpr,
+    HALF_LOG_TWO_PI: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One program: what the E step reads of the parameters that one model starts from."""
+    model = tl.program_id(0).to(tl.int64)
+    n_factors = 1 if TIED else n_components
+    _store_log_joint_norms(
+        weights_ptr + model * n_components,
+        factors_ptr + model * n_factors * n_features * (n_features if MATRICES else 1),
+        log_joint_norm_ptr + model * n_components,
+        n_features,
+        n_components,
+        MATRICES,
+        TIED,
+        HALF_LOG_TWO_PI,
+        BLOCK_K,
+        BLOCK_D,
+    )
+
+
+@triton.jit
+def _end_kernel(
+    nk_ptr,  # [M, K]
+    chunk_log_likelihood_ptr,  # float64 [C]
+    first_ptr,  # int64 [M + 1]: the chunks of model m are first[m]:first[m + 1]
+    ranges_ptr,  # int64 [M, 2]
+    covariances_ptr,  # [M, K, D], SPHERICAL: [M, K]; not read if MATRICES
+    factors_ptr,  # MATRICES: [M, K, D, D], TIED: [M, D, D]; else [M, K, D], written here
+    lost_ptr,  # int8 [M, K], TIED: [M]: matrices that have no factor; not read unless MATRICES
+    tol_ptr,  # float64 [1]
+    weights_ptr,  # [M, K]
+    log_joint_norm_ptr,  # [M, K]
+    lower_bound_ptr,  # float64 [M]
+    n_steps_ptr,  # int64 [M]
+    converged_ptr,  # int8 [M]
+    bad_ptr,  # int8 [M]
+    done_ptr,  # int8 [M]
+    n_features,
+    n_components,
+    MATRICES: tl.constexpr,
+    TIED: tl.constexpr,
+    HALF_LOG_TWO_PI: tl.constexpr,
+    SPHERICAL: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One program: the end of one model's step, which is its weights, its lower bound, and whether it goes on."""
+    model = tl.program_id(0).to(tl.int64)
+    if tl.load(done_ptr + model) != 0:
+        return
+    n_factors = 1 if TIED else n_components
+    own_weights_ptr, own_nk_ptr = weights_ptr + model * n_components, nk_ptr + model * n_components
+    own_factors_ptr = factors_ptr + model * n_factors * n_features * (n_features if MATRICES else 1)
+    width = tl.cast(n_features, tl.int64)
+
+    count = tl.zeros([BLOCK_K], tl.float64)
+    for first_k in range(0, n_components, BLOCK_K):
+        k = first_k + tl.arange(0, BLOCK_K)
+        count += tl.load(own_nk_ptr + k, mask=k < n_components, other=0.0)
+    total = tl.sum(count, 0)
+    lost = tl.zeros([BLOCK_K], tl.int32)
+    for first_k in range(0, n_components, BLOCK_K):
+        k = first_k + tl.arange(0, BLOCK_K)
+        inside = k < n_components
+        tl.store(own_weights_ptr + k, tl.load(own_nk_ptr + k, mask=inside, other=0.0) / total, mask=inside)
+        if MATRICES:
+            lost |= tl.load(lost_ptr + model * n_factors + k, mask=k < n_factors, other=0).to(tl.int32)
+        else:
+            g = model * n_components + k.to(tl.int64)
+            for first_d in range(0, n_features, BLOCK_D):
+                d = first_d + tl.arange(0, BLOCK_D)[None, :]
+                mask = inside[:, None] & (d < n_features)
+                entry = g[:, None] + d * 0 if SPHERICAL else g[:, None] * width + d
+                variance = tl.load(covariances_ptr + entry, mask=mask, other=1.0).to(tl.float64)
+                tl.store(own_factors_ptr + k.to(tl.int64)[:, None] * width + d, 1.0 / tl.sqrt(variance), mask=mask)
+                # NaN is not positive.
+                lost |= tl.max(tl.where(variance > 0.0, 0, 1), 1)
+    # Weights and factors are read back by other threads than wrote them.
+    tl.debug_barrier()
+    _store_log_joint_norms(
+        own_weights_ptr,
+        own_factors_ptr,
+        log_joint_norm_ptr + model * n_components,
+        n_features,
+        n_components,
+        MATRICES,
+        TIED,
+        HALF_LOG_TWO_PI,
+        BLOCK_K,
+        BLOCK_D,
+    )
+
+    log_likelihood = tl.full([], 0.0, tl.float64)
+    for chunk in range(tl.load(first_ptr + model), tl.load(first_ptr + model + 1)):
+        log_likelihood += tl.load(chunk_log_likelihood_ptr + chunk)
+    size = tl.load(ranges_ptr + 2 * model + 1) - tl.load(ranges_ptr + 2 * model)
+    bound = log_likelihood / size.to(tl.float64)
+    change = tl.abs(bound - tl.load(lower_bound_ptr + model))
+    bad = tl.max(lost, 0)
+    converged = tl.where((change < tl.load(tol_ptr)) & (bad == 0), 1, 0)
+    steps = tl.load(n_steps_ptr + model) + 1
+    # The flags and the bound are written by whichever thread comes first, after all have read them.
+    tl.debug_barrier()
+    tl.store(lower_bound_ptr + model, bound)
+    tl.store(n_steps_ptr + model, steps)
+    tl.store(converged_ptr + model, converged.to(tl.int8))
+    tl.store(bad_ptr + model, bad.to(tl.int8))
+    tl.store(done_ptr + model, (converged | bad).to(tl.int8))
+
+
+def _launch(
+    points: Tensor,
+    layout: Layout,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    lower_bound: Tensor,
+    *,
+    covariance_type: str,
+    reg_covar: float,
+    tol: float,
+    n_steps: int,
+    matmul_precision: str,
+) -> EMSteps:
+    """Steps in place, over buffers that are made once: a step is six or seven launches, and nothing for the host."""
+    (m, k, d), device = means.shape, points.device
+    matrices, tied, spherical = (covariance_type in types for types in (("full", "tied"), ("tied",), ("spherical",)))
+    points = points.contiguous()
+    if spherical:
+        precisions_cholesky = precisions_cholesky[..., None].expand(m, k, d)
+    weights, means, factors, lower_bound = (
+        start.clone(memory_format=torch.contiguous_format)
+        for start in (weights, means, precisions_cholesky, lower_bound)
+    )
+    done, converged, bad = torch.zeros(3, m, dtype=torch.int8, device=device)
+    lost = torch.zeros(factors.shape[: 2 - tied] if matrices else (m, 0), dtype=torch.int8, device=device)
+    taken = torch.zeros(m, dtype=torch.int64, device=device)
+    tolerance, regularization = (
+        torch.full((1,), value, dtype=torch.float64, device=device) for value in (tol, reg_covar)
+    )
+    m_step = MStep(points, layout, k, covariance_type=covariance_type, matmul_precision=matmul_precision, done=done)
+    log_joint_norm, log_prob, resp = (
+        weights.new_empty(m, k),
+        points.new_empty(len(points)),
+        points.new_empty(len(points), k),
+    )
+    offsets = torch.arange(0, (m + 1) * k, k, device=device)
+    components = mixture.Components(offsets, log_joint_norm, means, factors, matrices, tied, None)
+    constants = {"MATRICES": matrices, "TIED": tied, **PARAMETER_BLOCKS}
+
+    def step() -> None:
+        mixture.launch(points, components, layout, log_prob, resp, done, matmul_precision=matmul_precision)
+        m_step.set_means(resp, means, means, log_prob)
+        m_step.set_covariances(resp, means, regularization)
+        if matrices:
+            factor_covariances(
+                m_step.covariances.reshape(-1, d, d), factors.view(-1, d, d), lost.view(-1), done, 1 if tied else k
+            )
+        _end_kernel[(m,)](
+            m_step.nk,
+            m_step.log_likelihood,
+            m_step.chunks.first,
+            layout.ranges,
+            m_step.covariances,
+            factors,
+            lost,
+            tolerance,
+            weights,
+            log_joint_norm,
+            lower_bound,
+            taken,
+            converged,
+            bad,
+            done,
+            d,
+            k,
+            SPHERICAL=spherical,
+            **constants,
+        )
+
+    if m:
+        _begin_kernel[(m,)](weights, factors, log_joint_norm, d, k, **constants)
+        take_steps(step, n_steps, done)
+    if spherical:
+        factors = factors[..., 0].contiguous()
+    return EMSteps(
+        weights,
+        means,
+        m_step.covariances,
+        factors,
+        lower_bound,
+        taken,
+        converged.view(torch.bool),
+        bad.view(torch.bool),
+    )
+
+
+def _reference(points: Tensor, *arguments: Any, **options: Any) -> EMSteps:
+    steps = EMSteps(*reference.em_steps(points, *arguments, **options))
+    return steps._replace(**{name: getattr(steps, name).to(points.dtype) for name in GaussianParameters._fields[:4]})
+
+
+# The lower bound is float64 whatever the points are.
+_BACKENDS = Backends(triton=_launch, cpu="em_steps:em_steps", reference=_reference, in_dtype_of_points=False)
 
 
 def em_steps(
@@ -148,7 +392,7 @@ def em_steps(
     reg_covar: float,
     covariance_type: str = "full",
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
 ) -> EMSteps:
     """Steps of EM, in each model until its lower bound changes by less than ``tol``.
 
@@ -190,7 +434,7 @@ def em_steps(
             f"[{len(means)}], one for each model."
         )
     layout = as_layout(layout, len(means), len(points))
-    results = _BACKENDS.run(
+    return _BACKENDS.run(
         backend,
         points,
         layout,
@@ -204,4 +448,3 @@ def em_steps(
         n_steps=n_steps,
         matmul_precision=matmul_precision,
     )
-    return EMSteps(*results)

@@ -135,7 +135,7 @@ def gaussian_log_prob(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
 ) -> Tensor:
     """Log-density of each point under each of G Gaussians; differentiable in the points.
 
@@ -150,8 +150,9 @@ def gaussian_log_prob(
         spherical [G].
     covariance_type : {"full", "tied", "diag", "spherical"}
     backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
-        Of the float32 matrix products of the Triton kernel.
+    matmul_precision : {"tf32x3", "ieee", "tf32"}
+        Of the float32 matrix products of the Triton kernel: "tf32x3" has the error of float32 and runs on tensor cores;
+        "ieee" runs beside them; "tf32" has three digits.
 
     Returns
     -------
@@ -180,7 +181,7 @@ def mixture_log_prob(
     *,
     covariance_type: str = "full",
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
 ) -> Tensor:
     """Log-density of each point under each of M mixtures; differentiable in the points.
 

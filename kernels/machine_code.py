@@ -27,11 +27,14 @@ MAX_REGISTERS = 255
 _POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
 # Arguments that are neither numbers of 32 bits nor pointers to the dtype that a kernel computes in.
 _TYPES = {
-    **dict.fromkeys(("nk_ptr", "moment_ptr", "partial_ptr"), "*fp64"),
+    **dict.fromkeys(("chunk_nk_ptr", "chunk_moment_ptr", "chunk_log_likelihood_ptr", "work_ptr"), "*fp64"),
+    **dict.fromkeys(("reg_covar_ptr", "tol_ptr", "lower_bound_ptr"), "*fp64"),
     **dict.fromkeys((f"{of}_{what}_ptr" for of in ("tile", "chunk") for what in ("model", "start", "stop")), "*i64"),
     **dict.fromkeys(("offsets_ptr", "first_ptr", "ranges_ptr", "keys_ptr", "counts_ptr", "progress_ptr"), "*i64"),
     **dict.fromkeys(("chain_ptr", "row_offset_ptr", "side_counts_ptr"), "*i64"),
     **dict.fromkeys(("order_ptr", "labels_ptr", "status_ptr", "out_labels_ptr", "out_n_components_ptr"), "*i32"),
+    "n_steps_ptr": "*i64",
+    **dict.fromkeys(("bad_ptr", "lost_ptr", "converged_ptr", "done_ptr", "skip_ptr"), "*i8"),
     **dict.fromkeys(("others_ptr", "side_ptr", "split_merge_ptr", "out_split_merge_ptr"), "*i32"),
 }
 
@@ -76,14 +79,16 @@ def _variant(
 def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Iterator[_Variant]:
     """Every kernel as the launchers pass it for points of D features."""
     # Kernels are defined when their module is first imported, which this module does not do on its own account.
-    mixture, m_step = (importlib.import_module(f"fastdens.kernels.{name}") for name in ("mixture", "m_step"))
+    names = ("mixture", "m_step", "em_steps", "cholesky")
+    mixture, m_step, em_steps, cholesky = (importlib.import_module(f"fastdens.kernels.{name}") for name in names)
     blocks = config(n_features, dtype)
     variant: Callable[..., _Variant] = functools.partial(_variant, dtype=dtype, blocks=blocks, n_features=n_features)
     tile = {"BLOCK_N": blocks.block_n, "BLOCK_D": blocks.block_d}
-    loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "PRECISION": matmul_precision, "TIED": False}
+    loop = {**tile, "NUM_D_BLOCKS": blocks.num_d_blocks, "TIED": False}
     loop["LOWEST"] = torch.finfo(dtype).min
     everywhere = dict.fromkeys(("tile_model_ptr", "tile_start_ptr", "tile_stop_ptr"))
-    gaussian, no_resp = {"degrees_of_freedom_ptr": None}, {"resp_ptr": None, "n_components": 0}
+    gaussian = {"degrees_of_freedom_ptr": None}
+    no_resp = {"done_ptr": None, "resp_ptr": None, "n_components": 0}
     for triangular in (True, False):
         kind = "triangular" if triangular else "diagonal"
         uses: dict[str, dict[str, Any]] = {
@@ -93,12 +98,25 @@ def _variants(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Ite
         uses |= {"student_t": {**everywhere, **no_resp}, "own student_t": no_resp} if triangular else {}
         for use, absent in uses.items():
             sizes = mixture.blocks(n_features, dtype, triangular, matmul_precision)
-            constants = {"TRIANGULAR": triangular, **loop, **absent}
+            constants = {"TRIANGULAR": triangular, "PRECISION": sizes.precision, **loop, **absent}
             yield variant(mixture._mixture_kernel, blocks=sizes, label=f"{use} {kind}", **constants)
     yield variant(m_step._first_moments_kernel, **tile)
-    yield variant(m_step._scatter_kernel, TIED=False, PRECISION=matmul_precision, **tile)
-    yield variant(m_step._diagonal_scatter_kernel, **tile)
-    yield variant(m_step._add_chunks_kernel, BLOCK=m_step._REDUCE_BLOCK)
+    yield variant(m_step._means_kernel, TEN_EPS=10 * torch.finfo(dtype).eps, BLOCK_D=blocks.block_d)
+    sizes = m_step.scatter_blocks(n_features, dtype, matmul_precision)
+    scatter = {"BLOCK_N": sizes.block_n, "BLOCK_D": sizes.block_d, "ONE_BLOCK": sizes.num_d_blocks == 1}
+    yield variant(m_step._scatter_kernel, blocks=sizes, TIED=False, PRECISION=sizes.precision, **scatter)
+    yield variant(m_step._diagonal_scatter_kernel, SPHERICAL=False, **tile)
+    yield variant(m_step._add_chunks_kernel, COVARIANCE_TYPE="full", BLOCK=m_step._REDUCE_BLOCK)
+    for triangular in (True, False):
+        kind = {"MATRICES": triangular, "TIED": False, **em_steps.PARAMETER_BLOCKS}
+        label = "triangular" if triangular else "diagonal"
+        yield variant(em_steps._begin_kernel, label=label, **kind)
+        yield variant(em_steps._end_kernel, label=label, SPHERICAL=False, **kind)
+    sizes = cholesky.blocks(n_features)
+    if n_features <= cholesky.SMALL:
+        yield variant(cholesky._factor_small_kernel, blocks=sizes, BATCH=sizes.batch, BLOCK=sizes.block)
+    else:
+        yield variant(cholesky._factor_blocked_kernel, blocks=sizes, BLOCK=sizes.block)
     if dtype == torch.float32 and matmul_precision == "ieee":
         yield from _sampler_variants(n_features)
 
@@ -157,6 +175,7 @@ def compile_report(
         (64, torch.float32, "ieee"),
         (64, torch.float32, "tf32x3"),
         (512, torch.float32, "ieee"),
+        (512, torch.float32, "tf32x3"),
         (16, torch.float64, "ieee"),
     ),
 ) -> list[KernelReport]:
@@ -186,7 +205,7 @@ def compile_report(
             aligned = {
                 (i,): [["tt.divisibility", 16]]
                 for i, name in enumerate(names)
-                if ordered[name].startswith("*") or name == "n_features"
+                if ordered[name].startswith("*") or (name == "n_features" and name not in constants)
             }
             source = ASTSource(variant.kernel, ordered, constexprs=constants, attrs=aligned)
             options = {

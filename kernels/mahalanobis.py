@@ -59,8 +59,12 @@ def quadratic_form(
     return form
 
 
+# Up to so many dimensions are one block.
+_SMALL = 32
+
+
 class Config(NamedTuple):
-    """Block sizes of a launch."""
+    """Block sizes of a launch, and how it forms products."""
 
     block_n: int
     block_d: int
@@ -68,6 +72,7 @@ class Config(NamedTuple):
     num_warps: int
     num_stages: int
     max_registers: int | None = None  # of a thread; None leaves it to the assembler
+    precision: str = "ieee"
 
 
 def config(n_features: int, dtype: torch.dtype) -> Config:
@@ -76,6 +81,17 @@ def config(n_features: int, dtype: torch.dtype) -> Config:
     Exact float32 products run outside the matrix units, where blocks of 64 dimensions, or the buffers of a software
     pipeline, spill.
     """
-    block_d = min(32, max(16, 1 << (n_features - 1).bit_length()))
+    block_d = min(_SMALL, max(16, 1 << (n_features - 1).bit_length()))
     block_n = 64 if dtype == torch.float32 else 32
     return Config(block_n, block_d, -(-n_features // block_d), 4, 1)
+
+
+def product_precision(n_features: int, dtype: torch.dtype, matmul_precision: str) -> str:
+    """The precision of products over D dimensions: that asked for, except where "tf32x3" is not worth it.
+
+    Float64 has products of its own. Of few dimensions, IEEE sums of products are so short that those of tensor cores,
+    which cut where the others round, have twice their error; and tiles are too small for the tensor cores' large
+    instructions.
+    """
+    is_ieee = dtype == torch.float64 or (matmul_precision == "tf32x3" and n_features <= _SMALL)
+    return "ieee" if is_ieee else matmul_precision

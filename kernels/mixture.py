@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.mahalanobis import Config, config, quadratic_form
+from fastdens.kernels.mahalanobis import Config, config, product_precision, quadratic_form
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
@@ -76,6 +76,7 @@ def _mixture_kernel(
     means_ptr,  # [G, D]
     factors_ptr,  # [G, D, D] or [G, D]; TIED: [M, D, D]
     degrees_of_freedom_ptr,  # [G], or None: Gaussians
+    done_ptr,  # int8 [M], models that are left as they are; or None
     log_prob_ptr,  # [N, M], or [N] with tiles of own rows
     resp_ptr,  # [N, K], or None: no responsibilities
     n_points,
@@ -99,6 +100,8 @@ def _mixture_kernel(
         out_ptr = log_prob_ptr + rows * n_models + m
     else:
         m = tl.load(tile_model_ptr + program)
+        if done_ptr is not None and tl.load(done_ptr + m) != 0:
+            return
         rows = tl.load(tile_start_ptr + program) + tl.arange(0, BLOCK_N)
         mask = rows < tl.load(tile_stop_ptr + program)
         out_ptr = log_prob_ptr + rows
@@ -147,23 +150,26 @@ def _mixture_kernel(
 
 def blocks(n_features: int, dtype: torch.dtype, triangular: bool, matmul_precision: str) -> Config:
     """Block sizes of a launch, with a bound on registers for the tiled-D path: left to itself, the assembler spills."""
-    sizes = config(n_features, dtype)
+    precision = product_precision(n_features, dtype, matmul_precision)
+    sizes = config(n_features, dtype)._replace(precision=precision)
     if sizes.num_d_blocks == 1:
         return sizes
     if dtype == torch.float32 and not triangular:
         return sizes._replace(max_registers=80)
-    return sizes._replace(max_registers=128 if dtype == torch.float32 and matmul_precision == "ieee" else 255)
+    return sizes._replace(max_registers=128 if dtype == torch.float32 and precision == "ieee" else 255)
 
 
-def _launch(
+def launch(
     points: Tensor,
     components: Components,
     layout: Layout | None,
     log_prob: Tensor,
     resp: Tensor | None,
+    done: Tensor | None = None,
+    *,
     matmul_precision: str,
 ) -> None:
-    """Fill ``log_prob`` [N, M], with a layout [N], and responsibilities [N, K]."""
+    """Fill ``log_prob`` [N, M], with a layout [N], and responsibilities [N, K], but for rows of models in ``done``."""
     n_points, n_features = points.shape
     n_models = components.n_models
     sizes = blocks(n_features, points.dtype, components.triangular, matmul_precision)
@@ -182,6 +188,7 @@ def _launch(
             components.means.contiguous(),
             components.factors.contiguous(),
             None if components.degrees_of_freedom is None else components.degrees_of_freedom.contiguous(),
+            done,
             log_prob,
             resp,
             n_points,
@@ -194,7 +201,7 @@ def _launch(
             BLOCK_N=sizes.block_n,
             BLOCK_D=sizes.block_d,
             NUM_D_BLOCKS=sizes.num_d_blocks,
-            PRECISION=matmul_precision,
+            PRECISION=sizes.precision,
             num_warps=sizes.num_warps,
             num_stages=sizes.num_stages,
             maxnreg=sizes.max_registers,
@@ -204,7 +211,7 @@ def _launch(
 def log_prob(points: Tensor, components: Components, layout: Layout | None = None, *, matmul_precision: str) -> Tensor:
     """Log-densities under all models [N, M]; with a layout [N], under the model that owns the row, zero where none."""
     out = empty_log_prob(points, components, layout)
-    _launch(points, components, layout, out, None, matmul_precision)
+    launch(points, components, layout, out, None, matmul_precision=matmul_precision)
     return out
 
 
@@ -213,5 +220,5 @@ def responsibilities(
 ) -> tuple[Tensor, Tensor]:
     """Responsibilities [N, K] under the model that owns the row, and its log-density [N]; zero where none does."""
     resp, out = empty_responsibilities(points, components), empty_log_prob(points, components, layout)
-    _launch(points, components, layout, out, resp, matmul_precision)
+    launch(points, components, layout, out, resp, matmul_precision=matmul_precision)
     return resp, out

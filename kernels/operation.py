@@ -51,6 +51,8 @@ class Backends(Generic[R]):
         when a CPU kernel first runs.
     prepare : callable, optional
         Of the arguments after the points, makes those that ``triton`` and ``cpu`` take in their place.
+    in_dtype_of_points : bool
+        Whether floating-point results are converted to the dtype of the points; if not, the implementations see to it.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Backends(Generic[R]):
         cpu: str,
         reference: Callable[..., R],
         prepare: Callable[..., tuple[Any, ...]] | None = None,
+        in_dtype_of_points: bool = True,
     ) -> None:
         self._triton = triton
         self._cpu_name = cpu
         self._reference = reference
         self._prepare = prepare
+        self._in_dtype_of_points = in_dtype_of_points
 
     @functools.cached_property
     def _cpu(self) -> Callable[..., R]:
@@ -79,7 +83,7 @@ class Backends(Generic[R]):
         """Run the operation on the backend that ``backend`` means for these points.
 
         ``matmul_precision`` is handed to Triton, which alone has a choice. Floating-point results come in the dtype of
-        the points, whatever the backend computes in.
+        the points, whatever the backend computes in, unless the implementations choose their own.
 
         Raises
         ------
@@ -94,15 +98,18 @@ class Backends(Generic[R]):
             )
         chosen = resolve_backend(backend, points)
         if chosen == "reference":
-            return _in_dtype(self._reference(points, *arguments, **options), points.dtype)
+            return self._convert(self._reference(points, *arguments, **options), points.dtype)
         if self._prepare is not None:
             arguments, options = self._prepare(*arguments, **options), {}
         if chosen == "cpu":
-            return _in_dtype(self._cpu(points, *arguments, **options), points.dtype)
+            return self._convert(self._cpu(points, *arguments, **options), points.dtype)
         if matmul_precision is not None:
             options["matmul_precision"] = matmul_precision
         with on_device_of(points):
-            return _in_dtype(self._triton(points, *arguments, **options), points.dtype)
+            return self._convert(self._triton(points, *arguments, **options), points.dtype)
+
+    def _convert(self, results: R, dtype: torch.dtype) -> R:
+        return _in_dtype(results, dtype) if self._in_dtype_of_points else results
 
 
 def on_device_of(points: Tensor) -> AbstractContextManager[object]:

@@ -8,11 +8,11 @@ from typing import TypedDict
 
 BACKENDS = ("auto", "triton", "cpu", "reference")
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
-MATMUL_PRECISIONS = ("ieee", "tf32x3", "tf32")
+MATMUL_PRECISIONS = ("tf32x3", "ieee", "tf32")
 
 
 class GaussianOptions(TypedDict, total=False):
-    """The options of every operation on Gaussians; full, auto and ieee where they are not given."""
+    """The options of every operation on Gaussians; full, auto and tf32x3 where they are not given."""
 
     covariance_type: str
     backend: str

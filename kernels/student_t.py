@@ -148,7 +148,7 @@ def student_t_log_prob(
     *,
     layout: Layout | Tensor | None = None,
     backend: str = "auto",
-    matmul_precision: str = "ieee",
+    matmul_precision: str = "tf32x3",
 ) -> Tensor:
     """Log-density of each point under each of M Student-t mixtures, or under its own; differentiable in the points.
 

@@ -29,7 +29,7 @@ class GaussianMixtureDensity(BatchedDensity):
         [M, K, D], spherical [M, K].
     covariance_type : {"full", "tied", "diag", "spherical"}
     backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"tf32x3", "ieee", "tf32"}
         Of the matrix products of the Triton kernels.
     """
 
@@ -38,7 +38,7 @@ class GaussianMixtureDensity(BatchedDensity):
     precisions_cholesky: Tensor
     covariance_type: str = "full"
     backend: str = "auto"
-    matmul_precision: str = "ieee"
+    matmul_precision: str = "tf32x3"
 
     @property
     def n_models(self) -> int:

@@ -53,7 +53,7 @@ class StudentTMixtureDensity(BatchedDensity):
     degrees_of_freedom : Tensor
         [G].
     backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"tf32x3", "ieee", "tf32"}
         Of the matrix products of the Triton kernels.
 
     References
@@ -67,7 +67,7 @@ class StudentTMixtureDensity(BatchedDensity):
     scale_precisions_cholesky: Tensor
     degrees_of_freedom: Tensor
     backend: str = "auto"
-    matmul_precision: str = "ieee"
+    matmul_precision: str = "tf32x3"
 
     @classmethod
     def from_components(
@@ -76,7 +76,7 @@ class StudentTMixtureDensity(BatchedDensity):
         parts: list[StudentTComponents],
         *,
         backend: str = "auto",
-        matmul_precision: str = "ieee",
+        matmul_precision: str = "tf32x3",
     ) -> Self:
         """The density of components [G] in parts, sorted by model, ``counts`` int64 [M] of each model."""
         offsets = offsets_of(counts)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastdens import kernels
-from fastdens.inference.coordinate_ascent import Ascent, join_ascents
+from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.kernels.em_steps import GaussianParameters, em_steps, gaussian_parameters
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.seeding import random_responsibilities
-
-# Models that have converged leave the work when somebody looks, which has a GPU wait for the host.
-_STEPS_BETWEEN_LOOKS = 8
 
 
 class EMState(NamedTuple):
@@ -52,10 +49,6 @@ class EMProblem:
     reg_covar: float
     backend: str
     matmul_precision: str
-
-    def select(self, models: Tensor) -> EMProblem:
-        """The problem of some of the models, by index or mask."""
-        return replace(self, layout=self.layout.select(models))
 
     @property
     def kernel_options(self) -> dict[str, Any]:
@@ -113,33 +106,22 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     The lower bound is that of the E step before the last M step, as in scikit-learn.
     """
     state, info = init(problem, start)
-    active = torch.arange(problem.layout.n_models, device=problem.points.device)
-    n_iter, converged = torch.zeros_like(active), torch.zeros_like(info.bad)
-    finished: list[tuple[Tensor, Ascent[EMState, EMInfo]]] = []
-    done = 0
-    while done < max_iter and len(active):
-        n_steps = min(max_iter - done, _STEPS_BETWEEN_LOOKS if problem.points.is_cuda else max_iter)
-        steps = em_steps(
-            problem.points,
-            problem.layout,
-            *state,
-            info.lower_bound,
-            n_steps=n_steps,
-            tol=tol,
-            reg_covar=problem.reg_covar,
-            **problem.kernel_options,
-        )
-        done += n_steps
-        state = EMState(steps.weights, steps.means, steps.precisions_cholesky)
-        info = EMInfo(steps.lower_bound, steps.covariances, steps.bad)
-        n_iter, converged = n_iter + steps.n_steps, steps.converged
-        leaving = converged | info.bad
-        if done < max_iter and bool(leaving.any()):
-            ascent = Ascent(state, info, n_iter, converged)
-            finished.append((active[leaving], ascent.select(leaving)))
-            active, problem = active[~leaving], problem.select(~leaving)
-            state, info, n_iter, converged = ascent.select(~leaving)
-    return join_ascents([*finished, (active, Ascent(state, info, n_iter, converged))])
+    steps = em_steps(
+        problem.points,
+        problem.layout,
+        *state,
+        info.lower_bound,
+        n_steps=max_iter,
+        tol=tol,
+        reg_covar=problem.reg_covar,
+        **problem.kernel_options,
+    )
+    return Ascent(
+        EMState(steps.weights, steps.means, steps.precisions_cholesky),
+        EMInfo(steps.lower_bound, steps.covariances, steps.bad),
+        steps.n_steps,
+        steps.converged,
+    )
 
 
 def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[EMState, EMInfo]:

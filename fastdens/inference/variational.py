@@ -95,7 +95,7 @@ class VariationalProblem:
     alpha_prior : tuple of float
         Shape and rate of its Gamma prior, where ``alpha`` is None.
     backend : {"auto", "triton", "cpu", "reference"}
-    matmul_precision : {"ieee", "tf32x3", "tf32"}
+    matmul_precision : {"tf32x3", "ieee", "tf32"}
     """
 
     points: Tensor
@@ -104,7 +104,7 @@ class VariationalProblem:
     alpha: float | None = None
     alpha_prior: tuple[float, float] = (1.0, 1.0)
     backend: str = "auto"
-    matmul_precision: str = "ieee"
+    matmul_precision: str = "tf32x3"
 
     def select(self, models: Tensor) -> VariationalProblem:
         """The problem of some of the models, by index or mask."""

@@ -132,7 +132,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         random_state: int = 0,
         backend: str = "auto",
         dtype: torch.dtype | None = None,
-        matmul_precision: str = "ieee",
+        matmul_precision: str = "tf32x3",
         on_error: str = "raise",
     ) -> None:
         self._keep(locals())
