@@ -139,7 +139,7 @@ def _scatter(tiles, n_points, resp, means, nk, shared, scratch, scatter):
             add_tied_scatter(tiles[t], width, resp[t], means, c, root, share, numbers, centred, scatter[0], between)
         else:
             for k in range(n_components):
-                filled = centre_columns(tiles[t], 0, width, resp[t].T, k, means[k], column, root, centred)
+                filled = centre_columns(tiles[t], width, resp[t, k], means[k], column, root, centred)
                 add_scatter(centred, filled, scatter[k])
     if tied:
         add_between(means, between, centred, scatter[0])
