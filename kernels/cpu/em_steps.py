@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastdens.kernels.cpu._cholesky import factor, invert
+from fastdens.kernels.cpu._elementary import log1p
 from fastdens.kernels.cpu._mixture_tiles import add_moments, add_squares, normalise
 from fastdens.kernels.cpu._numba import kernel
 from fastdens.kernels.cpu._parallel import as_array, parallel_for
@@ -51,13 +52,17 @@ def _load_tiles(points, start, stop, tiles):
 
 
 @kernel
-def _log_joint_norm(weight, factors, f):
-    """``log pi - D/2 log 2 pi + log det U``."""
-    n_features = factors.shape[1]
-    total = np.log(np.float64(weight)) - 0.5 * n_features * _LOG_2_PI
-    for d in range(n_features):
-        total += np.log(np.float64(factors[f, d, d] if factors.ndim == 3 else factors[f, d]))
-    return total
+def _log_joint_norms(weights, factors, norms):
+    """``log pi - D/2 log 2 pi + log det U`` of each component."""
+    n_factors, n_features = factors.shape[:2]
+    for k in range(len(weights)):
+        f, log_det = min(k, n_factors - 1), 0.0
+        for d in range(n_features):
+            u = np.float64(factors[f, d, d] if factors.ndim == 3 else factors[f, d])
+            larger = u if u >= 1 else 1 / u
+            log = log1p(larger - 1, np.float64)
+            log_det += log if u >= 1 else -log
+        norms[k] = np.log(np.float64(weights[k])) - 0.5 * n_features * _LOG_2_PI + log_det
 
 
 @kernel
@@ -78,6 +83,8 @@ def _expectation(tiles, n_points, weights, means, factors, shared, panel, centre
     number = tiles.dtype.type
     n_components, n_features = means.shape
     n_factors, size = factors.shape[0], tile_width(n_features)
+    norms = np.empty(n_components, tiles.dtype)
+    _log_joint_norms(weights, factors, norms)
     log_likelihood = 0.0
     c = heaviest(weights)
     if factors.ndim == 3 and n_factors < n_components:
@@ -87,9 +94,8 @@ def _expectation(tiles, n_points, weights, means, factors, shared, panel, centre
         joint = resp[t]
         _forms(tiles[t], width, means, factors, c, shared, panel, centred, joint)
         for k in range(n_components):
-            norm = number(_log_joint_norm(weights[k], factors, min(k, n_factors - 1)))
             for b in range(whole_vectors(width)):
-                joint[k, b] = norm - number(0.5) * joint[k, b]
+                joint[k, b] = norms[k] - number(0.5) * joint[k, b]
         normalise(joint, width, total, log_prob)
         for b in range(width):
             log_likelihood += log_prob[b]
@@ -142,7 +148,7 @@ def _scatter(tiles, n_points, resp, means, nk, shared, scratch, scatter):
             add_tied_scatter(tiles[t], width, resp[t], means, c, root, share, numbers, centred, scatter[0], between)
         else:
             for k in range(n_components):
-                filled = centre_columns(tiles[t], 0, width, resp[t].T, k, means[k], column, root, centred)
+                filled = centre_columns(tiles[t], width, resp[t, k], means[k], column, root, centred)
                 add_scatter(centred, filled, scatter[k])
     if tied:
         add_between(means, between, centred, scatter[0])
@@ -193,10 +199,10 @@ def _diagonal_covariances(tiles, n_points, resp, centre, nk, reg_covar, scatter,
             scatter[k, 0] = scatter[k].sum() / n_features
         for d in range(n_columns):
             covariances[k, d] = scatter[k, d] / nk[k] + reg_covar
-            variance = covariances[k, d]
-            good &= variance > 0 and variance < np.inf
-        for d in range(n_features):
-            factors[k, d] = 1 / np.sqrt(covariances[k, min(d, n_columns - 1)])
+            factors[k, d] = 1 / np.sqrt(covariances[k, d])
+            good &= covariances[k, d] > 0 and covariances[k, d] < np.inf
+        for d in range(n_columns, n_features):
+            factors[k, d] = factors[k, 0]
     return good
 
 

@@ -68,23 +68,34 @@ def _means(begin, end, first, nk_chunk, moment, centres, eps, nk, means):
 
 
 @kernel
-def centre_columns(tile, start, width, resp, k, mean, column, root, centred):
-    """Fill ``centred`` with ``sqrt(r) (x - mean)`` of the points of a tile whose r is not zero; their number."""
+def centre_columns(tile, width, resp, mean, column, root, centred):
+    """Fill ``centred`` with ``sqrt(r) (x - mean)`` of the points of a tile; their number.
+
+    Where most r are zero, their points are left out.
+    """
+    zero = tile.dtype.type(0)
     filled = 0
     for b in range(width):
-        r = resp[start + b, k]
-        if r != 0:
+        filled += resp[b] != zero
+    if 2 * filled > width:
+        for b in range(width):
+            root[b] = np.sqrt(resp[b])
+        for d in range(mean.shape[0]):
+            mu = mean[d]
+            for b in range(width):
+                # A point may be infinite where r is zero.
+                centred[d, b] = root[b] * (tile[d, b] - mu) if root[b] != zero else zero
+        return width
+    filled = 0
+    for b in range(width):
+        if resp[b] != zero:
             column[filled] = b
-            root[filled] = np.sqrt(r)
+            root[filled] = np.sqrt(resp[b])
             filled += 1
     for d in range(mean.shape[0]):
         mu = mean[d]
-        if filled == width:
-            for b in range(width):
-                centred[d, b] = root[b] * (tile[d, b] - mu)
-        else:
-            for b in range(filled):
-                centred[d, b] = root[b] * (tile[d, column[b]] - mu)
+        for b in range(filled):
+            centred[d, b] = root[b] * (tile[d, column[b]] - mu)
     return filled
 
 
@@ -96,6 +107,7 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, n_groups
     size = _SCATTER_COLUMNS
     tile = new_tile(n_features, size, points)
     centred = new_tile(n_features, size, points)
+    shares = np.empty((n_components, size), points.dtype)
     column = np.empty(size, np.int32)
     root = np.empty(size, points.dtype)
     # Without padding the sums are formed where they belong.
@@ -109,8 +121,9 @@ def _full_scatter(begin, end, model, first_row, last_row, points, resp, n_groups
         for start in range(first_row[c], last_row[c], size):
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
+            load_responsibilities(resp[:, group], start, width, shares[group])
             for k in range(group.start, group.stop):
-                filled = centre_columns(tile, start, width, resp, k, means[model[c], k], column, root, centred)
+                filled = centre_columns(tile, width, shares[k], means[model[c], k], column, root, centred)
                 add_scatter(centred, filled, scatter[k])
         for k in range(group.start, group.stop):
             _copy_symmetric(scatter[k], out[c, k])
