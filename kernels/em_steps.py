@@ -121,12 +121,12 @@ def composed(
         bound = layout.sum(e_step.log_prob_norm) / sizes
         settled = ((bound - now.lower_bound).abs() < tol) & ~new.bad
         after = EMSteps(*new[:4], bound, taken + step + 1, settled, new.bad)
-        now = (
-            after
-            if step == 0
-            else EMSteps(*(_where(finished, old, value) for old, value in zip(now, after, strict=True)))
-        )
+        if bool(finished.any()):
+            after = EMSteps(*(_where(finished, old, value) for old, value in zip(now, after, strict=True)))
+        now = after
         finished = now.converged | now.bad
+        if bool(finished.all()):
+            break
     return now
 
 
