@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from fastdens.kernels.e_step import responsibilities as responsibilities
     from fastdens.kernels.em import EMStatistics as EMStatistics
     from fastdens.kernels.em import em_statistics as em_statistics
+    from fastdens.kernels.expectation_maximization import EMSteps as EMSteps
+    from fastdens.kernels.expectation_maximization import GaussianParameters as GaussianParameters
+    from fastdens.kernels.expectation_maximization import em_steps as em_steps
+    from fastdens.kernels.expectation_maximization import gaussian_parameters as gaussian_parameters
     from fastdens.kernels.gaussian import gaussian_log_prob as gaussian_log_prob
     from fastdens.kernels.gaussian import mixture_log_prob as mixture_log_prob
     from fastdens.kernels.gibbs import GibbsSweeps as GibbsSweeps
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "EMStatistics": "em",
+    "EMSteps": "expectation_maximization",
+    "GaussianParameters": "expectation_maximization",
     "GibbsSweeps": "gibbs",
     "KMeans": "k_means",
     "Layout": "layout",
@@ -41,7 +47,9 @@ _MODULE_OF = {
     "SufficientStatistics": "m_step",
     "as_layout": "layout",
     "em_statistics": "em",
+    "em_steps": "expectation_maximization",
     "gaussian_log_prob": "gaussian",
+    "gaussian_parameters": "expectation_maximization",
     "gibbs_sweep": "gibbs",
     "kmeans": "k_means",
     "kmeans_plusplus": "seeding",

@@ -1,9 +1,9 @@
 """Steps of EM of tiny models on a GPU: several models in a program, all steps in one launch.
 
-The formulas of :mod:`~fastdens.kernels.em_steps`, written out for at most four dimensions: no product is worth a matrix
-unit there, and no pass over a model's points is worth a launch. A thread has one component of one model and goes
-through its points one by one; parameters stay in registers from step to step, a matrix as the tuple of its lower
-triangle, row by row. The parallelism is that of the models, of which there should be thousands.
+The formulas of :mod:`~fastdens.kernels.expectation_maximization`, written out for at most four dimensions: no product
+is worth a matrix unit there, and no pass over a model's points is worth a launch. A thread has one component of one
+model and goes through its points one by one; parameters stay in registers from step to step, a matrix as the tuple of
+its lower triangle, row by row. The parallelism is that of the models, of which there should be thousands.
 """
 
 # Tuples grow in loops that Triton unrolls, which a type checker does not follow.

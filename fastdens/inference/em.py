@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.inference.coordinate_ascent import Ascent
-from fastdens.kernels.em_steps import GaussianParameters, em_steps, gaussian_parameters
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.seeding import random_responsibilities
 
@@ -111,7 +110,7 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     lower_bound = info.lower_bound
     # Covariances of the start would stay in memory beside those of the steps.
     del info
-    steps = em_steps(
+    steps = kernels.em_steps(
         problem.points,
         problem.layout,
         *state,
@@ -144,7 +143,7 @@ def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[
     )
 
 
-def _initial_parameters(problem: EMProblem, start: Start) -> GaussianParameters:
+def _initial_parameters(problem: EMProblem, start: Start) -> kernels.GaussianParameters:
     """An M step from initial responsibilities, with scikit-learn's meanings of ``init_params``.
 
     "random" draws them uniform and normalised; "random_from_data" and "kmeans++" give each component the one point
@@ -155,7 +154,7 @@ def _initial_parameters(problem: EMProblem, start: Start) -> GaussianParameters:
         resp = random_responsibilities(layout, len(points), k, start.seed, points.dtype)
         centres = points[layout.ranges[:, 0]][:, None].expand(-1, k, -1)
         sums = kernels.sufficient_statistics(points, layout, resp, centres, **problem.kernel_options)
-        return gaussian_parameters(
+        return kernels.gaussian_parameters(
             sums,
             points.shape[1],
             reg_covar=problem.reg_covar,
@@ -169,7 +168,7 @@ def _initial_parameters(problem: EMProblem, start: Start) -> GaussianParameters:
     return _parameters_of_points(points[chosen], problem.covariance_type, problem.reg_covar)
 
 
-def _parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) -> GaussianParameters:
+def _parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) -> kernels.GaussianParameters:
     """Components of one point each: of equal weight, with no variance but ``reg_covar``."""
     n_models, k, d = means.shape
     shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
@@ -181,7 +180,7 @@ def _parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float)
     factors = covariances.clone()
     (factors.diagonal(dim1=-2, dim2=-1) if variances is not covariances else factors).rsqrt_()
     bad = torch.full((n_models,), not 0 < reg_covar < torch.inf, device=means.device)
-    return GaussianParameters(means.new_full((n_models, k), 1 / k), means, covariances, factors, bad)
+    return kernels.GaussianParameters(means.new_full((n_models, k), 1 / k), means, covariances, factors, bad)
 
 
 def factors_of_precisions(precisions: Tensor, covariance_type: str) -> tuple[Tensor, Tensor]:

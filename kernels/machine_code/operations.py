@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby, product
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
-from fastdens.kernels.em_steps import em_steps
 from fastdens.kernels.gibbs.status import DONE, NEEDS_MOVES, NEEDS_REFIT
 from fastdens.kernels.machine_code.recording import Launch, recorded
 from fastdens.kernels.mahalanobis import config
@@ -88,7 +87,7 @@ def products(shape: Shape) -> int:
 def _em_step(shape: Shape) -> None:
     bound = torch.zeros(shape.n_models, dtype=torch.float64)
     start = shape.points, shape.layout, *shape.parameters, bound
-    em_steps(*start, n_steps=1, tol=0.0, reg_covar=0.0, **shape.options)
+    kernels.em_steps(*start, n_steps=1, tol=0.0, reg_covar=0.0, **shape.options)
 
 
 def _log_prob(shape: Shape) -> None:
@@ -128,7 +127,7 @@ def _kmeans_plusplus(shape: Shape) -> None:
     kernels.kmeans_plusplus(shape.points, shape.layout, shape.n_components, 0, backend="triton")
 
 
-def _gibbs(n_labels: int, split_merge: int) -> Callable[[Shape], None]:
+def _gibbs(split_merge: int) -> Callable[[Shape], None]:
     """16 sweeps of one chain of each model, as the schedule of a fit asks for at once."""
 
     def run(shape: Shape) -> None:
@@ -137,7 +136,7 @@ def _gibbs(n_labels: int, split_merge: int) -> Callable[[Shape], None]:
         kernels.gibbs_sweep(
             points,
             shape.layout,
-            torch.arange(len(points))[None] % n_labels,
+            torch.arange(len(points))[None] % shape.n_components,
             ones[:, :1],
             torch.arange(shape.n_models)[:, None],
             ones,
@@ -165,7 +164,6 @@ def _all_variants() -> Callable[[dict[str, Any]], None]:
     return stop
 
 
-SLOTS = (16, 32, 64, 128, 256)
 GAUSSIANS = {
     "E and M step": Operation(_em_step, lambda shape: 2 * products(shape)),
     "log_prob of mixtures": Operation(_log_prob, lambda shape: shape.n_models * products(shape)),
@@ -179,14 +177,9 @@ STARTS = {
     # The factor of a matrix takes a third of D cubed, and so does its inverse.
     "Cholesky factors": Operation(_cholesky, lambda s: 2 * s.n_models * s.n_components * s.n_features**3 // 3),
 }
-
-
-def sampler(n_slots: int) -> dict[str, Operation]:
-    """Sweeps without and with split-merge moves, from labels that take a number of slots."""
-    return {
-        f"16 sweeps{label}, {n_slots} slots": Operation(_gibbs(n_slots - 8, moves), None, _all_variants)
-        for label, moves in (("", 0), (" with moves", 1))
-    }
+SAMPLER = {
+    f"16 sweeps{label}": Operation(_gibbs(moves), None, _all_variants) for label, moves in (("", 0), (" with moves", 1))
+}
 
 
 class Recorded(NamedTuple):
@@ -214,7 +207,7 @@ def benchmark_shapes() -> Iterator[Recorded]:
         for precision in ("ieee", "tf32x3"):
             yield from record(GAUSSIANS | STUDENT_T, replace(paper, matmul_precision=precision))
         yield from record(GAUSSIANS, replace(paper, covariance_type="diag"))
-        yield from record(STARTS | sampler(16), paper)
+        yield from record(STARTS | SAMPLER, paper)
     yield from record(GAUSSIANS, Shape(100, 500, 16, 6, torch.float64))
     yield from record(GAUSSIANS, Shape(2, 500, 512, 6))
     yield from record({"E and M step": GAUSSIANS["E and M step"]}, Shape(1, 200_000, 64, 64, torch.float32, "tf32x3"))
@@ -245,7 +238,7 @@ def density_tiers(dimensions: Iterable[int]) -> Iterator[Recorded]:
             yield from record(STUDENT_T, small)
 
 
-def sampler_tiers(dimensions: Iterable[int], n_slots: Iterable[int]) -> Iterator[Recorded]:
-    """What the sampler launches at some dimensions and numbers of slots."""
-    for d, slots in product(dimensions, n_slots):
-        yield from record(sampler(slots), Shape(2, max(40, slots), d, 2))
+def sampler_tiers(dimensions: Iterable[int]) -> Iterator[Recorded]:
+    """What the sampler launches at some dimensions; the number of clusters makes no other code."""
+    for d in dimensions:
+        yield from record(SAMPLER, Shape(2, 40, d, 2))

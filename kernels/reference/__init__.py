@@ -4,7 +4,7 @@ Every fast path of the library is tested against this package. Nothing here is f
 and says what the operation means.
 """
 
-from fastdens.kernels.reference.em_steps import em_steps
+from fastdens.kernels.reference.expectation_maximization import em_steps
 from fastdens.kernels.reference.gibbs import gibbs_sweep, log_joint, resample_concentration
 from fastdens.kernels.reference.mixtures import (
     gaussian_log_prob,

@@ -58,7 +58,6 @@ def test_log_prob(rng):
     assert n_kernels <= 10 and n_synchronizations <= 1 and n_launches == 1, counts
 
 
-@pytest.mark.xfail(reason="layout and tiles are made anew in every iteration", strict=True)
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 def test_em_iteration(rng, covariance_type):
     x, _, *_ = mixture_problem(rng, [20, 9], 3, 2, "full", torch.float32)
@@ -77,7 +76,6 @@ def test_em_iteration(rng, covariance_type):
     assert n_synchronizations <= 20 / 4, counts[1] - counts[0]
 
 
-@pytest.mark.xfail(reason="the order of updates takes a sort for every sweep and chain", strict=True)
 def test_launch_of_16_sweeps(rng):
     points, n_chains = torch.from_numpy(rng.normal(size=(7, 2))), 2
     with counted() as counts:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fastdens.kernels import Layout
-from fastdens.kernels.em_steps import em_steps
+from fastdens.kernels import Layout, em_steps
 from torch import Tensor
 
 from fastdens import kernels

@@ -6,8 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from fastdens.kernels import reference
-from fastdens.kernels.em_steps import em_steps
+from fastdens.kernels import em_steps, reference
 
 from fastdens import kernels
 from tests.kernels.gibbs.chains import chain_start, clustered, run

@@ -377,7 +377,9 @@ def _reference(points: Tensor, *arguments: Any, **options: Any) -> EMSteps:
 
 
 # The lower bound is float64 whatever the points are.
-_BACKENDS = Backends(triton=_launch, cpu="em_steps:em_steps", reference=_reference, in_dtype_of_points=False)
+_BACKENDS = Backends(
+    triton=_launch, cpu="expectation_maximization:em_steps", reference=_reference, in_dtype_of_points=False
+)
 
 
 def em_steps(

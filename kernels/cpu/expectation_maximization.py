@@ -1,4 +1,4 @@
-"""CPU twin of :mod:`fastdens.kernels.em_steps`: all steps of a small model in one call.
+"""CPU twin of :mod:`fastdens.kernels.expectation_maximization`: all steps of a small model in one call.
 
 A thread that takes a small model lays its points out in tiles once, and goes through the steps without leaving
 compiled code. A model whose steps are worth more than one thread is left to the operations that a step consists of,
@@ -29,7 +29,7 @@ from fastdens.kernels.cpu._tiles import (
 )
 from fastdens.kernels.cpu.m_step import centre_columns
 from fastdens.kernels.e_step import responsibilities
-from fastdens.kernels.em_steps import EMSteps, gaussian_parameters
+from fastdens.kernels.expectation_maximization import EMSteps, gaussian_parameters
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.m_step import sufficient_statistics
 from fastdens.kernels.options import GaussianOptions

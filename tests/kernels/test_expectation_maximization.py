@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from fastdens.kernels.em_steps import em_steps
+from fastdens.kernels import em_steps
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
