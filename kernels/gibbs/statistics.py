@@ -69,7 +69,7 @@ class FitBlocks(NamedTuple):
 
 def fit_blocks(n_features: int) -> FitBlocks:
     """Block sizes by D; blocks of D as small as the product of matrices takes them."""
-    return FitBlocks(block_n=32, block_d=16, num_d_blocks=-(-n_features // 16), num_warps=4, max_registers=128)
+    return FitBlocks(block_n=32, block_d=16, num_d_blocks=-(-n_features // 16), num_warps=4, max_registers=255)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_chains", "n_slots", "n_labels"])
