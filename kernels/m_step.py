@@ -13,13 +13,15 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels import reference
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.mahalanobis import MAX_REGISTERS, Config, config, load_centred, product_precision
+from fastdens.kernels.mahalanobis import Config, config, load_centred, product_precision
 from fastdens.kernels.operation import Backends, check_alike
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.options import COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
 from torch import Tensor
 
 _REDUCE_BLOCK = 256
+# Of a thread of the IEEE products of many dimensions, where the assembler, left to itself, spills.
+_MAX_REGISTERS = 168
 
 
 class SufficientStatistics(NamedTuple):
@@ -408,10 +410,11 @@ def scatter_blocks(n_features: int, dtype: torch.dtype, matmul_precision: str) -
     if sizes.num_d_blocks == 1:
         return sizes
     if precision == "ieee":
-        return sizes._replace(max_registers=MAX_REGISTERS)
+        return sizes._replace(max_registers=_MAX_REGISTERS)
     n_blocks = -(-n_features // 64)
-    # Two operands that differ, each in two parts, leave registers for half as many rows.
-    return sizes._replace(block_n=64 if n_blocks == 1 else 32, block_d=64, num_d_blocks=n_blocks)
+    # Two operands that differ, each in two parts, leave registers for half as many rows; so does what is not aligned.
+    block_n = 64 if n_blocks == 1 and n_features % 16 == 0 else 32
+    return sizes._replace(block_n=block_n, block_d=64, num_d_blocks=n_blocks)
 
 
 def _launch(

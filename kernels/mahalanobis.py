@@ -61,8 +61,6 @@ def quadratic_form(
 
 # Up to so many dimensions are one block.
 _SMALL = 32
-# Of a thread on the tiled-D path, where the assembler, left to itself, spills: three programs share a multiprocessor.
-MAX_REGISTERS = 168
 
 
 class Config(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.mahalanobis import MAX_REGISTERS, Config, config, product_precision, quadratic_form
+from fastdens.kernels.mahalanobis import Config, config, product_precision, quadratic_form
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
@@ -148,14 +148,10 @@ def _mixture_kernel(
             tl.store(resp_ptr + rows * n_components + k, tl.exp(joint - log_prob), mask=mask)
 
 
-def blocks(n_features: int, dtype: torch.dtype, triangular: bool, matmul_precision: str) -> Config:
-    """Block sizes of a launch, with a bound on registers for the tiled-D path."""
+def blocks(n_features: int, dtype: torch.dtype, matmul_precision: str) -> Config:
+    """Block sizes of a launch; left to itself, the assembler gives some of the variants fewer registers and spills."""
     precision = product_precision(n_features, dtype, matmul_precision)
-    sizes = config(n_features, dtype)._replace(precision=precision)
-    if sizes.num_d_blocks == 1:
-        return sizes
-    # The operands of tensor cores are in two parts.
-    return sizes._replace(max_registers=255 if triangular and precision != "ieee" else MAX_REGISTERS)
+    return config(n_features, dtype)._replace(precision=precision, max_registers=255)
 
 
 def launch(
@@ -171,7 +167,7 @@ def launch(
     """Fill ``log_prob`` [N, M], with a layout [N], and responsibilities [N, K], but for rows of models in ``done``."""
     n_points, n_features = points.shape
     n_models = components.n_models
-    sizes = blocks(n_features, points.dtype, components.triangular, matmul_precision)
+    sizes = blocks(n_features, points.dtype, matmul_precision)
     if layout is None:
         tiles: tuple[Tensor | None, ...] = (None, None, None)
         n_programs = -(-n_points // sizes.block_n) * n_models
