@@ -36,7 +36,7 @@ from fastdens.kernels.options import GaussianOptions
 from torch import Tensor
 
 # Multiply-adds of a step that one thread does in about the time that it takes to share them.
-_MOST_WORK = 1 << 23
+_MOST_WORK = 1 << 24
 _LOG_2_PI = math.log(2 * math.pi)
 
 
