@@ -65,8 +65,27 @@ def _blocks(layout: Layout, width: int) -> Iterator[_Block]:
         yield _Block(layout.select(slice(begin, end)))
 
 
+def _random_responsibilities(resp: Tensor, layout: Layout, seed: int) -> Tensor:
+    n_components = resp.shape[1]
+    for block in _blocks(layout, n_components + 16):
+        own = torch.stack([hashed_uniform(seed, k, block.position).to(resp.dtype) for k in range(n_components)], 1)
+        resp[block.row] = own / own.sum(1, keepdim=True)
+    return resp
+
+
+_RANDOM_RESPONSIBILITIES = Backends(
+    triton=_random_responsibilities, cpu="seeding:random_responsibilities", reference=_random_responsibilities
+)
+
+
 def random_responsibilities(
-    layout: Layout | Tensor, n_points: int, n_components: int, seed: int, dtype: torch.dtype
+    layout: Layout | Tensor,
+    n_points: int,
+    n_components: int,
+    seed: int,
+    dtype: torch.dtype,
+    *,
+    backend: str = "auto",
 ) -> Tensor:
     """Uniform random responsibilities [N, K], normalised; zero for rows that no model owns.
 
@@ -76,13 +95,12 @@ def random_responsibilities(
         The rows of each model: a layout, or offsets int64 [M + 1].
     n_points, n_components, seed : int
     dtype : torch.dtype
+    backend : {"auto", "triton", "cpu", "reference"}
+        "triton" and "reference" are torch operations, on the device of the layout.
     """
     layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, n_points)
     resp = torch.zeros(n_points, n_components, dtype=dtype, device=layout.ranges.device)
-    for block in _blocks(layout, n_components + 16):
-        own = torch.stack([hashed_uniform(seed, k, block.position).to(dtype) for k in range(n_components)], 1)
-        resp[block.row] = own / own.sum(1, keepdim=True)
-    return resp
+    return _RANDOM_RESPONSIBILITIES.run(backend, resp, layout, seed)
 
 
 def _random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:

@@ -152,7 +152,7 @@ def _initial_parameters(problem: EMProblem, start: Start) -> GaussianParameters:
     """
     points, layout, k = problem.points, problem.layout, start.n_components
     if start.init_params == "random":
-        resp = random_responsibilities(layout, len(points), k, start.seed, points.dtype)
+        resp = random_responsibilities(layout, len(points), k, start.seed, points.dtype, backend=problem.backend)
         centres = points[layout.ranges[:, 0]][:, None].expand(-1, k, -1)
         sums = kernels.sufficient_statistics(points, layout, resp, centres, **problem.kernel_options)
         return gaussian_parameters(

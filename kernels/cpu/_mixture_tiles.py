@@ -58,17 +58,33 @@ def normalise(joint, width, total, log_prob):
 
 
 @kernel
-def add_moments(tile, width, resp, centre, nk, moment):
+def _mostly_zero(resp, width, n_features):
+    """Whether the points of ``resp`` [B] that are not zero are worth looking up one by one, in vectors of features."""
+    filled = 0
+    for b in range(width):
+        filled += resp[b] != 0
+    return n_features >= 16 and 4 * filled <= width
+
+
+@kernel
+def add_moments(points, first, tile, width, resp, centre, nk, moment):
     """Add ``sum_b r_kb`` to ``nk[k]`` and ``sum_b r_kb (x_b - centre_k)`` to ``moment[k]``, both float64.
 
-    ``centre`` and ``moment`` are padded as the tile is.
+    ``tile`` holds the rows of ``points`` from ``first`` on; ``centre`` and ``moment`` are padded as the tile is.
     """
-    zero, width = tile.dtype.type(0), whole_vectors(width)
+    zero, filled, width = tile.dtype.type(0), width, whole_vectors(width)
     for k in range(resp.shape[0]):
         count = zero
         for b in range(width):
             count += resp[k, b]
         nk[k] += count
+        if _mostly_zero(resp[k], filled, points.shape[1]):
+            for b in range(filled):
+                r = resp[k, b]
+                if r != zero:
+                    for d in range(points.shape[1]):
+                        moment[k, d] += r * (points[first + b, d] - centre[k, d])
+            continue
         for d in range(0, tile.shape[0], 4):
             c0, c1, c2, c3 = centre[k, d], centre[k, d + 1], centre[k, d + 2], centre[k, d + 3]
             s0 = s1 = s2 = s3 = zero
@@ -85,13 +101,21 @@ def add_moments(tile, width, resp, centre, nk, moment):
 
 
 @kernel
-def add_squares(tile, width, resp, mean, scatter):
+def add_squares(points, first, tile, width, resp, mean, scatter):
     """Add ``sum_b r_kb (x_b - mean_k)^2`` to ``scatter[k]``, float64.
 
-    ``mean`` and ``scatter`` are padded as the tile is.
+    Arguments are those of :func:`add_moments`.
     """
-    zero, width = tile.dtype.type(0), whole_vectors(width)
+    zero, filled, width = tile.dtype.type(0), width, whole_vectors(width)
     for k in range(resp.shape[0]):
+        if _mostly_zero(resp[k], filled, points.shape[1]):
+            for b in range(filled):
+                r = resp[k, b]
+                if r != zero:
+                    for d in range(points.shape[1]):
+                        z = points[first + b, d] - mean[k, d]
+                        scatter[k, d] += r * (z * z)
+            continue
         for d in range(0, tile.shape[0], 4):
             m0, m1, m2, m3 = mean[k, d], mean[k, d + 1], mean[k, d + 2], mean[k, d + 3]
             s0 = s1 = s2 = s3 = zero

@@ -36,7 +36,7 @@ from fastdens.kernels.options import GaussianOptions
 from torch import Tensor
 
 # Multiply-adds of a step that one thread does in about the time that it takes to share them.
-_MOST_WORK = 1 << 23
+_MOST_WORK = 1 << 24
 _LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -98,7 +98,7 @@ def _expectation(tied, tiles, n_points, weights, means, factors, shared, panel, 
 
 
 @inlined
-def _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights, means):
+def _weights_and_means(points, first, tiles, n_points, resp, centre, nk, moment, weights, means):
     """The counts, weights and means, by way of the moments about the means that stand."""
     n_components, n_features = means.shape
     size = tile_width(n_features)
@@ -111,7 +111,7 @@ def _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights, means
             moment[k, d] = 0
     for start in range(0, n_points, size):
         t = start // size
-        add_moments(tiles[t], min(size, n_points - start), resp[t], centre, nk, moment)
+        add_moments(points, first + start, tiles[t], min(size, n_points - start), resp[t], centre, nk, moment)
     total = 0.0
     for k in range(n_components):
         nk[k] += eps
@@ -173,14 +173,14 @@ def _full_covariances(tied, nk, reg_covar, a, x, panel, scatter, covariances, fa
 
 
 @inlined
-def _diagonal_covariances(tiles, n_points, resp, centre, nk, reg_covar, scatter, covariances, factors):
+def _diagonal_covariances(points, first, tiles, n_points, resp, centre, nk, reg_covar, scatter, covariances, factors):
     """Variances [K, D], or [K, 1] of spherical components, and the roots of their inverses in ``factors`` [K, D]."""
     n_components, n_features = factors.shape
     size, n_columns = tile_width(n_features), covariances.shape[1]
     scatter[:] = 0
     for start in range(0, n_points, size):
         t = start // size
-        add_squares(tiles[t], min(size, n_points - start), resp[t], centre, scatter)
+        add_squares(points, first + start, tiles[t], min(size, n_points - start), resp[t], centre, scatter)
     good = True
     for k in range(n_components):
         if n_columns < n_features:
@@ -271,13 +271,23 @@ def _all_steps(
                 resp,
             )
             bound /= n_points
-            _weights_and_means(tiles, n_points, resp, centre, nk, moment, weights[m], means[m])
+            _weights_and_means(points, first, tiles, n_points, resp, centre, nk, moment, weights[m], means[m])
             if factors.ndim == 4:
                 _scatter(tied, tiles, n_points, resp, means[m], nk, shared, column, root, centred, scatter)
                 good = _full_covariances(tied, nk, reg_covar, a, x, panel_of_a, scatter, covariances[m], factors[m])
             else:
                 good = _diagonal_covariances(
-                    tiles, n_points, resp, centre, nk, reg_covar, scatter[:, :, 0], covariances[m], factors[m]
+                    points,
+                    first,
+                    tiles,
+                    n_points,
+                    resp,
+                    centre,
+                    nk,
+                    reg_covar,
+                    scatter[:, :, 0],
+                    covariances[m],
+                    factors[m],
                 )
             taken[m] += 1
             bad[m] = not good

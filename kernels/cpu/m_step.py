@@ -58,7 +58,7 @@ def _first_moments(begin, end, model, first_row, last_row, points, resp, n_group
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
             load_responsibilities(resp[:, group], start, width, shares[group])
-            add_moments(tile, width, shares[group], centre[group], nk[c, group], moment[c, group])
+            add_moments(points, start, tile, width, shares[group], centre[group], nk[c, group], moment[c, group])
 
 
 @kernel
@@ -209,7 +209,7 @@ def _diagonal_scatter(begin, end, model, first_row, last_row, points, resp, mean
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
             load_responsibilities(resp, start, width, shares)
-            add_squares(tile, width, shares, mean, scatter)
+            add_squares(points, start, tile, width, shares, mean, scatter)
         _copy(scatter, out[c])
 
 

@@ -281,3 +281,26 @@ def random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
     chosen = torch.empty(len(ranges), n_rows, dtype=torch.int64, device="cpu")
     parallel_for(_rows, len(ranges), ranges.numpy(), seed, chosen.numpy())
     return chosen
+
+
+@kernel
+def _fill_responsibilities(begin, end, row_ranges, seed, resp):
+    number, n_components = resp.dtype.type, resp.shape[1]
+    for m in range(begin, end):
+        first, last = row_ranges[m]
+        for k in range(n_components):
+            stream = stream_of(seed, k)
+            for n in range(first, last):
+                resp[n, k] = number(uniform(stream, n - first))
+        for n in range(first, last):
+            total = number(0)
+            for k in range(n_components):
+                total += resp[n, k]
+            for k in range(n_components):
+                resp[n, k] /= total
+
+
+def random_responsibilities(resp: Tensor, layout: Layout, seed: int) -> Tensor:
+    """Fill ``resp`` [N, K] as :func:`fastdens.kernels.random_responsibilities` does, and return it."""
+    parallel_for(_fill_responsibilities, layout.n_models, layout.ranges.numpy(), seed, resp.numpy())
+    return resp

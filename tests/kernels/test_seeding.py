@@ -116,6 +116,8 @@ def test_random_responsibilities_and_rows(seed):
     owned = torch.cat([torch.arange(a, b) for a, b in ranges.tolist()])
     torch.testing.assert_close(resp[owned].sum(1), torch.ones(len(owned), dtype=torch.float64))
     assert float(resp.sum()) == pytest.approx(len(owned))
+    reference = kernels.random_responsibilities(layout, 45, 3, seed, torch.float64, backend="reference")
+    torch.testing.assert_close(resp, reference, rtol=1e-14, atol=0)
     rows = kernels.random_rows(layout.select([0, 2]), 7, seed)
     assert all(len(set(own)) == 7 for own in rows.tolist())
     assert ((rows >= ranges[[0, 2], :1]) & (rows < ranges[[0, 2], 1:])).all()

@@ -72,7 +72,7 @@ def test_takes_the_steps_of_scikit_learn_until_each_model_settles(rng, covarianc
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_same_bits_in_other_company_in_other_portions_and_on_other_threads(rng, covariance_type, dtype):
     # One model is large enough for the threads to share it.
-    sizes, d, k = [50, 70_000, 700, 0], 4, 9
+    sizes, d, k = [50, 120_000, 700, 0], 4, 9
     x, offsets, *state = mixture_problem(rng, sizes, d, k, covariance_type, dtype)
     layout = layout_of(offsets)
     options = {"tol": 1e-2, "reg_covar": 1e-3, "covariance_type": covariance_type, "backend": "cpu"}
