@@ -31,7 +31,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _compiled(function: Callable[..., Any], inline: str) -> Callable[..., Any]:
     compile_ = functools.partial(
-        numba.njit, function, nogil=True, inline=inline, fastmath=_FASTMATH, error_model="numpy"
+        numba.njit, function, nogil=True, no_cfunc_wrapper=True, inline=inline, fastmath=_FASTMATH, error_model="numpy"
     )
     compiled: Callable[..., Any]
     try:

@@ -9,7 +9,7 @@ four by four, which is what keeps the arithmetic units busy.
 from __future__ import annotations
 
 import numpy as np
-from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._numba import inlined, kernel
 from fastdens.kernels.cpu._products import add_squares_of_product, block_columns
 
 
@@ -48,7 +48,7 @@ def load_tile(points, start, width, tile):
             tile[d, b] = points[start + b, d]
 
 
-@kernel
+@inlined
 def pack_columns(factor, j, panel):
     """Columns ``j:j + 4`` of an upper-triangular factor [D, D] into ``panel`` [D padded, 4], padded with zeros."""
     n_features, zero = factor.shape[0], panel.dtype.type(0)
@@ -65,7 +65,7 @@ def pack_columns(factor, j, panel):
             panel[i, r] = factor[i, j + r] if i <= j + r < n_features else zero
 
 
-@kernel
+@inlined
 def _triangular_form(tile, width, mean, factor, panel, centred, form):
     width = whole_vectors(width)
     for d in range(mean.shape[0]):
@@ -80,7 +80,7 @@ def _triangular_form(tile, width, mean, factor, panel, centred, form):
             add_squares_of_product(panel, centred, b, j + 4, form)
 
 
-@kernel
+@inlined
 def _diagonal_form(tile, width, mean, factor, form):
     n_features, width = mean.shape[0], whole_vectors(width)
     for b in range(width):

@@ -15,7 +15,7 @@ import torch
 from fastdens.kernels.cpu._cholesky import factor, invert
 from fastdens.kernels.cpu._elementary import log1p
 from fastdens.kernels.cpu._mixture_tiles import add_moments, add_squares, normalise
-from fastdens.kernels.cpu._numba import kernel
+from fastdens.kernels.cpu._numba import inlined, kernel
 from fastdens.kernels.cpu._parallel import as_array, parallel_for
 from fastdens.kernels.cpu._tied import add_between, add_tied_scatter, heaviest, shift_means, tied_forms
 from fastdens.kernels.cpu._tiles import (
@@ -40,7 +40,7 @@ _MOST_WORK = 1 << 24
 _LOG_2_PI = math.log(2 * math.pi)
 
 
-@kernel
+@inlined
 def _load_tiles(points, start, stop, tiles):
     """Lay rows ``start:stop`` out in tiles; their number."""
     size = tile_width(points.shape[1])
@@ -65,34 +65,26 @@ def _log_joint_norms(weights, factors, norms):
         norms[k] = np.log(np.float64(weights[k])) - 0.5 * n_features * _LOG_2_PI + log_det
 
 
-@kernel
-def _forms(tile, width, means, factors, c, shared, panel, centred, form):
-    """Squared Mahalanobis distances of a tile from all components into ``form`` [K, B]."""
-    n_components = means.shape[0]
-    if factors.ndim == 3 and factors.shape[0] < n_components:
-        shift, near, y = shared[:3]
-        tied_forms(tile, width, means, factors[0], c, shift, near, panel, centred, y, form)
-        return
-    for k in range(n_components):
-        quadratic_form(tile, width, means[k], factors[k], panel, centred, form[k])
-
-
-@kernel
-def _expectation(tiles, n_points, weights, means, factors, shared, panel, centred, total, log_prob, resp):
+@inlined
+def _expectation(tied, tiles, n_points, weights, means, factors, shared, panel, centred, norms, total, log_prob, resp):
     """Responsibilities ``resp[t, k, b]`` of each tile, and the log-likelihood."""
     number = tiles.dtype.type
     n_components, n_features = means.shape
-    n_factors, size = factors.shape[0], tile_width(n_features)
-    norms = np.empty(n_components, tiles.dtype)
+    size = tile_width(n_features)
     _log_joint_norms(weights, factors, norms)
     log_likelihood = 0.0
-    c = heaviest(weights)
-    if factors.ndim == 3 and n_factors < n_components:
-        shift_means(means, c, factors[0], shared[0], shared[1])
+    if tied is not None:
+        shift, near, y, _, _, _ = shared
+        c = heaviest(weights)
+        shift_means(means, c, factors[0], shift, near)
     for start in range(0, n_points, size):
         t, width = start // size, min(size, n_points - start)
         joint = resp[t]
-        _forms(tiles[t], width, means, factors, c, shared, panel, centred, joint)
+        if tied is None:
+            for k in range(n_components):
+                quadratic_form(tiles[t], width, means[k], factors[k], panel, centred, joint[k])
+        else:
+            tied_forms(tiles[t], width, means, factors[0], c, shift, near, panel, centred, y, joint)
         for k in range(n_components):
             for b in range(whole_vectors(width)):
                 joint[k, b] = norms[k] - number(0.5) * joint[k, b]
@@ -105,7 +97,7 @@ def _expectation(tiles, n_points, weights, means, factors, shared, panel, centre
     return log_likelihood
 
 
-@kernel
+@inlined
 def _weights_and_means(points, first, tiles, n_points, resp, centre, nk, moment, weights, means):
     """The counts, weights and means, by way of the moments about the means that stand."""
     n_components, n_features = means.shape
@@ -131,39 +123,35 @@ def _weights_and_means(points, first, tiles, n_points, resp, centre, nk, moment,
             centre[k, d] = means[k, d]
 
 
-@kernel
-def _scatter(tiles, n_points, resp, means, nk, shared, scratch, scatter):
+@inlined
+def _scatter(tied, tiles, n_points, resp, means, nk, shared, column, root, centred, scatter):
     """Scatter about the means, [K, D padded, D padded], or summed over the components where they share a factor."""
-    column, root, centred = scratch[:3]
     n_components, n_features = means.shape
-    tied, size = len(scatter) < n_components, tile_width(n_features)
+    size = tile_width(n_features)
     scatter[:] = 0
-    if tied:
-        share, numbers, between = shared[3:]
+    if tied is not None:
+        _, _, _, share, numbers, between = shared
         c = heaviest(nk)
         between[:] = 0
     for start in range(0, n_points, size):
         t, width = start // size, min(size, n_points - start)
-        if tied:
-            add_tied_scatter(tiles[t], width, resp[t], means, c, root, share, numbers, centred, scatter[0], between)
-        else:
+        if tied is None:
             for k in range(n_components):
                 filled = centre_columns(tiles[t], width, resp[t, k], means[k], column, root, centred)
                 add_scatter(centred, filled, scatter[k])
-    if tied:
+        else:
+            add_tied_scatter(tiles[t], width, resp[t], means, c, root, share, numbers, centred, scatter[0], between)
+    if tied is not None:
         add_between(means, between, centred, scatter[0])
 
 
-@kernel
-def _full_covariances(tiles, n_points, resp, means, nk, reg_covar, shared, scratch, scatter, covariances, factors):
-    """Covariances [F, D, D] and the factors of their inverses; False where one has none."""
-    a, x, panel = scratch[3:]
-    n_components, n_features = means.shape
-    n_factors = covariances.shape[0]
-    _scatter(tiles, n_points, resp, means, nk, shared, scratch, scatter)
+@inlined
+def _full_covariances(tied, nk, reg_covar, a, x, panel, scatter, covariances, factors):
+    """Covariances [F, D, D] from their scatter and the factors of their inverses; False where one has none."""
+    n_factors, n_features = covariances.shape[:2]
     good = True
     for f in range(n_factors):
-        count = nk[f] if n_factors == n_components else nk.sum()
+        count = nk[f] if tied is None else nk.sum()
         a[:] = 0
         for i in range(a.shape[0]):
             if i >= n_features:
@@ -184,7 +172,7 @@ def _full_covariances(tiles, n_points, resp, means, nk, reg_covar, shared, scrat
     return good
 
 
-@kernel
+@inlined
 def _diagonal_covariances(points, first, tiles, n_points, resp, centre, nk, reg_covar, scatter, covariances, factors):
     """Variances [K, D], or [K, 1] of spherical components, and the roots of their inverses in ``factors`` [K, D]."""
     n_components, n_features = factors.shape
@@ -207,9 +195,26 @@ def _diagonal_covariances(points, first, tiles, n_points, resp, centre, nk, reg_
 
 
 @kernel
+def _shared_scratch(tied, n_components, n_features, like):
+    """Room for what tied components share: three arrays of the E step, three of the M step."""
+    if tied is None:
+        return None
+    n_padded, size = padded(n_features), tile_width(n_features)
+    return (
+        np.empty((n_components, n_padded), like.dtype),
+        np.empty(n_components, np.bool_),
+        np.empty((n_padded, size + 16), like.dtype),
+        new_tile(n_components, size, like),
+        np.empty((n_components, 4), like.dtype),
+        np.empty((padded(n_components), padded(n_components))),
+    )
+
+
+@kernel
 def _all_steps(
     begin,
     end,
+    tied,
     row_ranges,
     points,
     weights,
@@ -224,7 +229,10 @@ def _all_steps(
     tol,
     reg_covar,
 ):
-    """Steps of models ``begin:end``, whose state is overwritten."""
+    """Steps of models ``begin:end``, whose state is overwritten.
+
+    ``tied`` is True where several components share a factor, else None: each of the two is compiled by itself.
+    """
     n_components, n_features = means.shape[1:]
     n_padded, size = padded(n_features), tile_width(n_features)
     n_tiles = 1
@@ -234,41 +242,39 @@ def _all_steps(
     resp = np.empty((n_tiles, n_components, size), points.dtype)
     total, log_prob = np.empty(size, points.dtype), np.empty(size, points.dtype)
     centre, moment = np.zeros((n_components, n_padded), points.dtype), np.empty((n_components, n_padded))
-    nk = np.empty(n_components)
+    nk, norms = np.empty(n_components), np.empty(n_components, points.dtype)
     n_square = n_padded if factors.ndim == 4 else 0
     panel, centred = np.empty((n_square, 4), points.dtype), new_tile(n_square, size, points)
     scatter = np.empty((factors.shape[1], n_padded, max(n_square, 1)))
-    scratch = (
-        np.empty(size, np.int32),
-        np.empty(size, points.dtype),
-        centred,
-        new_tile(n_square, n_square, nk),
-        new_tile(n_square, n_square, nk),
-        np.empty((n_square, 4)),
-    )
-    n_shared = n_components if factors.shape[1] < n_components else 0
-    shared = (
-        np.empty((n_shared, n_padded), points.dtype),
-        np.empty(n_shared, np.bool_),
-        np.empty((n_padded if n_shared else 0, size + 16), points.dtype),
-        new_tile(n_shared, size, points),
-        np.empty((n_shared, 4), points.dtype),
-        np.empty((padded(n_shared), padded(n_shared))),
-    )
+    column, root = np.empty(size, np.int32), np.empty(size, points.dtype)
+    a, x = new_tile(n_square, n_square, nk), new_tile(n_square, n_square, nk)
+    panel_of_a = np.empty((n_square, 4))
+    shared = _shared_scratch(tied, n_components, n_features, points)
     for m in range(begin, end):
         first, last = row_ranges[m]
         n_points = last - first
         _load_tiles(points, first, last, tiles)
         for _ in range(n_steps):
             bound = _expectation(
-                tiles, n_points, weights[m], means[m], factors[m], shared, panel, centred, total, log_prob, resp
+                tied,
+                tiles,
+                n_points,
+                weights[m],
+                means[m],
+                factors[m],
+                shared,
+                panel,
+                centred,
+                norms,
+                total,
+                log_prob,
+                resp,
             )
             bound /= n_points
             _weights_and_means(points, first, tiles, n_points, resp, centre, nk, moment, weights[m], means[m])
             if factors.ndim == 4:
-                good = _full_covariances(
-                    tiles, n_points, resp, means[m], nk, reg_covar, shared, scratch, scatter, covariances[m], factors[m]
-                )
+                _scatter(tied, tiles, n_points, resp, means[m], nk, shared, column, root, centred, scatter)
+                good = _full_covariances(tied, nk, reg_covar, a, x, panel_of_a, scatter, covariances[m], factors[m])
             else:
                 good = _diagonal_covariances(
                     points,
@@ -327,6 +333,7 @@ def _small_models(
     parallel_for(
         _all_steps,
         layout.n_models,
+        True if covariance_type == "tied" and means.shape[1] > 1 else None,
         layout.ranges.numpy(),
         as_array(points),
         state.weights.numpy(),

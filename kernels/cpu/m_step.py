@@ -30,6 +30,17 @@ def _group(item, n_groups, n_components):
 
 
 @kernel
+def _copy(source, out):
+    """The columns that both matrices have.
+
+    Element by element: an assignment of arrays brings a message on their shapes, which takes long to compile.
+    """
+    for i in range(source.shape[0]):
+        for j in range(min(source.shape[1], out.shape[1])):
+            out[i, j] = source[i, j]
+
+
+@kernel
 def _first_moments(begin, end, model, first_row, last_row, points, resp, n_groups, centres, nk, moment):
     """Item ``c * n_groups + g`` is chunk c for the components of group g."""
     n_components, n_features = centres.shape[1:]
@@ -42,7 +53,7 @@ def _first_moments(begin, end, model, first_row, last_row, points, resp, n_group
         group = _group(item, n_groups, n_components)
         nk[c, group] = 0
         moment[c, group] = 0
-        centre[:, :n_features] = centres[model[c]]
+        _copy(centres[model[c]], centre)
         for start in range(first_row[c], last_row[c], size):
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
@@ -193,13 +204,13 @@ def _diagonal_scatter(begin, end, model, first_row, last_row, points, resp, mean
     scatter = np.empty(mean.shape)
     for c in range(begin, end):
         scatter[:] = 0
-        mean[:, :n_features] = means[model[c]]
+        _copy(means[model[c]], mean)
         for start in range(first_row[c], last_row[c], size):
             width = min(size, last_row[c] - start)
             load_tile(points, start, width, tile)
             load_responsibilities(resp, start, width, shares)
             add_squares(points, start, tile, width, shares, mean, scatter)
-        out[c] = scatter[:, :n_features]
+        _copy(scatter, out[c])
 
 
 @kernel

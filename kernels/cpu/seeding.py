@@ -103,13 +103,24 @@ def _draw(begin, end, rows_of_chunk, seed, draw, nearest, taken, race, row):
 
 
 @kernel
+def _soonest(times):
+    """The chunk whose clock rings first."""
+    first = 0
+    for c in range(1, len(times)):
+        if times[c] < times[first]:
+            first = c
+    return first
+
+
+@kernel
 def _candidates(rows_of_chunk, race, row):
     """The rows that win in the model, from the winners of its chunks."""
     n_trials = len(race) - 1
     candidate = np.empty(max(n_trials, 1), np.int64)
     for t in range(len(candidate)):
-        trial = t if race[t].min() < np.inf else n_trials
-        c = race[trial].argmin()
+        trial, c = t, _soonest(race[t])
+        if not race[t, c] < np.inf:
+            trial, c = n_trials, _soonest(race[n_trials])
         candidate[t] = c * rows_of_chunk + row[trial, c]
     return candidate
 
@@ -187,7 +198,9 @@ def _choose(begin, end, row_ranges, rows_of_chunk, points, seed, n_trials, tie, 
             best = _least(potential, tie)
             chosen[m, k] = first + candidate[best]
             taken[candidate[best]] = True
-            nearest[:] = distance[best]
+            # Element by element: an assignment of arrays brings a message on their shapes, which takes long to compile.
+            for n in range(n_rows):
+                nearest[n] = distance[best, n]
 
 
 def _choose_together(

@@ -25,14 +25,14 @@ def test_quadratic_form(rng, n, d, dtype):
 
 @pytest.mark.parametrize("n", [4, 12, 64, 100])
 def test_factor_and_inverse(rng, n):
-    root = rng.normal(size=(n, n)) + np.eye(n)
+    root = rng.normal(size=(n, 2 * n))
     a, x, panel = new_tile(n, n, root), new_tile(n, n, root), np.empty((n, 4))
     a[:, :n] = root @ root.T
     want = np.linalg.cholesky(a[:, :n]).T
     assert factor(a, panel)
     invert(a, x, panel)
     assert np.abs(np.triu(a[:, :n]) - want).max() < 1e-10 * np.abs(want).max()
-    assert np.abs(x[:, :n] @ want - np.eye(n)).max() < 1e-7
+    assert np.abs(x[:, :n] @ want - np.eye(n)).max() < 1e-10
     assert (np.tril(x[:, :n], -1) == 0).all()
     a[:, :n] = -np.eye(n)
     assert not factor(a, panel)
