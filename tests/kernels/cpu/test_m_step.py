@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fastdens.kernels.em_steps import em_steps
+from fastdens.kernels import em_steps
 
 from fastdens import kernels
 from tests.problems import TOLERANCE, relative_error
