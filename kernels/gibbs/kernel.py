@@ -185,6 +185,7 @@ class Blocks(NamedTuple):
     block_d: int
     num_d_blocks: int
     num_warps: int
+    num_stages: int
     max_registers: int
 
 
@@ -195,17 +196,21 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     only the first of them counts, and its move takes longer by far than weighing the others did.
 
     Without a limit on the registers, ptxas keeps room for more programs on a multiprocessor and spills to make it.
+    Where the kernel refits or makes moves, it takes all that a thread can have. So its loops over products are not
+    pipelined (one stage), and tiles are smaller under 16 dimensions, where rows that are not aligned take registers.
     """
     block_d = 16 if refit or moves or n_features <= 16 else 32
+    block_n = 64 if not refit and not moves else 32 if n_features >= 16 else 16
     num_warps = 8 if n_features > 64 or (block_d == 16 and n_features > 16) else 4
     # Three programs of four warps fit at 168. The code for D = 1, which is a constant there, takes more.
     max_registers = 168 if 1 < n_features <= 16 and not refit and not moves else 255
     return Blocks(
         turns=1 if refit else 16,
         block_s=BLOCK_S,
-        block_n=32 if refit or moves else 64,
+        block_n=block_n,
         block_d=block_d,
         num_d_blocks=-(-n_features // block_d),
         num_warps=num_warps,
+        num_stages=1,
         max_registers=max_registers,
     )

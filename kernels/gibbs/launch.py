@@ -132,6 +132,7 @@ def sweep_chains(problem: SweepProblem, labels: Tensor, alpha: Tensor, n_slots: 
             BLOCK_D=sizes.block_d,
             NUM_D_BLOCKS=sizes.num_d_blocks,
             num_warps=sizes.num_warps,
+            num_stages=sizes.num_stages,
             maxnreg=sizes.max_registers,
         )
         launched = status.view(-1)[statistics.chain].tolist()

@@ -64,12 +64,20 @@ class FitBlocks(NamedTuple):
     block_d: int
     num_d_blocks: int
     num_warps: int
+    num_stages: int
     max_registers: int
 
 
 def fit_blocks(n_features: int) -> FitBlocks:
-    """Block sizes by D; blocks of D as small as the product of matrices takes them."""
-    return FitBlocks(block_n=32, block_d=16, num_d_blocks=-(-n_features // 16), num_warps=4, max_registers=255)
+    """Block sizes by D; blocks of D as small as the product of matrices takes them, in few registers: one stage."""
+    return FitBlocks(
+        block_n=32,
+        block_d=16,
+        num_d_blocks=-(-n_features // 16),
+        num_warps=4,
+        num_stages=1,
+        max_registers=255,
+    )
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_chains", "n_slots", "n_labels"])
@@ -175,6 +183,7 @@ def fit_statistics(
         BLOCK_D=sizes.block_d,
         NUM_D_BLOCKS=sizes.num_d_blocks,
         num_warps=sizes.num_warps,
+        num_stages=sizes.num_stages,
         maxnreg=sizes.max_registers,
     )
     return ClusterStatistics(chain, chain, chain % n_chains * n_rows, counts, mean, inverse, log_det, mahalanobis_sq)

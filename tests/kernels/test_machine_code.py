@@ -50,7 +50,7 @@ def test_every_tier_of_the_densities():
 
 @pytest.mark.slow
 def test_every_tier_of_the_sampler():
-    reports = reports_of("sampler_tiers((1, 16, 64, 100))", 90)
+    reports = reports_of("sampler_tiers((1, 2, 16, 64, 100))", 90)
     check_limits(reports)
     # Whatever the numbers of models, points, chains, clusters and sweeps: at most six kernels a dimension.
     assert max(Counter(report["shape"] for report in reports).values()) <= 6
