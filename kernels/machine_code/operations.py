@@ -47,26 +47,26 @@ class Shape:
     @property
     def points(self) -> Tensor:
         """[M N, D]."""
-        return torch.ones(self.n_models * self.n_points, self.n_features, dtype=self.dtype)
+        return torch.ones(self.n_models * self.n_points, self.n_features, dtype=self.dtype, device="cpu")
 
     @property
     def layout(self) -> kernels.Layout:
         """Of models that lie one after the other."""
-        offsets = torch.arange(self.n_models + 1) * self.n_points
+        offsets = torch.arange(self.n_models + 1, device="cpu") * self.n_points
         return kernels.Layout.from_offsets(offsets, self.n_models * self.n_points)
 
     @property
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights [M, K], means [M, K, D] and factors of precisions."""
         m, k, d = self.n_models, self.n_components, self.n_features
-        weights = torch.full((m, k), 1 / k, dtype=self.dtype)
+        weights = torch.full((m, k), 1 / k, dtype=self.dtype, device="cpu")
         factor = {
-            "full": torch.eye(d, dtype=self.dtype).expand(m, k, d, d),
-            "tied": torch.eye(d, dtype=self.dtype).expand(m, d, d),
-            "diag": torch.ones(m, k, d, dtype=self.dtype),
-            "spherical": torch.ones(m, k, dtype=self.dtype),
+            "full": torch.eye(d, dtype=self.dtype, device="cpu").expand(m, k, d, d),
+            "tied": torch.eye(d, dtype=self.dtype, device="cpu").expand(m, d, d),
+            "diag": torch.ones(m, k, d, dtype=self.dtype, device="cpu"),
+            "spherical": torch.ones(m, k, dtype=self.dtype, device="cpu"),
         }
-        return weights, torch.ones(m, k, d, dtype=self.dtype), factor[self.covariance_type].contiguous()
+        return weights, torch.ones(m, k, d, dtype=self.dtype, device="cpu"), factor[self.covariance_type].contiguous()
 
 
 class Operation(NamedTuple):
@@ -85,7 +85,7 @@ def products(shape: Shape) -> int:
 
 
 def _em_step(shape: Shape) -> None:
-    bound = torch.zeros(shape.n_models, dtype=torch.float64)
+    bound = torch.zeros(shape.n_models, dtype=torch.float64, device="cpu")
     start = shape.points, shape.layout, *shape.parameters, bound
     kernels.em_steps(*start, n_steps=1, tol=0.0, reg_covar=0.0, **shape.options)
 
@@ -102,7 +102,7 @@ def _gaussian_log_prob(shape: Shape) -> None:
 def _student_t(own: bool) -> Callable[[Shape], None]:
     def run(shape: Shape) -> None:
         weights, means, factors = shape.parameters
-        offsets = torch.arange(shape.n_models + 1) * shape.n_components
+        offsets = torch.arange(shape.n_models + 1, device="cpu") * shape.n_components
         kernels.student_t_log_prob(
             shape.points,
             offsets,
@@ -132,13 +132,13 @@ def _gibbs(split_merge: int) -> Callable[[Shape], None]:
 
     def run(shape: Shape) -> None:
         points = shape.points
-        ones = torch.ones(shape.n_models, shape.n_features, dtype=torch.float64)
+        ones = torch.ones(shape.n_models, shape.n_features, dtype=torch.float64, device="cpu")
         kernels.gibbs_sweep(
             points,
             shape.layout,
-            torch.arange(len(points))[None] % shape.n_components,
+            torch.arange(len(points), device="cpu")[None] % shape.n_components,
             ones[:, :1],
-            torch.arange(shape.n_models)[:, None],
+            torch.arange(shape.n_models, device="cpu")[:, None],
             ones,
             ones,
             kappa0=0.1,

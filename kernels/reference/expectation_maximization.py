@@ -37,9 +37,16 @@ def em_steps(
             bound = log_prob[slice(*own.ranges[0].tolist())].mean()[None]
             taken, bad = taken + 1, bool(lost)
             converged = bool((bound - before).abs() < tol) and not bad
-        of_model = (pi, mu, sigma, u, bound, *(torch.tensor([value]) for value in (taken, converged, bad)))
+        of_model = (
+            pi,
+            mu,
+            sigma,
+            u,
+            bound,
+            *(torch.tensor([value], device=points.device) for value in (taken, converged, bad)),
+        )
         results.append(of_model)
-    return tuple(torch.cat(column).to(points.device) for column in zip(*results, strict=True))
+    return tuple(torch.cat(column) for column in zip(*results, strict=True))
 
 
 def covariances_from_scatter(
