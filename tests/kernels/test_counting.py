@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fastdens.kernels.gibbs import gibbs_sweep
 
 import fastdens as fd
 from fastdens import kernels
@@ -60,7 +59,7 @@ def test_log_prob(rng):
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 def test_em_iteration(rng, covariance_type):
-    x, _, *_ = mixture_problem(rng, [20, 9], 3, 2, "full", torch.float32)
+    x, _, *_ = mixture_problem(rng, [20, 9], 5, 2, "full", torch.float32)
     batch = fd.RaggedBatch.from_labels(x, torch.arange(2).repeat_interleave(torch.tensor([20, 9])))
     counts = []
     # Convergence is looked at every few iterations: whether it is then falls into the difference of the two runs.
@@ -68,29 +67,9 @@ def test_em_iteration(rng, covariance_type):
         models = fd.GaussianMixtures(
             2, covariance_type=covariance_type, tol=0, max_iter=n_iter, init_params="random", backend="triton"
         )
-        with counted() as of_run, pytest.warns(fd.ConvergenceWarning):
+        with counted() as of_run:
             models.fit(batch)
         counts.append(of_run)
     n_kernels, n_synchronizations, _ = (counts[1] - counts[0]).totals
     assert n_kernels <= 20 * 25, counts[1] - counts[0]
     assert n_synchronizations <= 20 / 4, counts[1] - counts[0]
-
-
-def test_launch_of_16_sweeps(rng):
-    points, n_chains = torch.from_numpy(rng.normal(size=(7, 2))), 2
-    with counted() as counts:
-        gibbs_sweep(
-            points,
-            torch.tensor([0, 4, 7]),
-            torch.zeros(n_chains, 7, dtype=torch.int64),
-            torch.ones(2, n_chains, dtype=torch.float64),
-            torch.arange(4).reshape(2, n_chains),
-            torch.zeros(2, 2, dtype=torch.float64),
-            torch.ones(2, 2, dtype=torch.float64),
-            kappa0=0.1,
-            nu0=3.0,
-            n_sweeps=16,
-            thin=4,
-            backend="triton",
-        )
-    assert counts.torch_kernels.total() <= 100 and counts.synchronizations.total() <= 10, counts
