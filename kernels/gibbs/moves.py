@@ -227,8 +227,6 @@ def transfer_point(
     old_coefficient, old_step, old_q, old_offset = nothing, nothing, nothing, nothing
     coefficient, step, q, offset = nothing, nothing, nothing, nothing
     for joins in tl.range(2, disable_licm=True):
-        # Of the cluster that the point leaves, once it joins the other.
-        old_coefficient, old_step, old_q, old_offset = coefficient, step, q, offset
         cluster = tl.where(joins == 1, new, old)
         own_mean_ptr, own_inverse_ptr = mean_ptr + cluster * n_features, inverse_ptr + cluster * n_features * n_features
         own_w_ptr = w_ptr + joins * n_features
@@ -241,6 +239,10 @@ def transfer_point(
             2 * joins - 1, q, row, points_ptr, counts_ptr + cluster, own_mean_ptr, own_inverse_ptr,
             log_det_ptr + cluster, own_w_ptr, n_features, kappa0, BLOCK_D, NUM_D_BLOCKS,
         )  # fmt: skip
+        # Of the cluster that the point leaves.
+        old_q, old_offset = tl.where(joins == 0, q, old_q), tl.where(joins == 0, offset, old_offset)
+        old_step = tl.where(joins == 0, step, old_step)
+        old_coefficient = tl.where(joins == 0, coefficient, old_coefficient)
     for first in range(start, stop, BLOCK_N):
         others = first + tl.arange(0, BLOCK_N)
         old_moved = tl.zeros([BLOCK_N], tl.float64) + (old_step * old_q - old_offset)

@@ -230,6 +230,8 @@ def density_tiers(dimensions: Iterable[int]) -> Iterator[Recorded]:
     """What densities, EM and its starts launch at some dimensions: every dtype, precision and kind of covariance."""
     # Enough points for several chunks of a model.
     yield from record(GAUSSIANS, Shape(1, 1100, 1, 2))
+    # Few enough for all steps in one launch.
+    yield from record(GAUSSIANS, Shape(2, 20, 2, 2))
     for d in dimensions:
         for dtype, precision in ((torch.float32, "ieee"), (torch.float32, "tf32x3"), (torch.float64, "ieee")):
             small = Shape(2, 40, d, 2, dtype, precision)
