@@ -202,8 +202,6 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
     block_d = 16 if refit or moves or n_features <= 16 else 32
     block_n = 64 if not refit and not moves else 32 if n_features >= 16 else 16
     num_warps = 8 if n_features > 64 or (block_d == 16 and n_features > 16) else 4
-    # Three programs of four warps fit at 168. The code for D = 1, which is a constant there, takes more.
-    max_registers = 168 if 1 < n_features <= 16 and not refit and not moves else 255
     return Blocks(
         turns=1 if refit else 16,
         block_s=BLOCK_S,
@@ -212,5 +210,5 @@ def blocks(n_features: int, refit: bool, moves: bool) -> Blocks:
         num_d_blocks=-(-n_features // block_d),
         num_warps=num_warps,
         num_stages=1,
-        max_registers=max_registers,
+        max_registers=255,
     )
