@@ -8,6 +8,7 @@ converged, or whose covariance has lost its Cholesky factor, stays as its last s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -356,19 +357,43 @@ def _numbers(device: torch.device, *numbers: float) -> tuple[Tensor, ...]:
     return tuple(torch.full((1,), number, dtype=torch.float64, device=device) for number in numbers)
 
 
+def steps_by_size(
+    is_small: Tensor,
+    small: Callable[..., EMSteps],
+    large: Callable[..., EMSteps],
+    points: Tensor,
+    layout: Layout,
+    *state: Tensor,
+    **options: Any,
+) -> EMSteps:
+    """Steps of each model by the function for its size, whatever else is in the batch; ``is_small`` is bool [M]."""
+    n_small = int(is_small.sum())
+    if n_small == len(is_small):
+        return small(points, layout, *state, **options)
+    if n_small == 0:
+        return large(points, layout, *state, **options)
+    parts = []
+    for own, steps in ((is_small, small), (~is_small, large)):
+        models = own.nonzero()[:, 0]
+        of_models = steps(points, layout.select(models), *(value[models] for value in state), **options)
+        parts.append((models, of_models))
+    return joined(parts)
+
+
+def joined(parts: list[tuple[Tensor, EMSteps]]) -> EMSteps:
+    """The steps of all models, from those of some: each with the numbers of its models, int64 [A], in order."""
+    if len(parts) == 1:
+        return parts[0][1]
+    models, steps = zip(*parts, strict=True)
+    order = torch.argsort(torch.cat(models))
+    return EMSteps(*(torch.cat(column)[order] for column in zip(*steps, strict=True)))
+
+
 def _launch(points: Tensor, layout: Layout, *state: Tensor, **options: Any) -> EMSteps:
-    """Each model by the kernels for its size, whatever else is in the batch."""
     tiny = tiny_em_steps.are_tiny(layout, *state[1].shape[1:])
     if tiny is None:
         return _large_steps(points, layout, *state, **options)
-    if bool(tiny.all()):
-        return _tiny_steps(points, layout, *state, **options)
-    parts = [
-        steps(points, layout.select(models), *(tensor[models] for tensor in state), **options)
-        for models, steps in ((tiny, _tiny_steps), (~tiny, _large_steps))
-    ]
-    place = torch.argsort(torch.argsort((~tiny).to(torch.int8), stable=True))
-    return EMSteps(*(torch.cat(pair)[place] for pair in zip(*parts, strict=True)))
+    return steps_by_size(tiny, _tiny_steps, _large_steps, points, layout, *state, **options)
 
 
 def _reference(points: Tensor, *arguments: Any, **options: Any) -> EMSteps:

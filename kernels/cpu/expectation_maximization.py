@@ -29,7 +29,7 @@ from fastdens.kernels.cpu._tiles import (
 )
 from fastdens.kernels.cpu.m_step import centre_columns
 from fastdens.kernels.e_step import responsibilities
-from fastdens.kernels.expectation_maximization import EMSteps, gaussian_parameters
+from fastdens.kernels.expectation_maximization import EMSteps, gaussian_parameters, joined, steps_by_size
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.m_step import sufficient_statistics
 from fastdens.kernels.options import GaussianOptions
@@ -397,16 +397,7 @@ def _large_models(
             active, layout, lower_bound = active[~leaving], layout.select(~leaving), lower_bound[~leaving]
         state.append((steps.weights, steps.means, steps.precisions_cholesky))
         del steps
-    return _joined(finished)
-
-
-def _joined(parts: list[tuple[Tensor, EMSteps]]) -> EMSteps:
-    """The steps of all models, from those of some: each with the numbers of its models, int64 [A]."""
-    if len(parts) == 1:
-        return parts[0][1]
-    models, steps = zip(*parts, strict=True)
-    order = torch.argsort(torch.cat(models))
-    return EMSteps(*(torch.cat(column)[order] for column in zip(*steps, strict=True)))
+    return joined(finished)
 
 
 def em_steps(points: Tensor, layout: Layout, *state: Tensor, covariance_type: str, **options: Any) -> EMSteps:
@@ -414,17 +405,5 @@ def em_steps(points: Tensor, layout: Layout, *state: Tensor, covariance_type: st
     n_components, n_features = state[1].shape[1:]
     work = n_components * n_features * (n_features if covariance_type in ("full", "tied") else 1)
     options |= {"covariance_type": covariance_type}
-    large = layout.sizes > _MOST_WORK // work
-    if not bool(large.any()):
-        return _small_models(points, layout, *state, **options)
-    if bool(large.all()):
-        return _large_models(points, layout, *state, **options)
-    return _joined(
-        [
-            (
-                models.nonzero()[:, 0],
-                take(points, layout.select(models), *(value[models] for value in state), **options),
-            )
-            for take, models in ((_small_models, ~large), (_large_models, large))
-        ]
-    )
+    is_small = layout.sizes <= _MOST_WORK // work
+    return steps_by_size(is_small, _small_models, _large_models, points, layout, *state, **options)
