@@ -68,7 +68,8 @@ def test_tight_clusters_far_apart(rng):
 
 def test_smallest_classes_and_errors(rng, monkeypatch):
     points, labels = rng.normal(size=(7, 2)), np.array([0, 0, 0, 0, 2, 2, 2])
-    assert neighbour_distance(points[:2], [0, 0], k=1).tolist() == [np.linalg.norm(points[0] - points[1])] * 2
+    apart = np.linalg.norm(points[0] - points[1])
+    np.testing.assert_allclose(neighbour_distance(points[:2], [0, 0], k=1), [apart, apart], rtol=1e-14)
     with pytest.raises(ValueError, match="class 2 has 3 examples, but 3 neighbours of each need at least 4"):
         neighbour_distance(points, labels, k=3)
     with pytest.raises(ValueError, match="there are 7 points, but 7 neighbours"):
