@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
+from fastdens.io.locks import claimed, remove_stale_lock
 from fastdens.progress import Advance, progress_bar
 from fastdens.training.datasets import Images
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.job import Job
-from fastdens.training.runs.locks import claimed, remove_stale_lock
 from fastdens.training.runs.plan import TrainingRun
 from fastdens.training.runs.store import choose_devices
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fastdens.io.locks import claimed
 from fastdens.training import Recipe
 from fastdens.training.runs import workers
 from fastdens.training.runs.job import Job
-from fastdens.training.runs.locks import claimed
 from tests.training.runs.folders import NAMES, RECIPE, assert_same, names_in, train_all
 
 # Processes that stand for those started by hand: forked from one that has imported everything, so that they start soon.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastdens.training.runs.locks import claimed, lock_path
+from fastdens.io.locks import claimed, lock_path
 from tests.training.runs.folders import NAMES, names_in, train_all
 
 

@@ -35,7 +35,7 @@ def claimed(file: Path) -> Iterator[bool]:
     ImportError
         If filelock is not installed.
     """
-    filelock = require("filelock", "train_runs", "examples")
+    filelock = require("filelock", "a folder that processes share", "cpu")
     lock = filelock.FileLock(lock_path(file))
     try:
         lock.acquire(blocking=False)
