@@ -5,20 +5,6 @@ from __future__ import annotations
 import pytest
 
 from fastdens.io.locks import claimed, lock_path
-from tests.training.runs.folders import NAMES, names_in, train_all
-
-
-def test_a_lock_left_beside_a_whole_file_is_removed_and_one_that_is_held_is_not(tmp_path, whole):
-    train_all(tmp_path, 1)
-    lock = tmp_path / f".{NAMES[0]}.lock"
-    lock.touch()
-    with claimed(tmp_path / f"{NAMES[0]}.safetensors") as mine:
-        assert mine
-        train_all(tmp_path, 1)
-        assert lock.exists()
-    lock.touch()
-    train_all(tmp_path, 1)
-    assert names_in(tmp_path) == [f"{NAMES[0]}.safetensors"]
 
 
 def test_a_lock_removed_between_opening_and_locking_is_not_taken(tmp_path, monkeypatch):

@@ -242,3 +242,16 @@ def test_a_file_that_another_process_writes_meanwhile_is_checked_too(tmp_path, w
     monkeypatch.setattr(Job, "train_run", with_another)
     with pytest.raises(ValueError, match=r"0001.safetensors is a training run of weight_decay = 0.25, not 0.0005"):
         train_all(tmp_path, 2)
+
+
+def test_a_lock_left_beside_a_whole_file_is_removed_and_one_that_is_held_is_not(tmp_path, whole):
+    train_all(tmp_path, 1)
+    lock = tmp_path / f".{NAMES[0]}.lock"
+    lock.touch()
+    with claimed(tmp_path / f"{NAMES[0]}.safetensors") as mine:
+        assert mine
+        train_all(tmp_path, 1)
+        assert lock.exists()
+    lock.touch()
+    train_all(tmp_path, 1)
+    assert names_in(tmp_path) == [f"{NAMES[0]}.safetensors"]
