@@ -216,8 +216,21 @@ def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
     return counts
 
 
-def _start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backend: str) -> Tensor:
-    """Rows of ``points`` to start from, int64 [M, K]; zero for clusters that a model lacks."""
+def start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backend: str) -> Tensor:
+    """Rows that k-means++ chooses in models of different numbers of clusters; a model's do not depend on the others.
+
+    Parameters
+    ----------
+    points, layout, seed, backend
+        As of :func:`kmeans`.
+    counts : Tensor
+        int64 [M], clusters of each model, at most its points.
+
+    Returns
+    -------
+    Tensor
+        int64 [M, K] rows of ``points``, K the largest count; zero for clusters that a model lacks.
+    """
     rows = counts.new_zeros(layout.n_models, int(counts.max()) if len(counts) else 0)
     for k in counts.unique().tolist():
         if k:
@@ -278,7 +291,7 @@ def kmeans(
     layout = as_layout(layout, layout.n_models if isinstance(layout, Layout) else len(layout) - 1, len(points))
     counts = _cluster_counts(n_clusters, layout)
     points = points.detach()
-    starts = _start_rows(points, layout, counts, seed, backend)
+    starts = start_rows(points, layout, counts, seed, backend)
     occupied = layout.sizes.nonzero()[:, 0]
     result = KMeans(
         torch.full((len(points),), -1, device=points.device),

@@ -7,7 +7,8 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -48,12 +49,21 @@ def floating_dtype(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value}, but it must be torch.float32, torch.float64 or None.")
 
 
+class Doubt(NamedTuple):
+    """Models of a fit that the caller is warned of, bool [M]; the sentence about them, and what to do."""
+
+    models: Tensor
+    problem: str
+    remedy: str
+    category: type[Warning] = ConvergenceWarning
+
+
 class BaseMixtures(Undisturbed, ABC):
     """Base of the estimators: ``fit`` parts the batch, fits the models that can be fitted, and scatters the results.
 
     A subclass keeps its parameters in attributes of their names, declares what they may be in
     ``_parameter_constraints``, and after ``fit`` calls :meth:`_set_failures`. Parameters in ``_array_parameters`` are
-    left out of saved fits.
+    left out of saved fits; those in ``_row_parameters`` have the caller's rows as an axis, the others the models.
     """
 
     _parameter_constraints: ClassVar[dict[str, Constraint]] = {
@@ -64,6 +74,10 @@ class BaseMixtures(Undisturbed, ABC):
         "dtype": floating_dtype,
     }
     _array_parameters: ClassVar[tuple[str, ...]] = ()
+    # Of each, the axis of rows.
+    _row_parameters: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    # Whether ``fit`` samples, and takes held-out points and a checkpoint.
+    has_chains: ClassVar[bool] = False
 
     on_error: str
     backend: str
@@ -80,6 +94,10 @@ class BaseMixtures(Undisturbed, ABC):
         vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
 
     @abstractmethod
+    def fit(self, batch: RaggedBatch) -> BaseMixtures:
+        """Fit every model of the batch."""
+
+    @abstractmethod
     def _find_failures(self, batch: RaggedBatch) -> Failures:
         """Models that cannot be fitted, and why."""
 
@@ -93,19 +111,36 @@ class BaseMixtures(Undisturbed, ABC):
         """Tensors and metadata of a fit, beside parameters and failures, for :meth:`get_state`."""
 
     @abstractmethod
-    def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Take back what :meth:`_fitted_tensors` gave."""
+    def _set_fitted_tensors(
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], batch: RaggedBatch | None = None
+    ) -> None:
+        """Take back what :meth:`_fitted_tensors` gave; ``batch`` is that of the fitted models, if it is at hand."""
+
+    @abstractmethod
+    def _doubts(self) -> list[Doubt]:
+        """What the caller of ``fit`` is warned of."""
+
+    def _check_start(self, batch: RaggedBatch) -> None:
+        """Raise a ValueError if initial values that are given as arrays do not fit the batch."""
 
     def _check_parameters(self) -> None:
         for name, constraint in self._parameter_constraints.items():
             constraint(name, getattr(self, name))
 
-    def _partition(self, batch: RaggedBatch) -> Partition:
-        """The models to fit; raises if some cannot be fitted and ``on_error`` is "raise"."""
+    def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
+        """The batch in the dtype in which its models are checked."""
+        return batch
+
+    def _checked_failures(self, batch: RaggedBatch) -> Failures:
+        """Models that cannot be fitted; raises if there are some and ``on_error`` is "raise"."""
         failures = self._find_failures(batch)
         if self.on_error == "raise":
             raise_failures(batch, failures, "on_error='skip' fits all others")
-        return Partition.of(batch, failures)
+        return failures
+
+    def _partition(self, batch: RaggedBatch) -> Partition:
+        """The models to fit; raises if some cannot be fitted and ``on_error`` is "raise"."""
+        return Partition.of(batch, self._checked_failures(batch))
 
     def _leave_out(self, valid: Partition, bad: Tensor, reason: str) -> Partition:
         """The partition without models that failed while they were fitted; ``bad`` is bool [A]."""
@@ -119,21 +154,15 @@ class BaseMixtures(Undisturbed, ABC):
         self.failures_ = valid.failures
         self.classes_ = valid.whole.classes
 
-    def _warn(
-        self,
-        batch: RaggedBatch,
-        models: Tensor,
-        problem: str,
-        remedy: str,
-        category: type[Warning] = ConvergenceWarning,
-    ) -> None:
-        """Warn the caller of ``fit`` of some of the models, bool [M]; to be called by ``fit`` itself."""
-        named = torch.nonzero(models)[:, 0].tolist()
-        if named:
-            names = ", ".join(batch.describe(m) for m in named[:5]) + (", ..." if len(named) > 5 else "")
-            message = f"{len(named)} of {batch.n_models} models {problem} ({names}): {remedy}."
-            # Past this method, fit, and what keeps it undisturbed.
-            warnings.warn(message, category, stacklevel=4)
+    def _warn(self, batch: RaggedBatch, stacklevel: int = 4) -> None:
+        """Warn of models whose fit is in doubt; by default the caller of ``fit``, if ``fit`` itself calls this."""
+        for models, problem, remedy, category in self._doubts():
+            named = torch.nonzero(models)[:, 0].tolist()
+            if named:
+                names = ", ".join(batch.describe(m) for m in named[:5]) + (", ..." if len(named) > 5 else "")
+                message = f"{len(named)} of {batch.n_models} models {problem} ({names}): {remedy}."
+                # Past this method, fit, and what keeps it undisturbed.
+                warnings.warn(message, category, stacklevel=stacklevel)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "failed_"):

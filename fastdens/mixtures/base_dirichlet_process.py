@@ -13,11 +13,11 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions.niw import NormalInverseWishart, constant_features, data_prior
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
-from fastdens.errors import check_non_negative, check_positive
+from fastdens.errors import ConstantFeatureWarning, check_non_negative, check_positive
 from fastdens.inference.chain_predictive import WEIGHTINGS
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.kernels.options import check_choice
-from fastdens.mixtures.base import BaseMixtures, integer, optional
+from fastdens.mixtures.base import BaseMixtures, Doubt, integer, optional
 from fastdens.mixtures.failures import (
     Failures,
     non_finite,
@@ -34,13 +34,6 @@ def _shape_and_rate(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, but it must be a shape and a rate.")
     for number in value:
         check_positive(name, number)
-
-
-# The problem that a warning names, and the remedy.
-CONSTANT_FEATURES = (
-    "have features that do not vary and count as varying by variance_floor",
-    "leave those features out, or pass another variance_floor",
-)
 
 
 class BaseDirichletProcessMixtures(BaseMixtures):
@@ -61,6 +54,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         "tol": check_non_negative,
     }
     _array_parameters = ("labels_init", "resp_init")
+    _row_parameters: ClassVar = {"labels_init": -1, "resp_init": 0}
 
     method: str
     init_components: int
@@ -92,11 +86,11 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         """What the fit computes in."""
         return torch.float64
 
-    def _partition(self, batch: RaggedBatch) -> Partition:
-        valid = super()._partition(batch)
-        if not len(valid.models):
-            raise_failures(batch, valid.failures, "there is no other model")
-        return valid
+    def _checked_failures(self, batch: RaggedBatch) -> Failures:
+        failures = super()._checked_failures(batch)
+        if len(failures) == batch.n_models:
+            raise_failures(batch, failures, "there is no other model")
+        return failures
 
     def _prior_of(self, batch: RaggedBatch) -> NormalInverseWishart:
         return data_prior(batch.points, batch.layout, self.kappa0, self.nu0, self.init_components, self.variance_floor)
@@ -122,6 +116,11 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         self.prior_ = fitted.prior._replace(
             mean=valid.scatter(fitted.prior.mean), scale_diagonal=valid.scatter(fitted.prior.scale_diagonal)
         )
+
+    def _doubts(self) -> list[Doubt]:
+        problem = "have features that do not vary and count as varying by variance_floor"
+        remedy = "leave those features out, or pass another variance_floor"
+        return [Doubt(self.constant_features_.any(1), problem, remedy, ConstantFeatureWarning)]
 
     @property
     def constant_features_(self) -> Tensor:
@@ -191,13 +190,16 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         prior = [self.prior_.kappa, self.prior_.nu]
         return tensors, {"prior": prior, "layer": batch.layer}
 
-    def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    def _set_fitted_tensors(
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], batch: RaggedBatch | None = None
+    ) -> None:
         for name in ("labels_", "n_components_", "alpha_"):
             setattr(self, name, tensors[name])
         self.prior_ = NormalInverseWishart(tensors["prior_mean"], tensors["prior_scale"], *metadata["prior"])
-        batch = RaggedBatch(
-            tensors["points"], tensors["offsets"], tensors["order"], tuple(metadata["classes"]), metadata["layer"]
-        )
+        if batch is None:
+            batch = RaggedBatch(
+                tensors["points"], tensors["offsets"], tensors["order"], tuple(metadata["classes"]), metadata["layer"]
+            )
         models = tensors["models"]
         shared = {"batch": batch, "models": models, "n_models": len(self.failed_), "prior": self.prior_.select(models)}
         self._fitted = self._refitted(shared, tensors)

@@ -15,7 +15,6 @@ from fastdens.batch import RaggedBatch
 from fastdens.convergence import effective_sample_size, split_rhat
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.errors import (
-    ConstantFeatureWarning,
     check_batch,
     check_batch_of,
     check_integer,
@@ -30,8 +29,7 @@ from fastdens.inference.schedule import Schedule, most_sweeps, moves_by_default
 from fastdens.inference.starts import COARSE_CLUSTERS, INITS, contrasting_labels, start_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
-from fastdens.mixtures.base import integer, one_of, optional, to_jsonable
-from fastdens.mixtures.base_dirichlet_process import CONSTANT_FEATURES
+from fastdens.mixtures.base import Doubt, integer, one_of, optional, to_jsonable
 from fastdens.mixtures.failures import non_finite, raise_failures, without_points
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.sampled import HELD_OUT, SampledMixtures
@@ -197,6 +195,7 @@ class DirichletProcessMixtures(SampledMixtures):
     """
 
     method: str = "gibbs"
+    has_chains: ClassVar = True
     _parameter_constraints: ClassVar = {
         "n_sweeps": integer(1),
         "burn_in": integer(0),
@@ -334,14 +333,17 @@ class DirichletProcessMixtures(SampledMixtures):
         trace = self._held_out_trace(fitted, held_out)
         if trace is not None:
             self.held_out_log_density_ = valid.scatter(trace)
-        self._warn(
-            valid.whole,
-            self.convergence_.rhat > self.convergence_.max_rhat,
-            f"have not converged, with a rank-normalised R-hat over {self.convergence_.max_rhat:.2f}",
-            "pass stop='converged', or raise n_sweeps and burn_in, or n_chains",
-        )
-        self._warn(valid.whole, self.constant_features_.any(1), *CONSTANT_FEATURES, ConstantFeatureWarning)
+        self._warn(valid.whole)
         return self
+
+    def _doubts(self) -> list[Doubt]:
+        convergence = self.convergence_
+        problem = f"have not converged, with a rank-normalised R-hat over {convergence.max_rhat:.2f}"
+        remedy = "pass stop='converged', or raise n_sweeps and burn_in, or n_chains"
+        return [Doubt(convergence.rhat > convergence.max_rhat, problem, remedy), *super()._doubts()]
+
+    def _check_start(self, batch: RaggedBatch) -> None:
+        self._initial_labels(Partition.of(batch, {}), self._shapes_of_labels(batch))
 
     def _check_held_out(self, valid: Partition, held_out: RaggedBatch) -> RaggedBatch:
         """The held-out points of the models to fit."""
@@ -439,9 +441,11 @@ class DirichletProcessMixtures(SampledMixtures):
         alpha_prior = (shape, rate) if self.alpha is None else None
         return ChainProblem(points, layout, prior, keys, moves, alpha_prior, schedule, self.backend, contrast)
 
+    def _shapes_of_labels(self, batch: RaggedBatch) -> list[tuple[int, ...]]:
+        return [(len(batch.points),), (self.n_chains, len(batch.points))]
+
     def _start_labels(self, valid: Partition, problem: ChainProblem) -> Tensor:
-        n_points = len(valid.whole.points)
-        labels = self._initial_labels(valid, [(n_points,), (self.n_chains, n_points)])
+        labels = self._initial_labels(valid, self._shapes_of_labels(valid.whole))
         if labels is not None:
             return labels
         data = problem.points, problem.layout, problem.keys

@@ -17,7 +17,7 @@ from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, better_of, expectation_maximization
 from fastdens.kernels.centre import central_points
 from fastdens.kernels.options import COVARIANCE_TYPES
-from fastdens.mixtures.base import BaseMixtures, integer, one_of
+from fastdens.mixtures.base import BaseMixtures, Doubt, integer, one_of
 from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite, out_of_range
 from fastdens.mixtures.partition import Partition
 
@@ -193,15 +193,19 @@ class GaussianMixtures(BaseMixtures):
             valid = self._leave_out(valid, result.info.bad, _NOT_POSITIVE_DEFINITE)
             result = result.select(~result.info.bad)
         self._scatter(valid, result)
-        # A tolerance of zero asks for just that many iterations.
-        if self.tol > 0 and self.max_iter > 0:
-            self._warn(
-                batch,
-                ~self.converged_ & ~self.failed_,
-                f"did not converge in {self.max_iter} iterations",
-                "raise max_iter or tol, or look for degenerate data",
-            )
+        self._warn(batch)
         return self
+
+    def _doubts(self) -> list[Doubt]:
+        # A tolerance of zero asks for just that many iterations.
+        if self.tol == 0 or self.max_iter == 0:
+            return []
+        problem = f"did not converge in {self.max_iter} iterations"
+        remedy = "raise max_iter or tol, or look for degenerate data"
+        return [Doubt(~self.converged_ & ~self.failed_, problem, remedy)]
+
+    def _check_start(self, batch: RaggedBatch) -> None:
+        self._initial_parameters(batch)
 
     def _find_failures(self, batch: RaggedBatch) -> Failures:
         return {
@@ -307,7 +311,9 @@ class GaussianMixtures(BaseMixtures):
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: getattr(self, name) for name in _ATTRIBUTES}, {}
 
-    def _set_fitted_tensors(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    def _set_fitted_tensors(
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], batch: RaggedBatch | None = None
+    ) -> None:
         for name in _ATTRIBUTES:
             setattr(self, name, tensors[name])
 

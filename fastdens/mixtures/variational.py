@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdens import kernels
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import ConstantFeatureWarning, check_batch
+from fastdens.errors import check_batch
 from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.inference.variational import (
@@ -24,7 +24,9 @@ from fastdens.inference.variational import (
 )
 from fastdens.inference.variational_predictive import FittedVariational
 from fastdens.kernels.centre import central_points
-from fastdens.mixtures.base_dirichlet_process import CONSTANT_FEATURES, BaseDirichletProcessMixtures
+from fastdens.kernels.k_means import start_rows
+from fastdens.mixtures.base import Doubt
+from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
 from fastdens.mixtures.partition import Partition
 
 _ATTRIBUTES = (
@@ -175,14 +177,16 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
             reason = "lost a positive definite covariance: compute in dtype=torch.float64"
             valid, result = self._leave_out(valid, ~good, reason), result.select(good)
         self._scatter(valid, prior, result, labels)
-        self._warn(
-            valid.whole,
-            ~self.converged_ & ~self.failed_,
-            f"did not converge in {self.max_iter} iterations",
-            "raise max_iter or tol",
-        )
-        self._warn(valid.whole, self.constant_features_.any(1), *CONSTANT_FEATURES, ConstantFeatureWarning)
+        self._warn(valid.whole)
         return self
+
+    def _doubts(self) -> list[Doubt]:
+        problem = f"did not converge in {self.max_iter} iterations"
+        return [Doubt(~self.converged_ & ~self.failed_, problem, "raise max_iter or tol"), *super()._doubts()]
+
+    def _check_start(self, batch: RaggedBatch) -> None:
+        self._given_responsibilities(batch)
+        self._initial_labels(Partition.of(batch, {}), [(len(batch.points),)])
 
     def _dtype_of_fit(self, batch: RaggedBatch) -> torch.dtype:
         return self.dtype or batch.points.dtype
@@ -212,28 +216,23 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
 
     def _initial_responsibilities(self, valid: Partition, problem: VariationalProblem) -> Tensor:
         points, layout, n_components = problem.points, problem.layout, self.truncation
-        n_rows = len(valid.whole.points)
-        if self.resp_init is not None:
-            resp = torch.as_tensor(self.resp_init, dtype=points.dtype, device=points.device)
-            if self.labels_init is not None:
-                raise ValueError("labels_init and resp_init are both given: pass one of them.")
-            if tuple(resp.shape) != (n_rows, n_components):
-                raise ValueError(f"resp_init has shape {tuple(resp.shape)}, but it must be {(n_rows, n_components)}.")
-            if not bool((resp >= 0).all()) or not torch.allclose(resp.sum(1), resp.new_ones(()), atol=1e-4):
-                raise ValueError("resp_init must not be negative and every row must sum to 1.")
+        resp = self._given_responsibilities(valid.whole)
+        if resp is not None:
             return resp[valid.batch.index].contiguous()
-        labels = self._initial_labels(valid, [(n_rows,)])
+        labels = self._initial_labels(valid, [(len(valid.whole.points),)])
         if labels is None:
             # Each point goes to the nearest of the rows that k-means++ chooses.
-            n_seeds = min(n_components, int(layout.sizes.min()))
-            centres = points[kernels.kmeans_plusplus(points, layout, n_seeds, self.random_state, backend=self.backend)]
-            flat = torch.full_like(centres[..., 0], 1 / n_seeds)
+            counts = layout.sizes.clamp_max(n_components)
+            centres = points[start_rows(points, layout, counts, self.random_state, backend=self.backend)]
+            # A model of fewer points lacks the last components.
+            is_there = torch.arange(centres.shape[1], device=points.device) < counts[:, None]
+            weights = (is_there / counts[:, None]).to(points.dtype)
             nearest = kernels.responsibilities(
                 points,
                 layout,
-                flat,
+                weights,
                 centres,
-                torch.ones_like(flat),
+                torch.ones_like(weights),
                 covariance_type="spherical",
                 backend=self.backend,
             )
@@ -242,6 +241,21 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
             raise ValueError(f"labels_init goes to {int(labels.max())}, but truncation is {n_components}: raise it.")
         resp = points.new_zeros(len(points), n_components)
         return resp.scatter_(1, labels[:, None], 1.0)
+
+    def _given_responsibilities(self, batch: RaggedBatch) -> Tensor | None:
+        """``resp_init``, checked; None if it is not given."""
+        if self.resp_init is None:
+            return None
+        resp = torch.as_tensor(self.resp_init, dtype=self._dtype_of_fit(batch), device=batch.offsets.device)
+        if self.labels_init is not None:
+            raise ValueError("labels_init and resp_init are both given: pass one of them.")
+        if tuple(resp.shape) != (len(batch.points), self.truncation):
+            raise ValueError(
+                f"resp_init has shape {tuple(resp.shape)}, but it must be {(len(batch.points), self.truncation)}."
+            )
+        if not bool((resp >= 0).all()) or not torch.allclose(resp.sum(1), resp.new_ones(()), atol=1e-4):
+            raise ValueError("resp_init must not be negative and every row must sum to 1.")
+        return resp
 
     def _scatter(
         self,
