@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fastdens.kernels.optional import require
+from fastdens.printable import printable
 
 Advance = Callable[..., None]
 
@@ -57,7 +58,7 @@ def progress_bar(description: str, total: int | None, *, done: int = 0, shown: b
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
         Time(),
-        rich.TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.fields[note]}", markup=False),
     )
     with rich.Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
@@ -65,7 +66,7 @@ def progress_bar(description: str, total: int | None, *, done: int = 0, shown: b
         def advance(steps: int = 1, note: str | None = None) -> None:
             bar.update(task, advance=steps)
             if note is not None:
-                bar.update(task, note=note)
+                bar.update(task, note=printable(note))
 
         yield advance
 
@@ -134,7 +135,7 @@ class Stages:
             yield
             return
         if self._shown:
-            print(self._line(at), file=sys.stderr, flush=True)
+            print(printable(self._line(at)), file=sys.stderr, flush=True)
         start = time.perf_counter()
         yield
         self._learn(self._stages[at], time.perf_counter() - start)

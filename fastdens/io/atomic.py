@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Of the Linux call renameat2: paths are relative to the working directory, and both names are exchanged.
+_HERE, _EXCHANGE = -100, 2
+_OF_WRITING = _NO_ROOM | {errno.EROFS, errno.EIO}
+
+
+class WriteError(OSError):
+    """A file or a folder cannot be written; nothing is left under its name that was not there before.
+
+    Attributes
+    ----------
+    reason : str
+        What the operating system says.
+    errno : int or None
+        Its number for that.
+    """
+
+    def __init__(self, path: Path, reason: str, number: int | None) -> None:
+        # numpy tells no number where fewer bytes were written than asked for.
+        remedy = (
+            "make room on the disk, or choose another place"
+            if number is None or number in _NO_ROOM
+            else "check that the folder is there and that you may write to it"
+        )
+        super().__init__(f"{path} cannot be written ({reason}): {remedy}.")
+        self.reason, self.errno = reason, number
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """An error of writing a file or a folder, or one in it, as one that names this path."""
+    if isinstance(error, WriteError):
+        reason = error.reason
+    elif isinstance(error, FileExistsError | NotADirectoryError):
+        reason = f"{error.filename} is a file or in one"
+    else:
+        reason = error.strerror or str(error)
+    return WriteError(path, reason, error.errno)
+
+
+def check_place(path: Path) -> None:
+    """Raise a WriteError if nothing can be written under this name, to tell it before the work; folders are made."""
+    probe = _hidden(path, "partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise write_error(path, error) from None
 
 
 @contextmanager
@@ -34,30 +85,72 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     ------
     FileExistsError
         If something has the final name already and may not be replaced.
+    WriteError
+        If the disk is full, or the folder is missing, read-only, or a file.
     """
     final = Path(path)
-    if final.exists() and not overwrite:
-        raise FileExistsError(f"{final} exists already: choose another path or pass overwrite=True.")
-    final.parent.mkdir(parents=True, exist_ok=True)
     partial = _hidden(final, "partial")
-    _remove(partial)
-    _remove_leftovers(final, "partial")
     try:
+        if final.exists() and not overwrite:
+            raise FileExistsError(f"{final} exists already: choose another path or pass overwrite=True.")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        _remove_leftovers(final, "partial")
         yield partial
         _flush(partial)
         if partial.is_dir() and final.exists():
-            # A folder cannot be renamed over another: the old one steps aside first.
-            old = _hidden(final, "replaced")
-            _remove(old)
-            os.replace(final, old)
-            os.replace(partial, final)
-            _remove(old)
+            _replace_folder(partial, final)
         else:
             os.replace(partial, final)
         # Only now: until here what a killed process moved aside may be all there is.
         _remove_leftovers(final, "replaced")
+    except OSError as error:
+        if not _is_of_writing(error, final, partial):
+            raise
+        raise write_error(final, error) from None
     finally:
+        # What cannot be removed goes with the next write; here it would hide what was wrong.
+        with suppress(OSError):
+            _remove(partial)
+
+
+def _replace_folder(partial: Path, final: Path) -> None:
+    """Put a folder in the place of another, over which it cannot be renamed."""
+    if _exchange(partial, final):
         _remove(partial)
+        return
+    # The old one steps aside first.
+    old = _hidden(final, "replaced")
+    _remove(old)
+    os.replace(final, old)
+    try:
+        os.replace(partial, final)
+    except OSError:
+        os.replace(old, final)
+        raise
+    _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names at once, so that a process that is killed leaves both; False where the system cannot."""
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    done: int = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+    return done == 0
+
+
+def _is_of_writing(error: OSError, final: Path, partial: Path) -> bool:
+    """Whether an error is one of writing this file or folder, and not of something else that the block does."""
+    if isinstance(error, WriteError):
+        # Of a file in the folder that is written, by its hidden name.
+        return str(partial) in str(error)
+    if error.filename is None:
+        return error.errno in _OF_WRITING or " requested and " in str(error)
+    path = Path(os.fsdecode(error.filename))
+    return path in (final, partial, *final.parents) or partial in path.parents
 
 
 def _machine() -> str:

@@ -1,15 +1,21 @@
-"""Claims: only one of the processes that share a folder may write a file at a time.
+"""Claims: only one of the processes that share a folder may write a file, or all of the folder, at a time.
 
 A claim is a lock on a file beside the one to write. The operating system frees it however the process ends.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from fastdens.io.atomic import write_error
 from fastdens.kernels.optional import require
+
+# Hidden names in a folder that one process has for itself: what is locked, and who has locked it.
+_FOLDER, _OWNER = "folder", ".folder.owner"
 
 
 def lock_path(file: Path) -> Path:
@@ -32,6 +38,8 @@ def claimed(file: Path) -> Iterator[bool]:
 
     Raises
     ------
+    WriteError
+        If nothing can be written beside the file.
     ImportError
         If filelock is not installed.
     """
@@ -42,6 +50,8 @@ def claimed(file: Path) -> Iterator[bool]:
     except filelock.Timeout:
         yield False
         return
+    except OSError as error:
+        raise write_error(file, error) from None
     try:
         yield True
     finally:
@@ -57,3 +67,52 @@ def remove_stale_lock(file: Path) -> None:
     if lock_path(file).exists():
         with claimed(file):
             pass
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Have a folder for this process for the block; a folder that does not exist is made, and goes if it stays empty.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has it; the message says which.
+    WriteError
+        If it cannot be made or written to.
+    ImportError
+        If filelock is not installed.
+    """
+    with ExitStack() as stack:
+        if not folder.exists():
+            stack.callback(_remove_if_empty, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            is_mine = stack.enter_context(claimed(folder / _FOLDER))
+        except OSError as error:
+            raise write_error(folder, error) from None
+        if not is_mine:
+            raise BlockingIOError(
+                f"{folder} is being written by {_owner(folder)}: wait until that ends, or choose another folder."
+            )
+        owner = folder / _OWNER
+        # Who it is helps the other one only.
+        with suppress(OSError):
+            owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                owner.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _owner(folder: Path) -> str:
+    """Who has a folder, which the other process may be about to write."""
+    try:
+        return (folder / _OWNER).read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"

@@ -23,9 +23,15 @@ from numpy.typing import NDArray
 from fastdens.io.arrays import check_file
 
 # Bounds for hostile files: 50,000 arrays take a million instructions, and a byte of a file becomes at most a reference.
-_MOST_INSTRUCTIONS = 10_000_000
+MOST_INSTRUCTIONS = 10_000_000
+"""Instructions of a pickle, at most."""
 _BYTES_PER_BYTE, _FREE_BYTES = 16, 1 << 16
-_LONGEST_NAME = 1000
+MOST_MEMORY_PER_BYTE = 120
+"""Bytes of memory that a byte of a file takes, at most, beside the first 64 KiB: an empty dict is one byte long."""
+LONGEST_NAME = 1000
+"""Characters of a name among labels, at most."""
+MOST_NAME_BYTES = 1 << 30
+"""Bytes of an array of names, at most: each takes the space of the longest."""
 
 _DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f2|f4|f8|f16|c8|c16|c32|[SU][0-9]{1,9}|O8?)")
 
@@ -145,17 +151,22 @@ def flat_array(value: Any, place: str) -> NDArray[Any]:
     items = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
     if not isinstance(items, list | tuple) or not all(map(_is_scalar, items)):
         raise PickleError(f"{place} is no list of numbers or names: write an array, shape [N].")
-    found = np.array(items)
-    if found.dtype.kind == "O":
+    if not all(_fits_64_bits(item) for item in items):
         raise PickleError(f"{place} has integers of more than 64 bits: write numbers or names.")
-    return found
+    # A short file may name a long name again and again.
+    n_bytes = 4 * len(items) * max((len(item) for item in items if isinstance(item, str | bytes)), default=0)
+    if n_bytes > MOST_NAME_BYTES:
+        raise PickleError(f"{place} would take {n_bytes:,} bytes as an array of names: write integers or short names.")
+    return np.array(items)
 
 
 def _is_scalar(value: Any) -> bool:
     # numpy gives each text the space of the longest.
-    return (
-        len(value) <= _LONGEST_NAME if isinstance(value, str | bytes) else isinstance(value, int | float | np.generic)
-    )
+    return len(value) <= LONGEST_NAME if isinstance(value, str | bytes) else isinstance(value, int | float | np.generic)
+
+
+def _fits_64_bits(value: Any) -> bool:
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 64
 
 
 class _Machine:
@@ -169,8 +180,8 @@ class _Machine:
 
     def run(self, stream: BinaryIO | mmap.mmap) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
-            if count >= _MOST_INSTRUCTIONS:
-                raise _RefusedError(f"more than {_MOST_INSTRUCTIONS:,} instructions")
+            if count >= MOST_INSTRUCTIONS:
+                raise _RefusedError(f"more than {MOST_INSTRUCTIONS:,} instructions")
             if opcode.name in _LITERALS:
                 self._stack.append(argument)
             elif opcode.name in _INSTRUCTIONS:
@@ -250,6 +261,9 @@ class _Machine:
             # Containers would be compared, and nested ones hashed, to any depth.
             if type(key) not in (str, bytes, int):
                 raise _RefusedError(f"a key of type {type(key).__name__}")
+            # A file chooses the hashes of long integers, and a dict of equal ones takes a time that is quadratic.
+            if not _fits_64_bits(key):
+                raise _RefusedError("a key of more than 64 bits")
             owner[key] = value
 
     # Arrays.

@@ -45,6 +45,8 @@ def write_state(
 ) -> None:
     """Write tensors and metadata to one safetensors file, which appears under its name whole or not at all.
 
+    Equal tensors and metadata give equal bytes.
+
     Parameters
     ----------
     path : path-like
@@ -68,8 +70,10 @@ def write_state(
         If ``path`` exists and ``overwrite`` is False.
     IsADirectoryError
         If ``path`` is a folder.
+    WriteError
+        If the disk is full or the folder cannot be written to.
     OSError
-        If the disk is full, or the metadata are too long (100 MB as text) for safetensors.
+        If the metadata are too long (100 MB as text) for safetensors.
     ImportError
         If safetensors is missing.
     """
@@ -83,18 +87,15 @@ def write_state(
     with atomic_write(path, overwrite=overwrite) as partial:
         strings = {_HEADER: header, _DIGEST: _digest(header, packed)}
         try:
-            # safetensors' own writing to a file leaves one of a random name behind when it is killed.
-            partial.write_bytes(safetensors.torch.save(packed, strings))
+            _write_in_order(partial, safetensors.torch.save(packed, strings))
             # Some versions write a longer header than they read: that must not replace a file that can be read.
             with safetensors.safe_open(partial, framework="pt"):
                 pass
-        except (OSError, safetensors.SafetensorError) as error:
-            raise OSError(
-                f"{path} could not be written ({error}): make room on the disk, or pass large metadata as tensors."
-            ) from None
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path} cannot be written ({error}): pass large metadata as tensors.") from None
 
 
-def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
+def read_state(path: str | os.PathLike[str], kind: str, remedy: str | None = None) -> SavedState:
     """Read a file that :func:`write_state` wrote.
 
     Everything in it is checked against a digest: a file that was cut off or has a wrong bit anywhere is an error.
@@ -104,6 +105,8 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
     path : path-like
     kind : str
         The kind that was written; a file of another kind is refused.
+    remedy : str, optional
+        What to do about a damaged file; by default to write it again.
 
     Returns
     -------
@@ -125,20 +128,23 @@ def read_state(path: str | os.PathLike[str], kind: str) -> SavedState:
     """
     safetensors = _import_safetensors()
     path = _not_a_folder(path, kind, "pass the path of the file")
+    remedy = remedy or f"write the {kind} again"
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: pass the path of a saved {kind}.")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             strings = file.metadata() or {}
-            header = _parse_header(path, kind, strings)
+            header = _parse_header(path, kind, strings, remedy)
             # A copy of what is mapped into memory: the file may change or go.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}): write the {kind} again.") from None
+    # Of tensors that torch does not have, safetensors raises errors of torch.
+    except (safetensors.SafetensorError, AttributeError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged or no safetensors file ({reason}): {remedy}.") from None
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error}): check that you may read it.") from None
     if strings.get(_DIGEST) != _digest(strings[_HEADER], tensors):
-        raise ValueError(f"{path} is damaged, its content does not match its digest: write the {kind} again.")
+        raise ValueError(f"{path} is damaged, its content does not match its digest: {remedy}.")
     if header["kind"] != kind:
         raise ValueError(f"{path} is a saved {header['kind']}, not a {kind}: pass the path of a saved {kind}.")
     return SavedState(tensors, header[_METADATA])
@@ -191,9 +197,9 @@ class StateFile:
         Raises
         ------
         ValueError
-            If the identity differs; other errors as of :func:`read_state`.
+            If the identity differs or the file is damaged; other errors as of :func:`read_state`.
         """
-        state = read_state(self.path, self.kind)
+        state = read_state(self.path, self.kind, self.remedy)
         # As JSON returns it: tuples are lists.
         difference = self._difference(json.loads(json.dumps(dict(self.identity))), state.metadata)
         if difference is not None:
@@ -232,6 +238,19 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
         content = tensor.detach().cpu().contiguous().unsqueeze(-1).view(torch.uint8)
         digest.update(content.numpy().data)
     return digest.hexdigest()
+
+
+def _write_in_order(path: Path, content: bytes) -> None:
+    """Write a safetensors file with its header in order: the library's own order of metadata is one of chance.
+
+    Its own writing to a file, besides, leaves one of a random name behind when it is killed.
+    """
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:begin]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        stream.write(memoryview(content)[begin:])
 
 
 def _import_safetensors() -> Any:
@@ -287,16 +306,19 @@ def _check_metadata(value: Any, where: str) -> None:
         )
 
 
-def _parse_header(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _parse_header(path: Path, kind: str, metadata: Mapping[str, str], remedy: str) -> dict[str, Any]:
     if _HEADER not in metadata:
         raise ValueError(f"{path} is a safetensors file that fastdens did not write: pass the path of a saved {kind}.")
+    damaged = f"{path} is damaged, its header cannot be read: {remedy}."
     try:
         header: dict[str, Any] = json.loads(metadata[_HEADER])
         version = int(header["format"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged, its header cannot be read: write the {kind} again.") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ValueError(damaged) from None
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version} and this fastdens reads up to {FORMAT_VERSION}: upgrade fastdens."
         )
+    if not isinstance(header.get("kind"), str) or not isinstance(header.get(_METADATA), dict):
+        raise ValueError(damaged)
     return header

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 
 import pytest
 
-from fastdens.io.atomic import atomic_write
+from fastdens.io.atomic import WriteError, atomic_write
 
 
 def write(path, *, overwrite=False):
@@ -99,6 +100,60 @@ def test_the_next_write_leaves_what_is_not_its_own(tmp_path, dead_process):
         alive.communicate(b"\n")
     write(path, overwrite=True)
     assert [file.exists() for file in kept] == [False] + [True] * (len(kept) - 1)
+
+
+def write_folder(path, content):
+    with atomic_write(path, overwrite=True) as partial:
+        partial.mkdir()
+        (partial / "layer.npy").write_bytes(content)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems exchange no names")
+def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(tmp_path, monkeypatch):
+    write_folder(tmp_path / "activations", b"old")
+    monkeypatch.setattr("os.replace", pytest.fail)
+    write_folder(tmp_path / "activations", b"new")
+    assert os.listdir(tmp_path) == ["activations"] and (tmp_path / "activations/layer.npy").read_bytes() == b"new"
+
+
+def test_where_names_are_not_exchanged_a_folder_that_cannot_be_replaced_comes_back(tmp_path, monkeypatch):
+    write_folder(tmp_path / "activations", b"old")
+    monkeypatch.setattr("fastdens.io.atomic._exchange", lambda *_: False)
+    renamed = os.replace
+
+    def full(source, target):
+        if str(source).endswith(".partial"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+        renamed(source, target)
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(WriteError, match=r"activations cannot be written \(No space left on device\): make room"):
+        write_folder(tmp_path / "activations", b"new")
+    assert os.listdir(tmp_path) == ["activations"] and (tmp_path / "activations/layer.npy").read_bytes() == b"old"
+    monkeypatch.setattr("os.replace", renamed)
+    write_folder(tmp_path / "activations", b"new")
+    assert os.listdir(tmp_path) == ["activations"] and (tmp_path / "activations/layer.npy").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "file cannot be written .*: check that the folder is there"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "file cannot be written .*: make room on the disk"),
+        (OSError("4096 requested and 0 written"), "file cannot be written .*: make room on the disk"),
+        (ConnectionError(errno.ECONNRESET, "reset"), "reset"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "other"), "other"),
+    ],
+)
+def test_an_error_of_writing_names_the_file_and_others_stay_as_they_are(tmp_path, error, message):
+    def write_in_vain():
+        with atomic_write(tmp_path / "file"):
+            raise error
+
+    with pytest.raises(OSError, match=message) as caught:
+        write_in_vain()
+    assert isinstance(caught.value, WriteError) == (".*" in message)
+    assert caught.value.errno == error.errno and not os.listdir(tmp_path)
 
 
 def test_a_folder_moved_aside_goes_once_the_new_one_is_there(tmp_path, dead_process):

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import copyreg
+import io
 import os
 import pickle
+import pickletools
 import re
 import resource
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastdens.io.safe_pickle import PickleError, flat_array, read_pickle, read_pickled_dict
+from fastdens.io.safe_pickle import (
+    LONGEST_NAME,
+    MOST_MEMORY_PER_BYTE,
+    MOST_NAME_BYTES,
+    PickleError,
+    flat_array,
+    read_pickle,
+    read_pickled_dict,
+    unpickle,
+)
 
 
 @pytest.fixture
@@ -226,6 +238,73 @@ def test_the_same_payloads_run_in_pythons_reader(tmp_path, name):
     assert mark.exists()
 
 
+def test_every_instruction_that_is_no_container_and_no_array_is_refused(file):
+    codes = {opcode.name: opcode.code.encode("latin1") for opcode in pickletools.opcodes}
+    refused_ones = {"PERSID", "BINPERSID", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+    refused_ones |= {"EMPTY_SET", "ADDITEMS", "FROZENSET", "NEXT_BUFFER", "READONLY_BUFFER"}
+    assert refused_ones < codes.keys()
+    for name in refused_ones:
+        argument = b"posix\nsystem\n" if name in ("INST", "PERSID") else bytes(4)
+        assert f"asks for the instruction {name}" in refused(file, b"(NN" + codes[name] + argument + b".")
+
+
+WATCHED = """
+import io, sys
+import numpy as np
+from fastdens.io.safe_pickle import PickleError, unpickle
+contents, events, watching = np.load(sys.argv[1]), [], False
+
+def note(event, arguments):
+    # The number of an object is asked for where an error is described.
+    if watching and event != "builtins.id":
+        events.append(f"{event} {arguments}"[:200])
+
+sys.addaudithook(note)
+
+def read(part):
+    try:
+        unpickle(io.BytesIO(contents[f"{part:d}"].tobytes()), len(contents[f"{part:d}"]), "x")
+    except PickleError:
+        pass
+
+for part in range(int(sys.argv[2])):
+    read(part)
+names = contents.files
+contents = {name: contents[name] for name in names}
+watching = True
+for part in range(len(names)):
+    read(part)
+watching = False
+# Python's own reader, so that the watch is known to see.
+import pickle
+hostile = pickle.dumps(np.dtype("f4"))
+watching = True
+pickle.loads(hostile)
+watching = False
+print(len(names), *events, sep="\\n")
+"""
+
+
+def test_the_interpreter_imports_opens_and_runs_nothing(rng, tmp_path):
+    """As Python's own audit events tell, for every payload and for pickles that were changed at random."""
+    honest = [pickle.dumps(values(rng), protocol) for protocol in range(6)]
+    hostile = [payload(tmp_path / "ran") for payload in PAYLOADS.values()]
+    for _ in range(300):
+        changed = bytearray(honest[rng.integers(6)])
+        for at in rng.integers(0, len(changed), rng.integers(1, 6)):
+            changed[at] = rng.choice(list(b"cR\x93bio\x81Q\x82.0h")) if rng.random() < 0.5 else rng.integers(256)
+        hostile.append(bytes(changed))
+    parts = {str(at): np.frombuffer(content, np.uint8) for at, content in enumerate(honest + hostile)}
+    np.savez(tmp_path / "pickles.npz", **parts)
+    child = [sys.executable, "-W", "ignore", "-c", WATCHED, tmp_path / "pickles.npz", str(len(honest))]
+    done = subprocess.run(child, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    n_read, *events = done.stdout.splitlines()
+    assert int(n_read) == len(parts)
+    assert len(events) == 1 and events[0].startswith("pickle.find_class ('numpy', 'dtype')"), events
+    assert not (tmp_path / "ran").exists()
+
+
 def test_what_is_refused_is_named(file):
     assert "asks for 'posix.system', but only arrays" in refused(file, pickle.dumps(os.system))
     assert "asks for 'collections.OrderedDict'" in refused(file, b"ccollections\nOrderedDict\n.")
@@ -269,6 +348,52 @@ def test_lengths_are_not_believed(file, content):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
+IN_A_LIST = {
+    "empty dicts": b"}",
+    "empty lists": b"]",
+    "dicts of one": b"}K\x01Ns",
+    "lists of one": b"]Na",
+    "names of what was stored": b"\x94",
+    "tuples in tuples": b"\x85",
+    "dtypes": b"h\x00h\x01R",
+    "arrays": b"h\x02h\x03R",
+    "globals": b"h\x04h\x05\x93",
+    "text": b"X\x02\x00\x00\x00\xc3\xa9",
+    "floats": b"G?\xf0\x00\x00\x00\x00\x00\x01",
+}
+STORED = b"cnumpy\ndtype\nq\x000(S'f4'\nI0\nI1\ntq\x010" + RECONSTRUCT + b"q\x020(cnumpy\nndarray\n(I0\ntS'b'\ntq\x030"
+STORED += b"X\x05\x00\x00\x00numpyq\x040X\x05\x00\x00\x00dtypeq\x050"
+
+
+@pytest.mark.parametrize("name", IN_A_LIST)
+def test_a_byte_takes_no_more_memory_than_is_stated(name):
+    content = STORED + b"(N" + IN_A_LIST[name] * (50_000 // len(IN_A_LIST[name])) + b"l."
+    tracemalloc.start()
+    try:
+        found = unpickle(io.BytesIO(content), len(content), "x")
+        assert isinstance(found, list)
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY_PER_BYTE * len(content) + (1 << 16)
+    finally:
+        tracemalloc.stop()
+
+
+def test_keys_whose_hashes_a_file_chose_are_refused(file):
+    """Integers that are equal modulo 2^61 - 1 have one hash: 100,000 of them in a dict take minutes."""
+    keys = [at * ((1 << 61) - 1) for at in range(1, 30)]
+    assert len({*map(hash, keys)}) == 1
+    assert "a key of more than 64 bits" in refused(file, pickle.dumps(dict.fromkeys(keys)))
+    file.write_bytes(pickle.dumps({-5: 1, 2**63: 2, "a": 3}))
+    assert read_pickle(file) == {-5: 1, 2**63: 2, "a": 3}
+
+
+def test_a_name_that_occurs_often_takes_no_more_memory_than_is_stated():
+    name = "a" * LONGEST_NAME
+    assert flat_array([name] * 100, "x").nbytes == 400 * LONGEST_NAME
+    with pytest.raises(PickleError, match=r"labels of x would take 2,000,000,000 bytes as an array of names"):
+        flat_array([name] * 500_000, "labels of x")
+    assert 500_000 * 4 * LONGEST_NAME > MOST_NAME_BYTES
+
+
 def test_depth_and_references_that_double_do_no_harm(file):
     file.write_bytes(b"]" * 500_000 + b"a" * 499_999 + b".")
     found = read_pickle(file)
@@ -288,8 +413,10 @@ def flat_array_is_refused(value):
 
 
 def test_integers_that_no_array_holds_are_refused():
-    with pytest.raises(PickleError, match="labels of x has integers of more than 64 bits"):
-        flat_array([1, 2**70], "labels of x")
+    for values in ([1, 2**70], ["a", 10**5000], (-(2**64),)):
+        with pytest.raises(PickleError, match="labels of x has integers of more than 64 bits"):
+            flat_array(values, "labels of x")
+    np.testing.assert_array_equal(flat_array([2**64 - 1], "x"), np.array([2**64 - 1]))
 
 
 def test_flat_arrays_are_those_of_numbers_and_names(rng):

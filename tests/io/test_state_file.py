@@ -208,17 +208,23 @@ def test_writing_keeps_what_is_there_unless_told(tmp_path):
     assert os.listdir(tmp_path / "new") == ["state"]
 
 
+def test_equal_states_are_equal_files(tmp_path):
+    for name in map(str, range(8)):
+        write(tmp_path / name, metadata={"i": 1, "name": "é", "nan": float("nan")})
+    assert len({(tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}) == 1
+
+
 def test_a_write_that_fails_leaves_the_file_of_before(tmp_path):
     write(tmp_path / "state", metadata={"i": 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-        with pytest.raises(OSError, match=r"/state could not be written .*: make room on the disk"):
+        with pytest.raises(OSError, match=r"/state cannot be written .*: make room on the disk"):
             write(tmp_path / "state", tensors={"x": torch.ones(10_000)}, overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     # safetensors reads no header of more than 100 MB.
-    with pytest.raises(OSError, match=r"/state could not be written .* large metadata as tensors"):
+    with pytest.raises(OSError, match=r"/state cannot be written .* large metadata as tensors"):
         write(tmp_path / "state", metadata={"text": "x" * 100_000_001}, overwrite=True)
     assert read_state(tmp_path / "state", "fit").metadata == {"i": 1} and os.listdir(tmp_path) == ["state"]
 
