@@ -9,6 +9,7 @@ names its place.
 from __future__ import annotations
 
 import numbers
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -354,12 +355,25 @@ def _numbers_of_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
         raise ValueError(f"{name} has an integer that is too large for float64: scale it down.") from None
 
 
+class MatrixSource(ABC):
+    """A matrix [N, D] that is somewhere else, read part by part."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    # Rows that are stored together: reading begins best at a multiple of it.
+    row_step: int = 1
+
+    @abstractmethod
+    def __getitem__(self, part: slice | tuple[slice, slice]) -> NDArray[Any]:
+        """Rows ``[start:stop]`` or columns ``[:, start:stop]``, in memory of their own."""
+
+
 class Matrix:
     """A matrix [N, D] of real numbers, converted a block at a time: one on disk is never in memory whole.
 
     Parameters
     ----------
-    x : array or Tensor
+    x : array, Tensor or MatrixSource
         Of any kind that :func:`as_tensor` takes.
     name : str
         Named in messages.
@@ -377,9 +391,9 @@ class Matrix:
         If ``x`` does not hold real numbers, or is not [N, D] with D > 0.
     """
 
-    def __init__(self, x: ArrayLike | Tensor, name: str = "x") -> None:
-        found = read(x, name)
-        if not isinstance(found, Tensor) and found.dtype.kind not in _NUMERIC:
+    def __init__(self, x: ArrayLike | Tensor | MatrixSource, name: str = "x") -> None:
+        found = x if isinstance(x, MatrixSource) else read(x, name)
+        if isinstance(found, np.ndarray) and found.dtype.kind not in _NUMERIC:
             found = as_numbers(found, name)
         # Others are converted block by block.
         self._source = found.detach() if isinstance(found, Tensor) else found
@@ -396,6 +410,8 @@ class Matrix:
     def blocks(self, n_elements: int, dtype: torch.dtype | None = None) -> Iterator[Tensor]:
         """Blocks of rows, of about ``n_elements`` numbers each, by default in the dtype of the matrix."""
         step = max(1, n_elements // self.shape[1])
+        if isinstance(self._source, MatrixSource):
+            step = max(step // self._source.row_step, 1) * self._source.row_step
         for start in range(0, self.shape[0], step):
             yield self._block(slice(start, start + step), rows=True).to(dtype or self.dtype)
 

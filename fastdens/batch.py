@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import os
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.arrays import as_tensor, check_points_shape
-from fastdens.kernels.layout import Layout, offsets_of
+from fastdens.io.activation_files import LABELS
+from fastdens.io.grouping import grouped_copy
+from fastdens.io.matrix_files import READING_BYTES, MatrixFile, open_matrix, read_column, read_rows
+from fastdens.kernels.layout import Layout, bounded_runs, offsets_of
 from fastdens.kernels.surroundings import is_differentiated, is_transformed
-from fastdens.labels import Labels, encode, encode_as, read_labels
+from fastdens.labels import encode_classes, names_of_classes, read_labels
+from fastdens.memory import MemoryLimit, code_bytes, parse_bytes, room_under
 
 
 def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
@@ -113,24 +122,86 @@ class RaggedBatch:
         labels = read_labels(y, len(points), "y", "x has {} rows")
         if len(points) == 0:
             raise ValueError("x has no rows: pass at least one point.")
-        if n_classes is not None and classes is not None:
-            raise ValueError("n_classes and classes both say what the classes are: pass one of the two.")
-        names: tuple[Hashable, ...]
-        if n_classes is not None:
-            codes, names = _count_from_0(labels, n_classes), tuple(range(n_classes))
-        elif classes is not None:
-            names = tuple(classes)
-            codes = encode_as(labels, names, "y")
-        else:
-            codes, names = encode(labels, "y")
+        codes, names = encode_classes(labels, n_classes, classes)
         codes = codes.to(points.device)
-        offsets = offsets_of(torch.bincount(codes, minlength=len(names)))
-        if bool((codes[1:] >= codes[:-1]).all()):
-            index = torch.arange(len(points), device=points.device)
-        else:
-            index = torch.argsort(codes, stable=True)
-            points = points[index]
-        return cls(points, offsets, index, names, layer)
+        offsets, index, are_sorted = _places(codes, len(names))
+        return cls(points if are_sorted else points[index], offsets, index, names, layer)
+
+    @classmethod
+    def from_files(
+        cls,
+        x: Any,
+        y: ArrayLike | Tensor | str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        max_memory: MemoryLimit = "2GiB",
+        n_classes: int | None = None,
+        classes: Sequence[Hashable] | None = None,
+        layer: str | None = None,
+        overwrite: bool = False,
+    ) -> BatchOnDisk:
+        """One model for each class, the points of which stay in files: for more of them than memory holds.
+
+        Where the rows are not sorted by class yet, they are copied to ``folder`` once, sorted; the same call finds that
+        copy again.
+
+        Parameters
+        ----------
+        x : path-like, zarr array, or sequence of path-likes
+            [N, D]: an ``.npy`` file, a safetensors file, or a folder of zarr; or several of them with consecutive rows.
+            Integers and floats of any width, byte order and order of axes.
+        y : array, Tensor or path-like
+            [N], labels as for :meth:`from_labels`, or an ``.npy`` file, a safetensors file or a zarr array of them; in
+            a file of several arrays, the one called "labels".
+        name : str, optional
+            Which array of ``x``, if it holds several: the layer.
+        folder : path-like, optional
+            Where the sorted copy goes, as large as ``x``; by default beside ``x``, with ".by_class" after its name.
+        max_memory : int or str
+            The most that the process may hold, in bytes or as "2GiB", while it sorts here and while it fits and scores
+            the batch later on.
+        n_classes, classes, layer
+            As for :meth:`from_labels`.
+        overwrite : bool
+            Replace a sorted copy of other files or labels.
+
+        Returns
+        -------
+        BatchOnDisk
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for :meth:`from_labels`; if a file is damaged or holds something else; if ``folder`` holds a copy of
+            other rows; or if ``max_memory`` is too little.
+        OSError
+            If a file is missing or cannot be read, or the disk is full.
+        ImportError
+            If a package that reads the format is missing.
+
+        Examples
+        --------
+        >>> batch = fd.RaggedBatch.from_files("layer4.npy", "labels.npy", max_memory="4GiB")
+        >>> gm = fd.GaussianMixtures(2).fit(batch)
+        """
+        limit = parse_bytes("max_memory", max_memory)
+        matrix = open_matrix(x, name)
+        n_points = matrix.shape[0]
+        labels = read_labels(
+            read_column(y, LABELS) if isinstance(y, str | os.PathLike) else y, n_points, "y", "x has {} rows"
+        )
+        if n_points == 0:
+            raise ValueError("x has no rows: pass at least one point.")
+        codes, names = encode_classes(labels, n_classes, classes)
+        codes = codes.cpu()
+        offsets, index, are_sorted = _places(codes, len(names))
+        if not are_sorted:
+            if folder is None:
+                of_name = "" if name is None else f".{quote(name, safe=' ')}"
+                folder = matrix.path.with_name(f"{matrix.path.name}{of_name}.by_class")
+            matrix = grouped_copy(matrix, codes, len(names), Path(folder), limit, overwrite)
+        return BatchOnDisk(matrix, offsets[:-1], offsets, index, names, layer, limit)
 
     @classmethod
     def from_list(
@@ -171,9 +242,7 @@ class RaggedBatch:
                 )
         names: tuple[Hashable, ...] = tuple(range(len(parts)))
         if labels is not None:
-            if len(labels) != len(parts):
-                raise ValueError(f"labels has {len(labels)} entries for {len(parts)} arrays: pass one for each.")
-            names = tuple(read_labels(labels, len(parts), rows="there are {} arrays").tolist())
+            names = names_of_classes(read_labels(labels, len(parts), rows="there are {} arrays").tolist(), "labels")
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         points = parts[0] if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
         offsets = offsets_of(torch.tensor([len(part) for part in parts], device="cpu"))
@@ -191,9 +260,24 @@ class RaggedBatch:
         return len(self.offsets) - 1
 
     @property
+    def n_points(self) -> int:
+        """Number of points N."""
+        return len(self.points)
+
+    @property
     def n_features(self) -> int:
         """Number of dimensions D."""
         return self.points.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the points, float32 or float64."""
+        return self.points.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points are."""
+        return self.points.device
 
     @property
     def sizes(self) -> Tensor:
@@ -203,7 +287,7 @@ class RaggedBatch:
     @cached_property
     def layout(self) -> Layout:
         """The rows of each model, as operations of :mod:`fastdens.kernels` take them; made once."""
-        return Layout.from_offsets(self.offsets, len(self.points))
+        return Layout.from_offsets(self.offsets, self.n_points)
 
     @property
     def ranges(self) -> Tensor:
@@ -215,6 +299,49 @@ class RaggedBatch:
         """int64 [N], the model of each (sorted) row."""
         return torch.repeat_interleave(torch.arange(self.n_models, device=self.offsets.device), self.sizes)
 
+    @property
+    def max_memory(self) -> int | None:
+        """Bytes that the process may hold while it works on the batch; None where its points are in memory anyway."""
+        return None
+
+    def load(self) -> RaggedBatch:
+        """The batch with its points in memory: itself."""
+        return self
+
+    def part(self, begin: int, end: int) -> RaggedBatch:
+        """The models ``begin:end`` in memory; ``index`` still counts all rows of the caller."""
+        if (begin, end) == (0, self.n_models):
+            return self
+        start, stop = self.offsets[[begin, end]].tolist()
+        offsets = self.offsets[begin : end + 1] - start
+        return RaggedBatch(
+            self.points[start:stop], offsets, self.index[start:stop], self.classes[begin:end], self.layer
+        )
+
+    def groups(self, model_bytes: Tensor, purpose: str) -> list[tuple[int, int]]:
+        """Runs ``begin, end`` of models to work on at a time: all at once where the points are in memory anyway.
+
+        Parameters
+        ----------
+        model_bytes : Tensor
+            [M], the memory that work on each model takes, its points included.
+        purpose : str
+            That work, for messages: "scoring".
+
+        Raises
+        ------
+        ValueError
+            If a batch on disk has a model too large for its ``max_memory``; the message says what would do.
+        """
+        return [(0, self.n_models)]
+
+    def groups_within(self, limit: int, model_bytes: Tensor, purpose: str, reserved: int) -> list[tuple[int, int]]:
+        """Runs of models to work on at a time while the process stays below a limit, with some bytes in reserve."""
+        largest = int(model_bytes.argmax())
+        needed = reserved + int(model_bytes[largest])
+        room = room_under(limit, needed, f"{purpose} {self.describe(largest)}")
+        return bounded_runs(model_bytes.tolist(), room - reserved)
+
     def describe(self, model: int) -> str:
         """The name of a model in messages."""
         layer = "" if self.layer is None else f", layer {self.layer!r}"
@@ -222,10 +349,9 @@ class RaggedBatch:
 
     def select(self, models: Tensor) -> RaggedBatch:
         """Some of the models, int64 [A] in ascending order; ``index`` still counts all rows of the caller."""
-        offsets = offsets_of(self.sizes[models])
         rows = torch.isin(self.model_of_row, models)
         classes = tuple(self.classes[m] for m in models.tolist())
-        return RaggedBatch(self.points[rows], offsets, self.index[rows], classes, self.layer)
+        return RaggedBatch(self.points[rows], offsets_of(self.sizes[models]), self.index[rows], classes, self.layer)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
         """The batch on another device or in another floating-point type; itself where it is so already."""
@@ -247,19 +373,119 @@ class RaggedBatch:
         return out
 
 
-def _count_from_0(labels: Labels, n_classes: int) -> Tensor:
-    """The labels themselves, if they are integers under ``n_classes``."""
-    if isinstance(n_classes, bool) or not hasattr(n_classes, "__index__") or n_classes < 1:
-        raise ValueError(f"n_classes is {n_classes!r}, but it must be an integer of at least 1.")
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"y has labels as {labels[0]!r}, but n_classes counts integers from 0: leave n_classes out.")
-    labels = labels.long()
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0:
-        raise ValueError(f"y has the label {low}, but classes count from 0: leave n_classes out, or renumber.")
-    if high >= n_classes:
-        raise ValueError(f"y has the label {high}, but n_classes is {n_classes}: it must be at least {high + 1}.")
-    return labels
+class BatchOnDisk(RaggedBatch):
+    """Points of M models in a file, read when they are needed: :meth:`RaggedBatch.from_files` makes one.
+
+    Estimators and densities read as many models at a time as ``max_memory`` allows. ``load()`` and ``to(device)`` read
+    all of them, and ``select(models).load()`` some. What else there is, is as in a :class:`RaggedBatch`.
+    """
+
+    _limit: int
+    _matrix: MatrixFile
+    _starts: Tensor
+
+    def __init__(
+        self,
+        matrix: MatrixFile,
+        starts: Tensor,
+        offsets: Tensor,
+        index: Tensor,
+        classes: tuple[Hashable, ...],
+        layer: str | None,
+        max_memory: int,
+    ) -> None:
+        for name, value in (
+            ("_matrix", matrix),
+            # The row of the file where each model begins, int64 [M].
+            ("_starts", starts),
+            ("offsets", offsets),
+            ("index", index),
+            ("classes", classes),
+            ("layer", layer),
+            ("_limit", max_memory),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"BatchOnDisk({self._matrix.path}, {self.n_models} models, {self.n_points} points)"
+
+    def __getattr__(self, name: str) -> Any:
+        """Explain where the points are; all other attributes are there, or are not."""
+        if name == "points":
+            raise ValueError(
+                f"the points of this batch are in {self._matrix.path}: read them with batch.load(), or "
+                "those of some models with batch.select(models).load()."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes that the process may hold while it works on the batch."""
+        return self._limit
+
+    @property
+    def n_points(self) -> int:
+        """Number of points N."""
+        return len(self.index)
+
+    @property
+    def n_features(self) -> int:
+        """Number of dimensions D."""
+        return self._matrix.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the points once they are read, float32 or float64."""
+        return torch.float32 if self._matrix.dtype.kind == "f" and self._matrix.dtype.itemsize <= 4 else torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points are once they are read."""
+        return self.offsets.device
+
+    def load(self) -> RaggedBatch:
+        """The batch with its points in memory."""
+        points = torch.empty(self.n_points, self.n_features, dtype=self.dtype, device="cpu")
+        for first, last in self._runs():
+            begin, end = self.offsets[[first, last]].tolist()
+            read_rows(self._matrix, int(self._starts[first]), points[begin:end])
+        return RaggedBatch(points, self.offsets, self.index, self.classes, self.layer)
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Runs of models that lie one after the other in the file."""
+        apart = self._starts[1:] != self._starts[:-1] + self.sizes[:-1]
+        return pairwise([0, *(torch.nonzero(apart)[:, 0] + 1).tolist(), self.n_models] if self.n_models else [])
+
+    def part(self, begin: int, end: int) -> RaggedBatch:
+        """The models ``begin:end`` in memory; ``index`` still counts all rows of the caller."""
+        return self.select(torch.arange(begin, end, device=self.device)).load()
+
+    def groups(self, model_bytes: Tensor, purpose: str) -> list[tuple[int, int]]:
+        """Runs ``begin, end`` of models to work on at a time, within ``max_memory``; see :meth:`RaggedBatch.groups`."""
+        return self.groups_within(self.max_memory, model_bytes, purpose, code_bytes())
+
+    def groups_within(self, limit: int, model_bytes: Tensor, purpose: str, reserved: int) -> list[tuple[int, int]]:
+        """Runs of models to work on at a time while the process stays below a limit, with some bytes in reserve."""
+        return super().groups_within(limit, model_bytes, purpose, reserved + READING_BYTES + self._matrix.reading_bytes)
+
+    def select(self, models: Tensor) -> BatchOnDisk:
+        """Some of the models, int64 [A] in ascending order, on disk as before."""
+        index = self.index[torch.isin(self.model_of_row, models)]
+        classes = tuple(self.classes[m] for m in models.tolist())
+        starts, offsets = self._starts[models], offsets_of(self.sizes[models])
+        return BatchOnDisk(self._matrix, starts, offsets, index, classes, self.layer, self.max_memory)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
+        """The batch in memory, on a device and in a floating-point type."""
+        return self.load().to(device, dtype)
+
+
+def _places(codes: Tensor, n_models: int) -> tuple[Tensor, Tensor, bool]:
+    """Offsets of the models, the rows in the order of their models, and whether they are in that order already."""
+    offsets = offsets_of(torch.bincount(codes, minlength=n_models))
+    if bool((codes[1:] >= codes[:-1]).all()):
+        return offsets, torch.arange(len(codes), device=codes.device), True
+    return offsets, torch.argsort(codes, stable=True), False
 
 
 def _each(arrays: Sequence[ArrayLike | Tensor]) -> list[ArrayLike | Tensor]:

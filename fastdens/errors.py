@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 
 from fastdens.batch import RaggedBatch
@@ -38,12 +40,17 @@ class ConstantFeatureWarning(UserWarning):
 
 def check_integer(name: str, value: object, minimum: int) -> int:
     """``value`` if it is an integer of at least ``minimum``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}, but it must be an integer of at least {minimum}.")
-    number = value.__index__()
+    try:
+        # Arrays and tensors of one integer are integers to Python, too.
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None:
+        shown = " ".join(repr(value).split())
+        raise TypeError(f"{name} is {shown}, but it must be an integer of at least {minimum}.")
     if number < minimum:
         raise ValueError(f"{name} is {number}, but it must be at least {minimum}.")
-    return int(number)
+    return number
 
 
 def check_non_negative(name: str, value: object) -> float:
@@ -84,9 +91,8 @@ def check_batch_of(batch: object, n_models: int, n_features: int, device: torch.
             f"the batch has {checked.n_models} models with D = {checked.n_features}, but {n_models} models with "
             f"D = {n_features} were fitted: pass a batch of the same models (from_labels takes n_classes)."
         )
-    if checked.points.device != device:
+    if checked.device != device:
         raise ValueError(
-            f"the batch is on {checked.points.device} and the models are on {device}: move it with "
-            f"batch.to({str(device)!r})."
+            f"the batch is on {checked.device} and the models are on {device}: move it with batch.to({str(device)!r})."
         )
     return checked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from fastdens.arrays import as_numbers, is_missing, kind_of, read, tensor_of
 
 # Labels as they were read: integers or booleans are a tensor, all others an array.
 Labels = Tensor | NDArray[Any]
+
+# Of which most may be empty: a number beyond is a mistake, and their names alone would fill the memory.
+_MOST_CLASSES = 1 << 24
 
 _REMEDY = "labels are integers or names, one kind for all"
 
@@ -200,3 +203,55 @@ def encode_as(labels: Labels, classes: Sequence[Hashable], name: str = "labels")
             listed = ", ".join(map(repr, list(known)[:5])) + (", ..." if len(known) > 5 else "")
             raise ValueError(f"{name} has the label {value!r} in row {row}, which is none of the classes {listed}.")
     return torch.tensor([known[value] for value in distinct], dtype=torch.int64, device=codes.device)[codes]
+
+
+def encode_classes(
+    labels: Labels, n_classes: int | None, classes: Sequence[Hashable] | None
+) -> tuple[Tensor, tuple[Hashable, ...]]:
+    """The class of each label of ``y`` int64 [N], and the classes: given ones, 0 to ``n_classes - 1``, or all found.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If both are given, ``n_classes`` is no positive integer, or a label is none of the classes.
+    """
+    if n_classes is not None and classes is not None:
+        raise ValueError("n_classes and classes both say what the classes are: pass one of the two.")
+    if n_classes is not None:
+        return _count_from_0(labels, n_classes), tuple(range(n_classes))
+    if classes is not None:
+        names = names_of_classes(classes, "classes")
+        return encode_as(labels, names, "y"), names
+    return encode(labels, "y")
+
+
+def names_of_classes(given: Iterable[Hashable], name: str) -> tuple[Hashable, ...]:
+    """Labels of models as a tuple.
+
+    Raises
+    ------
+    TypeError
+        If they are none, or cannot be told apart.
+    """
+    try:
+        names = tuple(given.tolist() if isinstance(given, Tensor) else given)
+        # Lists, for one, have no hash.
+        set(names)
+    except TypeError:
+        raise TypeError(f"{name} is no sequence of labels ({type(given).__name__}): pass a list of names.") from None
+    return names
+
+
+def _count_from_0(labels: Labels, n_classes: int) -> Tensor:
+    """The labels themselves, if they are integers under ``n_classes``."""
+    if isinstance(n_classes, bool) or not hasattr(n_classes, "__index__") or not 1 <= n_classes <= _MOST_CLASSES:
+        raise ValueError(f"n_classes is {n_classes!r}, but it must be an integer from 1 to {_MOST_CLASSES:,}.")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"y has labels as {labels[0]!r}, but n_classes counts integers from 0: leave n_classes out.")
+    labels = labels.long()
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise ValueError(f"y has the label {low}, but classes count from 0: leave n_classes out, or renumber.")
+    if high >= n_classes:
+        raise ValueError(f"y has the label {high}, but n_classes is {n_classes}: it must be at least {high + 1}.")
+    return labels

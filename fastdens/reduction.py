@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.arrays import Matrix, check_points_shape
 from fastdens.errors import NotFittedError, check_integer
+from fastdens.io.arrays import NpyStream, map_npy
+from fastdens.io.atomic import atomic_write
+from fastdens.io.matrix_files import is_in_files, open_matrix
 from fastdens.kernels.surroundings import Undisturbed, is_differentiated, is_transformed, outside_inference
 
 # Entries whose largest is beyond this, or its inverse, are scaled, for their squares would be out of range.
@@ -18,6 +23,7 @@ _SMALLEST = 1e-100
 _TINY = torch.finfo(torch.float64).tiny
 
 _BLOCK_ELEMENTS = 1 << 22
+_PANEL_COLUMNS = 256
 _MAX_ANGLE = 1e-7
 
 
@@ -54,6 +60,11 @@ class UncentredSVD(Undisturbed):
     >>> svd = fd.reduction.UncentredSVD(16).fit(torch.randn(1000, 64))
     >>> svd.transform(torch.randn(5, 64)).shape
     torch.Size([5, 16])
+
+    Files that memory cannot hold, in and out:
+
+    >>> svd = fd.reduction.UncentredSVD(64).fit("layer4.npy")
+    >>> svd.transform("layer4.npy", path="layer4_64.npy")
     """
 
     components_: Tensor
@@ -66,16 +77,26 @@ class UncentredSVD(Undisturbed):
     def __repr__(self) -> str:
         return f"UncentredSVD(n_components={self.n_components})"
 
-    def fit(self, x: ArrayLike | Tensor) -> UncentredSVD:
+    def fit(self, x: Any, *, name: str | None = None) -> UncentredSVD:
         """Find the components of ``x`` [N, D].
+
+        Parameters
+        ----------
+        x : array, Tensor or path-like
+            A file, an ``.npy``, safetensors or zarr one, is read block by block, as are several with consecutive rows;
+            of an array that is mapped into memory, the system may leave every page there.
+        name : str, optional
+            Which array of a file that holds several.
 
         Raises
         ------
         ValueError
             If ``x`` has fewer rows or columns than ``n_components``, or holds NaN or infinity.
+        OSError
+            If a file is missing or cannot be read.
         """
         k = check_integer("n_components", self.n_components, 1)
-        points = Matrix(x)
+        points = _matrix(x, name)
         if k > min(points.shape):
             raise ValueError(
                 f"n_components is {k}, but x has shape {points.shape}: it can be at most {min(points.shape)}."
@@ -91,25 +112,50 @@ class UncentredSVD(Undisturbed):
         self.explained_energy_ratio_ = values[:k].square() / values.square().sum().clamp_min(_TINY)
         return self
 
-    def transform(self, x: ArrayLike | Tensor) -> Tensor:
+    def transform(
+        self,
+        x: Any,
+        *,
+        name: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> Tensor:
         """Coordinates of ``x`` [N, D] along the components, [N, K]; differentiable in a tensor ``x``.
+
+        Parameters
+        ----------
+        x, name
+            As for :meth:`fit`.
+        path : path-like, optional
+            An ``.npy`` file to write the coordinates to, block by block; it appears when it is complete.
+        overwrite : bool
+            Replace a file of that name.
+
+        Returns
+        -------
+        Tensor
+            Mapped into memory if ``path`` is given.
 
         Raises
         ------
         ValueError
             If D differs from that of the fit.
+        FileExistsError
+            If ``path`` exists and ``overwrite`` is False.
         """
         if not hasattr(self, "components_"):
             raise NotFittedError(self, "fit(x)")
-        if isinstance(x, Tensor) and (is_transformed() or is_differentiated(x)):
+        if path is None and isinstance(x, Tensor) and (is_transformed() or is_differentiated(x)):
             # A matrix in blocks would leave the derivatives out.
             check_points_shape(tuple(x.shape), "x")
             self._check_width(x.shape[1])
             points = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             return points @ outside_inference(self.components_).to(points).mT
-        matrix = Matrix(x)
+        matrix = _matrix(x, name)
         self._check_width(matrix.shape[1])
         components = outside_inference(self.components_).to(device=matrix.device, dtype=matrix.dtype)
+        if path is not None:
+            return _write_coordinates(matrix, components, Path(path), overwrite)
         coordinates = torch.empty(matrix.shape[0], len(components), dtype=components.dtype, device=components.device)
         row = 0
         for block in matrix.blocks(_BLOCK_ELEMENTS):
@@ -123,9 +169,28 @@ class UncentredSVD(Undisturbed):
                 f"x has {n_features} features, but the fit had {self.components_.shape[1]}: pass the same layer."
             )
 
-    def fit_transform(self, x: ArrayLike | Tensor) -> Tensor:
+    def fit_transform(self, x: Any) -> Tensor:
         """``fit(x)``, then ``transform(x)``."""
         return self.fit(x).transform(x)
+
+
+def _matrix(x: Any, name: str | None) -> Matrix:
+    if is_in_files(x):
+        return Matrix(open_matrix(x, name))
+    if name is not None:
+        raise ValueError(f"name is {name!r}, but x is no file: leave name out.")
+    return Matrix(x)
+
+
+def _write_coordinates(matrix: Matrix, components: Tensor, path: Path, overwrite: bool) -> Tensor:
+    with atomic_write(path, overwrite=overwrite) as partial:
+        stream = NpyStream(partial, (len(components),), components.new_empty(0).cpu().numpy().dtype)
+        try:
+            for block in matrix.blocks(_BLOCK_ELEMENTS):
+                stream.append((block @ components.mT).cpu().numpy())
+        finally:
+            stream.close()
+    return map_npy(path)
 
 
 def _scaled(blocks: Iterator[Tensor], scale: float) -> Iterator[Tensor]:
@@ -155,7 +220,11 @@ def _from_gram(points: Matrix, k: int, scale: float) -> tuple[Tensor, Tensor]:
     gram = torch.zeros(min(points.shape), min(points.shape), dtype=torch.float64, device=points.device)
     blocks = points.blocks if tall else points.column_blocks
     for block in _scaled(blocks(_BLOCK_ELEMENTS, torch.float64), scale):
-        gram.addmm_(block.mT, block)
+        # The matrix is symmetric: its upper triangle will do.
+        for begin in range(0, len(gram), _PANEL_COLUMNS):
+            end = begin + _PANEL_COLUMNS
+            gram[:end, begin:end].addmm_(block[:, :end].mT, block[:, begin:end])
+    gram = gram.triu() + gram.triu(1).mT
     squares, vectors = torch.linalg.eigh(gram)
     values, vectors = squares.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :k]
     if tall:

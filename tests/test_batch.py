@@ -65,5 +65,5 @@ def test_errors_of_from_list():
         fd.RaggedBatch.from_list([])
     with pytest.raises(ValueError, match="array 1 has 3 features"):
         fd.RaggedBatch.from_list([np.zeros((2, 2)), np.zeros((2, 3))])
-    with pytest.raises(ValueError, match="labels has 1 entries for 2 arrays"):
+    with pytest.raises(ValueError, match="but there are 2 arrays: pass one label for each row"):
         fd.RaggedBatch.from_list([np.zeros((2, 2))] * 2, labels=[1])

@@ -78,3 +78,44 @@ def test_a_small_column_is_found_beside_a_large_one(rng):
     x[:, 3] *= 1e-170
     svd = fd.reduction.UncentredSVD(4).fit(x)
     assert 0 < float(svd.singular_values_[3]) < 1e-168 and abs(float(svd.components_[3, 3])) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["npy", "fortran", "big-endian", "safetensors", "zarr", "parts"])
+@pytest.mark.parametrize("shape", [(70_001, 65), (30, 400)])
+def test_files_give_what_the_array_gives(tmp_path, rng, kind, shape):
+    x = (rng.normal(size=shape) @ np.diag(np.linspace(3, 1, shape[1])) + 2).astype(np.float32)
+    expected = fd.reduction.UncentredSVD(5).fit(x)
+    path, options = tmp_path / "x.npy", {}
+    if kind == "safetensors":
+        from safetensors.numpy import save_file
+
+        path, options = tmp_path / "x.safetensors", {"name": "last"}
+        save_file({"last": x, "first": x[:3]}, path)
+    elif kind == "zarr":
+        path = tmp_path / "x"
+        pytest.importorskip("zarr").create_array(str(path), shape=shape, chunks=(1000, 30), dtype="f4")[:] = x
+    elif kind == "parts":
+        path = [tmp_path / "a.npy", tmp_path / "b.npy"]
+        np.save(path[0], x[:17])
+        np.save(path[1], x[17:])
+    else:
+        np.save(path, {"fortran": np.asfortranarray(x), "big-endian": x.astype(">f4")}.get(kind, x))
+    svd = fd.reduction.UncentredSVD(5).fit(path, **options)
+    np.testing.assert_allclose(svd.components_, expected.components_, atol=1e-6)
+    coordinates = svd.transform(path, **options)
+    np.testing.assert_allclose(coordinates, x @ svd.components_.numpy().T, atol=1e-4)
+    written = svd.transform(path, **options, path=tmp_path / "out.npy")
+    assert torch.equal(written, coordinates) and np.array_equal(np.load(tmp_path / "out.npy"), coordinates)
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        svd.transform(path, **options, path=tmp_path / "out.npy")
+    assert torch.equal(svd.transform(x, path=tmp_path / "out.npy", overwrite=True), svd.transform(x))
+
+
+def test_a_projection_that_fails_leaves_no_file(tmp_path, rng):
+    svd = fd.reduction.UncentredSVD(2).fit(rng.normal(size=(10, 4)))
+    np.save(tmp_path / "x.npy", rng.normal(size=(10, 3)))
+    with pytest.raises(ValueError, match="the fit had 4"):
+        svd.transform(tmp_path / "x.npy", path=tmp_path / "out.npy")
+    with pytest.raises(ValueError, match="x is no file: leave name out"):
+        svd.fit(np.ones((3, 3)), name="last")
+    assert not (tmp_path / "out.npy").exists()

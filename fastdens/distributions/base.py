@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from fastdens.arrays import as_tensor
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions import divergences
 from fastdens.distributions.divergences import MonteCarloEstimate
 from fastdens.errors import check_batch_of
 from fastdens.kernels.surroundings import Undisturbed
+
+# Points as they are read, in the dtype of the density, centred, and one copy to spare.
+_COPIES = 4
 
 
 class BatchedDensity(Undisturbed, ABC):
@@ -45,6 +51,15 @@ class BatchedDensity(Undisturbed, ABC):
         """Dtype of the parameters, hence of log-densities and draws."""
         return self._locations.dtype
 
+    @property
+    @abstractmethod
+    def _row_values(self) -> int:
+        """Numbers that scoring a point takes beside its own."""
+
+    @abstractmethod
+    def select(self, begin: int, end: int) -> Self:
+        """The densities of the models ``begin:end``."""
+
     @abstractmethod
     def _log_prob(self, points: Tensor) -> Tensor:
         """``log_prob`` of points that are known to fit."""
@@ -73,7 +88,7 @@ class BatchedDensity(Undisturbed, ABC):
             If D or the device differ.
         """
         # A tensor as it is: derivatives of any kind may hang on it.
-        points = x if isinstance(x, Tensor) and x.is_floating_point() else as_points(x)
+        points = as_tensor(x) if isinstance(x, Tensor) and x.is_floating_point() else as_points(x)
         n_features = self.n_features
         if points.ndim != 2 or points.shape[1] != n_features:
             raise ValueError(
@@ -99,7 +114,36 @@ class BatchedDensity(Undisturbed, ABC):
             If it is no batch, or M, D or the device differ.
         """
         checked = check_batch_of(batch, self.n_models, self.n_features, self.device)
-        return checked.in_caller_order(self.own_log_prob(checked.to(dtype=self.dtype)))
+        return self.own_values(checked, lambda density, part: density.own_log_prob(part))
+
+    def own_values(self, batch: RaggedBatch, values_of: Callable[[Self, RaggedBatch], Tensor]) -> Tensor:
+        """Values [N, ...] of each point under its own model, in the caller's row order.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            That is known to fit; ``index`` counts its rows.
+        values_of : callable
+            Returns the values [n, ...] of the (sorted) rows of a batch in memory, in the dtype of the density, under
+            the density of its models: of some at a time, where the batch is on disk.
+        """
+        out = None
+        for index, values in self.own_parts(batch, values_of):
+            if out is None:
+                out = values.new_empty(batch.n_points, *values.shape[1:])
+            out[index] = values
+        assert out is not None
+        return out
+
+    def own_parts(
+        self, batch: RaggedBatch, values_of: Callable[[Self, RaggedBatch], Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of the caller int64 [n] and their values, as of :meth:`own_values`, some models at a time."""
+        row_bytes = 8 * (_COPIES * self.n_features + self._row_values)
+        for begin, end in batch.groups(batch.sizes.double() * row_bytes, "scoring"):
+            part = batch.part(begin, end)
+            own = self if end - begin == self.n_models else self.select(begin, end)
+            yield part.index, values_of(own, part.to(dtype=self.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points from every model, [n, M, D] (sample shape first, as in torch.distributions)."""

@@ -235,8 +235,7 @@ def _own_log_prob(density: Density, drawn: Tensor) -> Tensor:
 def _class_moments(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
     """Mean and variance (divisor n) of each feature in each class, float64 [M, D]; NaN for a class without points."""
     shape = (batch.n_models, batch.n_features)
-    mean, variance = (torch.full(shape, math.nan, dtype=torch.float64, device=batch.points.device) for _ in range(2))
-    for m, (start, stop) in enumerate(batch.ranges.tolist()):
-        if stop > start:
-            variance[m], mean[m] = torch.var_mean(batch.points[start:stop].double(), 0, correction=0)
+    mean, variance = (torch.full(shape, math.nan, dtype=torch.float64, device=batch.device) for _ in range(2))
+    for m in torch.nonzero(batch.sizes)[:, 0].tolist():
+        variance[m], mean[m] = torch.var_mean(batch.part(m, m + 1).points.double(), 0, correction=0)
     return mean, variance

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -60,6 +60,15 @@ class GaussianMixtureDensity(BatchedDensity):
             "backend": self.backend,
             "matmul_precision": self.matmul_precision,
         }
+
+    @property
+    def _row_values(self) -> int:
+        return 3 * self.means.shape[1]
+
+    def select(self, begin: int, end: int) -> Self:
+        """The densities of the models ``begin:end``."""
+        weights, means, factors = (value[begin:end] for value in self._parameters)
+        return replace(self, weights=weights, means=means, precisions_cholesky=factors)
 
     def responsibilities(self, batch: RaggedBatch) -> kernels.Responsibilities:
         """Responsibilities [N, K] and log-density [N] of each (sorted) row of a batch under its own model.

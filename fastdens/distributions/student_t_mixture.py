@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
@@ -100,6 +100,19 @@ class StudentTMixtureDensity(BatchedDensity):
     @property
     def _locations(self) -> Tensor:
         return self.locations
+
+    @property
+    def _row_values(self) -> int:
+        return 3
+
+    def select(self, begin: int, end: int) -> Self:
+        """The densities of the models ``begin:end``."""
+        first, last = self.offsets[[begin, end]].tolist()
+        return replace(
+            self,
+            offsets=self.offsets[begin : end + 1] - first,
+            **{name: value[first:last] for name, value in self.components._asdict().items()},
+        )
 
     def _log_prob(self, points: Tensor) -> Tensor:
         return self._student_t_log_prob(points, None)

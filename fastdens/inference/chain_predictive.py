@@ -24,6 +24,8 @@ from fastdens.kernels.layout import Layout
 from fastdens.kernels.surroundings import outside_transforms, undisturbed
 
 WEIGHTINGS = ("exact", "published")
+# Of points in float64 while their density is made.
+_COPIES = 5
 AVERAGES = ("density", "log_density")
 
 
@@ -46,15 +48,15 @@ class FittedChains(FittedModels):
 
     def density_of(self, begin: int, end: int, options: PredictiveOptions) -> StudentTMixtureDensity:
         """The predictive density of the fitted models ``begin:end``."""
+        return self._density_of(begin, end, self.draws, options)
+
+    def _density_of(self, begin: int, end: int, draws: Draws, options: PredictiveOptions) -> StudentTMixtureDensity:
+        """The predictive density of some of the fitted models over some of the draws."""
         models = slice(begin, end)
-        start, stop = self.batch.offsets[[begin, end]].tolist()
-        points = self.batch.points[start:stop].to(options.dtype or self.batch.points.dtype)
+        part = self.batch.part(begin, end).to(dtype=options.dtype)
+        rows = slice(*self.batch.offsets[[begin, end]].tolist())
         return posterior_predictive(
-            points,
-            Layout.from_ranges(self.batch.ranges[models] - start, len(points)),
-            self.draws.select(models, slice(start, stop)),
-            self.prior.select(models),
-            options,
+            part.points, part.layout, draws.select(models, rows), self.prior.select(models), options
         )
 
     @property
@@ -73,23 +75,27 @@ class FittedChains(FittedModels):
                 yield density_of_draw(c, s, options)
 
     def _density_of_draw(self, chain: int, draw: int, options: PredictiveOptions) -> StudentTMixtureDensity:
-        batch = self.batch
-        points = batch.points.to(options.dtype or batch.points.dtype)
+        one = self.draws.one(chain, draw)
         with outside_transforms():
-            own = posterior_predictive(points, batch.layout, self.draws.one(chain, draw), self.prior, options)
-            return self.of_all_models([own], options)
+            return self.of_all_models(
+                [self._density_of(begin, end, one, options) for begin, end in self._groups()], options
+            )
+
+    def _groups(self) -> list[tuple[int, int]]:
+        """Runs of fitted models whose points are in memory together."""
+        # In float64, centred, and a copy to spare.
+        return self.batch.groups(_COPIES * 8 * self.batch.n_features * self.batch.sizes.double(), "the density of")
 
     def mean_log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
         """Mean over the draws of the log-density of points [N, D] under every model, [N, M]; NaN where one failed."""
         total = reduce(torch.add, (density.log_prob(x).double() for density in self.draw_densities(options)))
-        return (total / self.n_draws).to(options.dtype or self.batch.points.dtype)
+        return (total / self.n_draws).to(options.dtype or self.batch.dtype)
 
     def mean_log_scores(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
         """Mean over the draws of the log-density of each point of M models under its own, [N] in the caller's order."""
-        dtype = options.dtype or self.batch.points.dtype
-        cast = batch.to(dtype=dtype)
-        total = reduce(torch.add, (density.own_log_prob(cast).double() for density in self.draw_densities(options)))
-        return batch.in_caller_order((total / self.n_draws).to(dtype))
+        dtype = options.dtype or self.batch.dtype
+        total = reduce(torch.add, (density.score_samples(batch).double() for density in self.draw_densities(options)))
+        return (total / self.n_draws).to(dtype)
 
     def log_density_trace(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
         """Mean log-density, in each draw alone, of other points of the A models, at least one of each: [A, C, S]."""
@@ -106,8 +112,13 @@ class FittedChains(FittedModels):
 
     def leave_one_out(self, options: PredictiveOptions, average: str) -> Tensor:
         """:func:`leave_one_out` of the (sorted) rows of ``batch``."""
-        batch = self.batch
-        return leave_one_out(batch.points, batch.layout, self.draws, self.prior, options, average)
+        scores = []
+        for begin, end in self._groups():
+            part = self.batch.part(begin, end)
+            models, rows = slice(begin, end), slice(*self.batch.offsets[[begin, end]].tolist())
+            own = self.draws.select(models, rows), self.prior.select(models)
+            scores.append(leave_one_out(part.points, part.layout, *own, options, average))
+        return torch.cat(scores)
 
 
 def posterior_predictive(

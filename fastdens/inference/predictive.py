@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from fastdens.kernels.surroundings import outside_transforms
 
 # A density is made of as many models at a time as keep its matrices under this many numbers.
 _MAX_ELEMENTS = 1 << 26
+_COPIES = 5
 
 
 class PredictiveOptions(NamedTuple):
@@ -99,16 +101,26 @@ class FittedModels(ABC):
 
     def score_samples(self, batch: RaggedBatch, options: PredictiveOptions) -> Tensor:
         """Log-density of each point of M models under its own, [N] in the caller's order; NaN for failed models."""
-        dtype = options.dtype or self.batch.points.dtype
-        out = batch.points.new_full((len(batch.points),), float("nan"), dtype=dtype)
+        dtype = options.dtype or self.batch.dtype
+        out = torch.full((batch.n_points,), float("nan"), dtype=dtype, device=batch.device)
         for models, density in self._densities(options):
             part = batch if len(models) == batch.n_models else batch.select(models)
-            out[part.index] = density.own_log_prob(part.to(dtype=dtype))
+            for index, values in density.own_parts(part, lambda own, points: own.own_log_prob(points)):
+                out[index] = values
         return out
 
     def _runs(self) -> list[tuple[int, int]]:
         """Runs of fitted models whose matrices stay within a bound on memory."""
-        return bounded_runs(self.component_counts(), _MAX_ELEMENTS // self.batch.n_features**2)
+        counts, squares = self.component_counts(), self.batch.n_features**2
+        runs = bounded_runs(counts, _MAX_ELEMENTS // squares)
+        if self.batch.max_memory is None:
+            return runs
+        # Components are made of points in float64, and in memory several times while they are put in order.
+        components = _COPIES * 8 * squares * torch.tensor(counts, dtype=torch.float64, device=self.batch.device)
+        points = _COPIES * 8 * self.batch.n_features * self.batch.sizes.double()
+        allowed = self.batch.groups(components + points, "the density of")
+        cuts = sorted({cut for run in (*runs, *allowed) for cut in run})
+        return list(pairwise(cuts))
 
     def _densities(self, options: PredictiveOptions) -> Iterator[tuple[Tensor, StudentTMixtureDensity]]:
         """Run after run of models, int64 [B], and their density; all M models where one run holds everything.

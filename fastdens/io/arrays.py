@@ -16,11 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.arrays import as_numbers, tensor_of
+from fastdens.io.npy_header import MAGIC, read_npy_header
 from fastdens.kernels.optional import require
 
 _SAFETENSORS_NAMES = {
     np.dtype(dtype): name for dtype, name in (("f2", "F16"), ("f4", "F32"), ("f8", "F64"), ("i8", "I64"))
 }
+
+
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The first bytes of an ``.npy`` file, padded so that the first axis may grow in place."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return header.getvalue()
 
 
 class NpyStream:
@@ -38,20 +48,7 @@ class NpyStream:
         self.row_shape, self.dtype = row_shape, np.dtype(dtype)
         self._n_rows = 0
         self._stream = path.open("wb")
-        self._stream.write(self._header())
-
-    def _header(self) -> bytes:
-        # numpy pads the header so that the first axis may grow in place.
-        header = BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header,
-            {
-                "descr": np.lib.format.dtype_to_descr(self.dtype),
-                "fortran_order": False,
-                "shape": (self._n_rows, *self.row_shape),
-            },
-        )
-        return header.getvalue()
+        self._stream.write(npy_header(self.dtype, (self._n_rows, *self.row_shape)))
 
     def append(self, rows: np.ndarray) -> None:
         """Append rows of the shape and dtype of the stream."""
@@ -66,7 +63,7 @@ class NpyStream:
     def close(self) -> None:
         """Write the number of rows into the header and close the file."""
         self._stream.seek(0)
-        self._stream.write(self._header())
+        self._stream.write(npy_header(self.dtype, (self._n_rows, *self.row_shape)))
         self._stream.close()
 
 
@@ -94,8 +91,8 @@ def check_file(path: Path, what: str) -> bytes:
     return first
 
 
-def read_npy(path: Path) -> NDArray[Any]:
-    """The array of an ``.npy`` file, mapped into memory; writing to it does not change the file.
+def map_any_npy(path: Path) -> np.memmap[Any, Any]:
+    """The array of an ``.npy`` file, mapped into memory as it is stored; writing to it does not change the file.
 
     Raises
     ------
@@ -106,13 +103,15 @@ def read_npy(path: Path) -> NDArray[Any]:
     """
     first = check_file(path, "an .npy file")
     remedy = "write it again with numpy.save"
-    if not first.startswith(b"\x93NUMPY"):
+    if not first.startswith(MAGIC):
         found = "a zip archive, such as .npz" if first.startswith(b"PK") else "another format, or damaged"
         raise ValueError(f"{path} cannot be read as an .npy array, it is {found}: {remedy}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            with path.open("rb") as stream:
+                read_npy_header(stream)
+            array: np.memmap[Any, Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     # For a damaged header, ast, tokenize, struct and mmap each raise errors of their own.
     except Exception as error:
         if "Python objects" in str(error):
@@ -126,12 +125,24 @@ def read_npy(path: Path) -> NDArray[Any]:
     beyond = path.stat().st_size - array.offset - array.nbytes
     if beyond:
         raise ValueError(f"{path} is {beyond} bytes longer than its header says, it is damaged: {remedy}.")
-    if not array.dtype.isnative and array.dtype.kind in "iuf":
-        # Swapped in place, so that it takes its own size once.
-        array = np.load(path, allow_pickle=False)
-        array.byteswap(inplace=True)
-        array = array.view(array.dtype.newbyteorder("="))
-    return np.asarray(array)
+    return array
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of an ``.npy`` file, mapped into memory; writing to it does not change the file.
+
+    Raises
+    ------
+    OSError, ValueError
+        As :func:`map_any_npy`.
+    """
+    array = map_any_npy(path)
+    if array.dtype.isnative or array.dtype.kind not in "iuf":
+        return np.asarray(array)
+    # Swapped in place, so that it takes its own size once.
+    swapped: NDArray[Any] = np.load(path, allow_pickle=False)
+    swapped.byteswap(inplace=True)
+    return swapped.view(swapped.dtype.newbyteorder("="))
 
 
 def map_npy(path: Path) -> Tensor:

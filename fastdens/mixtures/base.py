@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.errors import ConvergenceWarning, NotFittedError, check_batch_of, check_integer
+from fastdens.errors import ConvergenceWarning, NotFittedError, check_batch_of, check_integer, check_non_negative
+from fastdens.io.expected import check_tensors
 from fastdens.io.state_file import write_state
 from fastdens.kernels.options import BACKENDS, MATMUL_PRECISIONS, check_choice
 from fastdens.kernels.surroundings import Undisturbed
-from fastdens.mixtures.failures import Failures, non_finite, raise_failures
+from fastdens.memory import MemoryLimit
+from fastdens.mixtures.failures import Failures, failures_of, non_finite, raise_failures
 from fastdens.mixtures.partition import Partition
 
 # Parameters that saved fits may hold under an earlier name.
 _RENAMED = {"precision": "matmul_precision"}
+
+AUTO = "auto"
 
 # Raises an error that names the parameter if its value is not allowed.
 Constraint = Callable[[str, Any], object]
@@ -41,6 +45,19 @@ def one_of(choices: Sequence[str]) -> Constraint:
 def optional(constraint: Constraint) -> Constraint:
     """None, or what the constraint allows."""
     return lambda name, value: None if value is None else constraint(name, value)
+
+
+def auto_or_non_negative(name: str, value: Any) -> None:
+    """A number of at least 0, or "auto"."""
+    if value != AUTO:
+        check_non_negative(name, value)
+
+
+def share(name: str, value: Any) -> None:
+    """A share of the burn-in."""
+    check_non_negative(name, value)
+    if value > 1:
+        raise ValueError(f"{name} is {value}, but it must be a share of the burn-in, from 0 to 1.")
 
 
 def floating_dtype(name: str, value: object) -> None:
@@ -79,6 +96,9 @@ class BaseMixtures(Undisturbed, ABC):
     # Whether ``fit`` samples, and takes held-out points and a checkpoint.
     has_chains: ClassVar[bool] = False
 
+    # What compiling takes beside what code does that is compiled.
+    _compiling_bytes: ClassVar[int] = 0
+
     on_error: str
     backend: str
     matmul_precision: str
@@ -94,8 +114,15 @@ class BaseMixtures(Undisturbed, ABC):
         vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
 
     @abstractmethod
-    def fit(self, batch: RaggedBatch) -> BaseMixtures:
+    def fit(self, batch: RaggedBatch, *, max_memory: MemoryLimit | None = None) -> BaseMixtures:
         """Fit every model of the batch."""
+
+    @abstractmethod
+    def _fit_bytes(self, batch: RaggedBatch) -> tuple[Tensor, Tensor]:
+        """Upper estimates of the memory in bytes of the fit of each model, its points included, and of its results.
+
+        Two of float64 [M].
+        """
 
     @abstractmethod
     def _find_failures(self, batch: RaggedBatch) -> Failures:
@@ -109,6 +136,13 @@ class BaseMixtures(Undisturbed, ABC):
     @abstractmethod
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of a fit, beside parameters and failures, for :meth:`get_state`."""
+
+    @abstractmethod
+    def _expected_tensors(self, names: Collection[str]) -> dict[str, str]:
+        """Kinds and shapes of :meth:`_fitted_tensors`, of those of other versions as far as they are among ``names``.
+
+        As :func:`~fastdens.io.expected.check_tensors` takes them.
+        """
 
     @abstractmethod
     def _set_fitted_tensors(
@@ -131,9 +165,9 @@ class BaseMixtures(Undisturbed, ABC):
         """The batch in the dtype in which its models are checked."""
         return batch
 
-    def _checked_failures(self, batch: RaggedBatch) -> Failures:
+    def _checked_failures(self, batch: RaggedBatch, groups: Sequence[tuple[int, int]] | None = None) -> Failures:
         """Models that cannot be fitted; raises if there are some and ``on_error`` is "raise"."""
-        failures = self._find_failures(batch)
+        failures = failures_of(batch, lambda part: self._find_failures(self._in_dtype(part)), groups)
         if self.on_error == "raise":
             raise_failures(batch, failures, "on_error='skip' fits all others")
         return failures
@@ -182,7 +216,7 @@ class BaseMixtures(Undisturbed, ABC):
                     "from_list(arrays, labels=...)."
                 )
         if self.on_error == "raise":
-            raise_failures(checked, non_finite(checked), "on_error='skip' gives NaN for such rows")
+            raise_failures(checked, failures_of(checked, non_finite), "on_error='skip' gives NaN for such rows")
         return checked
 
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -209,19 +243,44 @@ class BaseMixtures(Undisturbed, ABC):
         return {**tensors, "failed_": self.failed_}, metadata
 
     @classmethod
-    def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
-        """The fitted estimator of a state that :meth:`get_state` returned."""
-        parameters = {_RENAMED.get(name, name): value for name, value in metadata["parameters"].items()}
+    def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str = "the state") -> Self:
+        """The fitted estimator of a state that :meth:`get_state` returned; ``where`` names it in messages.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, or the tensors are not those of such an estimator.
+        """
+        try:
+            estimator = cls._with_parameters(metadata["parameters"])
+            estimator.failures_ = {int(m): str(reason) for m, reason in metadata["failures"].items()}
+            estimator.classes_ = tuple(metadata["classes"]) if "classes" in metadata else None
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(f"{where} has no parameters of {cls.__name__} ({reason}): save the fit again.") from None
+        estimator._check_state(where, tensors, metadata)
+        estimator.failed_ = tensors["failed_"]
+        estimator._set_fitted_tensors(tensors, metadata)
+        return estimator
+
+    @classmethod
+    def _with_parameters(cls, saved: Mapping[str, Any]) -> Self:
+        """An estimator of parameters as :func:`to_jsonable` writes them."""
+        parameters = {_RENAMED.get(name, name): value for name, value in saved.items()}
         for name, value in parameters.items():
             if isinstance(value, list):
                 parameters[name] = tuple(value)
         parameters["dtype"] = getattr(torch, parameters["dtype"]) if parameters["dtype"] else None
         estimator = cls(**parameters)
-        estimator.failed_ = tensors["failed_"]
-        estimator.classes_ = tuple(metadata["classes"]) if "classes" in metadata else None
-        estimator.failures_ = {int(m): reason for m, reason in metadata["failures"].items()}
-        estimator._set_fitted_tensors(tensors, metadata)
+        estimator._check_parameters()
         return estimator
+
+    def _check_state(self, where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, int]:
+        """Check the tensors and metadata of a state, with errors as of :meth:`from_state`; the lengths of its axes."""
+        lengths = check_tensors(where, tensors, {"failed_": "bool M", **self._expected_tensors(tensors)})
+        if self.classes_ is not None and len(self.classes_) != lengths["M"]:
+            raise ValueError(f"{where} has {len(self.classes_)} classes of {lengths['M']} models: save the fit again.")
+        return lengths
 
     @classmethod
     def _parameter_names(cls) -> list[str]:

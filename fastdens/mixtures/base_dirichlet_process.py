@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fastdens.arrays import as_tensor
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions.niw import NormalInverseWishart, constant_features, data_prior
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.errors import ConstantFeatureWarning, check_non_negative, check_positive
 from fastdens.inference.chain_predictive import WEIGHTINGS
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.io.expected import check_indices
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base import BaseMixtures, Doubt, integer, optional
 from fastdens.mixtures.failures import (
@@ -30,7 +32,7 @@ from fastdens.mixtures.partition import Partition
 
 
 def _shape_and_rate(name: str, value: Any) -> None:
-    if len(value) != 2:
+    if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(f"{name} is {value!r}, but it must be a shape and a rate.")
     for number in value:
         check_positive(name, number)
@@ -86,8 +88,8 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         """What the fit computes in."""
         return torch.float64
 
-    def _checked_failures(self, batch: RaggedBatch) -> Failures:
-        failures = super()._checked_failures(batch)
+    def _checked_failures(self, batch: RaggedBatch, groups: Sequence[tuple[int, int]] | None = None) -> Failures:
+        failures = super()._checked_failures(batch, groups)
         if len(failures) == batch.n_models:
             raise_failures(batch, failures, "there is no other model")
         return failures
@@ -99,7 +101,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         """``labels_init``, checked, of the rows to fit; None if there are none."""
         if self.labels_init is None:
             return None
-        labels = torch.as_tensor(self.labels_init, device=valid.models.device)
+        labels = as_tensor(self.labels_init, "labels_init").detach().to(valid.models.device)
         if tuple(labels.shape) not in shapes or labels.is_floating_point():
             raise ValueError(
                 f"labels_init is {labels.dtype} of shape {tuple(labels.shape)}, but it must be integers of shape "
@@ -126,8 +128,13 @@ class BaseDirichletProcessMixtures(BaseMixtures):
     def constant_features_(self) -> Tensor:
         """The features that do not vary within a model, bool [M, D]; False for models that failed."""
         self._check_fitted()
-        found = constant_features(self._fitted.batch.points, self._fitted.batch.layout)
-        return found.new_zeros(self._fitted.n_models, found.shape[1]).index_copy(0, self._fitted.models, found)
+        batch, models = self._fitted.batch, self._fitted.models
+        found = torch.zeros(self._fitted.n_models, batch.n_features, dtype=torch.bool, device=models.device)
+        # The points, their differences, and whether these count.
+        for begin, end in batch.groups(batch.sizes.double() * (32 * batch.n_features), "checking"):
+            part = batch.part(begin, end)
+            found[models[begin:end]] = constant_features(part.points, part.layout)
+        return found
 
     @property
     def _fitted_features(self) -> tuple[int, torch.device]:
@@ -182,13 +189,31 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         """Take back what :meth:`_kept_tensors` gave; ``shared`` are the fields of :class:`FittedModels`."""
 
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        batch = self._fitted.batch
+        batch = self._fitted.batch.load()
         tensors = {"points": batch.points, "offsets": batch.offsets, "order": batch.index}
         tensors |= {"models": self._fitted.models, **self._kept_tensors()}
         tensors |= {"labels_": self.labels_, "n_components_": self.n_components_, "alpha_": self.alpha_}
         tensors |= {"prior_mean": self.prior_.mean, "prior_scale": self.prior_.scale_diagonal}
         prior = [self.prior_.kappa, self.prior_.nu]
         return tensors, {"prior": prior, "layer": batch.layer}
+
+    def _expected_tensors(self, names: Collection[str]) -> dict[str, str]:
+        expected = {"points": "float N D", "offsets": "int A+1", "order": "int N", "models": "int A"}
+        expected |= {"labels_": "int C R", "n_components_": "int M C S", "alpha_": "float M C S"}
+        return {**expected, "prior_mean": "float M D", "prior_scale": "float M D"}
+
+    def _check_state(self, where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, int]:
+        lengths = super()._check_state(where, tensors, metadata)
+        for name, n in (("order", lengths["R"]), ("models", lengths["M"]), ("offsets", lengths["N"] + 1)):
+            check_indices(where, tensors, [name], n)
+        match metadata:
+            case {"prior": [float(), float()], "classes": [*_], "layer": str() | None}:
+                sorted_ = bool((tensors["models"].diff() > 0).all()) and bool((tensors["offsets"].diff() >= 0).all())
+            case _:
+                sorted_ = False
+        if not sorted_:
+            raise ValueError(f"{where} has models out of order, or lacks their prior or classes: save the fit again.")
+        return lengths
 
     def _set_fitted_tensors(
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], batch: RaggedBatch | None = None

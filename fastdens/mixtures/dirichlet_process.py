@@ -16,7 +16,6 @@ from fastdens.convergence import effective_sample_size, split_rhat
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.errors import (
     check_batch,
-    check_batch_of,
     check_integer,
     check_non_negative,
     check_positive,
@@ -24,13 +23,13 @@ from fastdens.errors import (
 from fastdens.inference.chain_predictive import FittedChains
 from fastdens.inference.chain_run import ChainRun
 from fastdens.inference.gibbs import ChainProblem, init, stream_keys
-from fastdens.inference.predictive import PredictiveOptions
 from fastdens.inference.schedule import Schedule, most_sweeps, moves_by_default
 from fastdens.inference.starts import COARSE_CLUSTERS, INITS, contrasting_labels, start_labels
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.options import check_choice
-from fastdens.mixtures.base import Doubt, integer, one_of, optional, to_jsonable
-from fastdens.mixtures.failures import non_finite, raise_failures, without_points
+from fastdens.memory import MemoryLimit
+from fastdens.mixtures.base import AUTO, Doubt, auto_or_non_negative, integer, one_of, optional, share, to_jsonable
+from fastdens.mixtures.limited_memory import fit_within
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.sampled import HELD_OUT, SampledMixtures
 from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
@@ -38,7 +37,6 @@ from fastdens.progress import progress_bar
 
 METHODS = ("gibbs", "vb")
 STOPS = ("sweeps", "converged")
-AUTO = "auto"
 
 # R-hat makes no sense for fewer draws.
 _FEWEST_DRAWS = 4
@@ -61,17 +59,6 @@ CHAIN_PARAMETERS = (
     "random_state",
 )
 _DIFFERENCES = {"data": "other data or labels_init", "held_out": "other held-out points"}
-
-
-def _auto_or_non_negative(name: str, value: Any) -> None:
-    if value != AUTO:
-        check_non_negative(name, value)
-
-
-def _share(name: str, value: Any) -> None:
-    check_non_negative(name, value)
-    if value > 1:
-        raise ValueError(f"{name} is {value}, but it must be a share of the burn-in, from 0 to 1.")
 
 
 class DirichletProcessMixtures(SampledMixtures):
@@ -196,14 +183,15 @@ class DirichletProcessMixtures(SampledMixtures):
 
     method: str = "gibbs"
     has_chains: ClassVar = True
+    _compiling_bytes: ClassVar = 384 << 20
     _parameter_constraints: ClassVar = {
         "n_sweeps": integer(1),
         "burn_in": integer(0),
         "thin": integer(1),
         "n_chains": integer(1),
         "init": one_of(INITS),
-        "split_merge": _auto_or_non_negative,
-        "search": _share,
+        "split_merge": auto_or_non_negative,
+        "search": share,
         "stop": one_of(STOPS),
         "max_sweeps": optional(integer(1)),
         "max_rhat": optional(check_positive),
@@ -279,6 +267,7 @@ class DirichletProcessMixtures(SampledMixtures):
         self,
         batch: RaggedBatch,
         *,
+        max_memory: MemoryLimit | None = None,
         held_out: RaggedBatch | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 50,
@@ -292,11 +281,16 @@ class DirichletProcessMixtures(SampledMixtures):
         Parameters
         ----------
         batch : RaggedBatch
+        max_memory : int or str, optional
+            The most that the process may hold, in bytes or as "4GiB": the models are fitted in groups that fit into
+            it, with the same result, bit for bit. A batch on disk has a limit of
+            its own, by default.
         held_out : RaggedBatch, optional
             Other points of the same M models, at least one of each: chains must also agree in the density there.
         checkpoint : path-like, optional
             File to which the state of the chains is written while sampling, and at the end. If it exists, the same fit
-            continues from it, and gives bit for bit what it would have given without the interruption.
+            continues from it, and gives bit for bit what it would have given without the interruption. With
+            ``max_memory``, a folder that receives a file for each group of models.
         checkpoint_every : int
             Sweeps between two writes, rounded up to the end of a launch of some 32 sweeps.
         resume : bool
@@ -322,19 +316,35 @@ class DirichletProcessMixtures(SampledMixtures):
         ConstantFeatureWarning
             If features of some models do not vary: :attr:`constant_features_` has them.
         """
-        self._check_parameters()
         check_integer("checkpoint_every", checkpoint_every, 1)
-        valid = self._partition(check_batch(batch))
-        held_out = None if held_out is None else self._check_held_out(valid, held_out)
         path = None if checkpoint is None else Path(checkpoint)
-        fitted = self._fit_models(valid, held_out, path, checkpoint_every, resume)
+        limit = check_batch(batch).max_memory if max_memory is None else max_memory
+        if limit is None:
+            self._fit_at_once(batch, held_out, path, checkpoint_every, resume)
+        elif resume:
+            raise ValueError("resume is True, which goes on with a fit of all models at once: leave max_memory out.")
+        else:
+            fit_within(self, batch, limit, folder=path, held_out=held_out, checkpoint_every=checkpoint_every)
+        self._warn(batch)
+        return self
+
+    def _fit_at_once(
+        self,
+        batch: RaggedBatch,
+        held_out: RaggedBatch | None,
+        checkpoint: Path | None,
+        checkpoint_every: int,
+        resume: bool,
+    ) -> None:
+        self._check_parameters()
+        valid = self._partition(batch)
+        held_out = None if held_out is None else self._check_held_out(valid, held_out).load()
+        fitted = self._fit_models(valid, held_out, checkpoint, checkpoint_every, resume)
         self._scatter(valid, fitted)
         vars(self).pop(HELD_OUT, None)
         trace = self._held_out_trace(fitted, held_out)
         if trace is not None:
             self.held_out_log_density_ = valid.scatter(trace)
-        self._warn(valid.whole)
-        return self
 
     def _doubts(self) -> list[Doubt]:
         convergence = self.convergence_
@@ -345,20 +355,13 @@ class DirichletProcessMixtures(SampledMixtures):
     def _check_start(self, batch: RaggedBatch) -> None:
         self._initial_labels(Partition.of(batch, {}), self._shapes_of_labels(batch))
 
-    def _check_held_out(self, valid: Partition, held_out: RaggedBatch) -> RaggedBatch:
-        """The held-out points of the models to fit."""
-        points = valid.batch.points
-        checked = check_batch_of(held_out, valid.whole.n_models, points.shape[1], points.device)
-        failures = {**without_points(checked), **non_finite(checked)}
-        needed = {m: reason for m, reason in failures.items() if m not in valid.failures}
-        raise_failures(checked, needed, "held_out needs points of each model")
-        return checked.select(valid.models)
-
-    def _held_out_trace(self, fitted: FittedChains, held_out: RaggedBatch | None) -> Tensor | None:
-        if held_out is None:
-            return None
-        options = PredictiveOptions("exact", self.backend, self.matmul_precision, torch.float64)
-        return fitted.log_density_trace(held_out, options)
+    def _fit_bytes(self, batch: RaggedBatch) -> tuple[Tensor, Tensor]:
+        """Ten copies of the points in float64, in searches and starts; labels of a launch; clusters; labels kept."""
+        d, n_draws = batch.n_features, (self.n_sweeps - self.burn_in) // self.thin
+        rows = batch.sizes.double()
+        results = self.n_chains * (8 * (1 + n_draws) * rows + 32 * n_draws)
+        clusters = 8 * COARSE_CLUSTERS * self.n_chains * d * d
+        return (80 * d + 200 * self.n_chains) * rows + clusters + 4 * results, results
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -405,7 +408,7 @@ class DirichletProcessMixtures(SampledMixtures):
                 )
             run = self._run
         elif file is not None and file.path.exists():
-            run = ChainRun.read(file, batch.points.device)
+            run = ChainRun.read(file, problem)
         self._run, self._run_identity = run, identity
         while True:
             self._sample(problem, file, checkpoint_every)
@@ -442,7 +445,7 @@ class DirichletProcessMixtures(SampledMixtures):
         return ChainProblem(points, layout, prior, keys, moves, alpha_prior, schedule, self.backend, contrast)
 
     def _shapes_of_labels(self, batch: RaggedBatch) -> list[tuple[int, ...]]:
-        return [(len(batch.points),), (self.n_chains, len(batch.points))]
+        return [(batch.n_points,), (self.n_chains, batch.n_points)]
 
     def _start_labels(self, valid: Partition, problem: ChainProblem) -> Tensor:
         labels = self._initial_labels(valid, self._shapes_of_labels(valid.whole))

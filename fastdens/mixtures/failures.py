@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,21 @@ Failures = dict[int, str]
 
 # Sums of squares of larger numbers overflow float64.
 _LARGEST = 1e140
+# Of points in float64, at most, while they are checked.
+_COPIES = 4
+
+
+def failures_of(
+    batch: RaggedBatch, find: Callable[[RaggedBatch], Failures], groups: Sequence[tuple[int, int]] | None = None
+) -> Failures:
+    """What ``find`` finds in some models at a time: by default all, or as many as a batch on disk allows."""
+    if groups is None:
+        # The points, and their differences or squares.
+        groups = batch.groups(batch.sizes.double() * (_COPIES * 8 * batch.n_features), "checking")
+    found: Failures = {}
+    for begin, end in groups:
+        found.update({begin + m: reason for m, reason in find(batch.part(begin, end)).items()})
+    return found
 
 
 def _largest(batch: RaggedBatch) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens import kernels
+from fastdens.arrays import as_tensor
 from fastdens.batch import RaggedBatch, as_points
 from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
 from fastdens.errors import check_batch, check_integer, check_non_negative
@@ -17,8 +19,10 @@ from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, better_of, expectation_maximization
 from fastdens.kernels.centre import central_points
 from fastdens.kernels.options import COVARIANCE_TYPES
+from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import BaseMixtures, Doubt, integer, one_of
 from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite, out_of_range
+from fastdens.mixtures.limited_memory import fit_within
 from fastdens.mixtures.partition import Partition
 
 INIT_PARAMS = ("kmeans++", "k-means++", "random_from_data", "random")
@@ -159,12 +163,16 @@ class GaussianMixtures(BaseMixtures):
     def __repr__(self) -> str:
         return f"GaussianMixtures(n_components={self.n_components}, covariance_type={self.covariance_type!r})"
 
-    def fit(self, batch: RaggedBatch) -> GaussianMixtures:
+    def fit(self, batch: RaggedBatch, *, max_memory: MemoryLimit | None = None) -> GaussianMixtures:
         """Fit every model of the batch.
 
         Parameters
         ----------
         batch : RaggedBatch
+        max_memory : int or str, optional
+            The most that the process may hold, in bytes or as "4GiB": the models are fitted in groups that fit into
+            it, with the same result, bit for bit. A batch on disk has a limit of
+            its own, by default.
 
         Returns
         -------
@@ -177,15 +185,24 @@ class GaussianMixtures(BaseMixtures):
             If a model has NaN or infinity, fewer points than components, or loses a positive definite covariance,
             and ``on_error`` is "raise".
         TypeError, ValueError
-            If a parameter is invalid.
+            If a parameter is invalid, or ``max_memory`` too little for a model.
 
         Warns
         -----
         ConvergenceWarning
             If models stop at ``max_iter`` (unless ``tol`` is 0, which asks for just that).
         """
+        limit = check_batch(batch).max_memory if max_memory is None else max_memory
+        if limit is None:
+            self._fit_at_once(batch)
+        else:
+            fit_within(self, batch, limit)
+        self._warn(batch)
+        return self
+
+    def _fit_at_once(self, batch: RaggedBatch) -> None:
         self._check_parameters()
-        batch = self._in_dtype(check_batch(batch))
+        batch = self._in_dtype(batch)
         initial = self._initial_parameters(batch)
         valid = self._partition(batch)
         result = self._fit_models(valid, initial)
@@ -193,8 +210,18 @@ class GaussianMixtures(BaseMixtures):
             valid = self._leave_out(valid, result.info.bad, _NOT_POSITIVE_DEFINITE)
             result = result.select(~result.info.bad)
         self._scatter(valid, result)
-        self._warn(batch)
-        return self
+
+    def _fit_bytes(self, batch: RaggedBatch) -> tuple[Tensor, Tensor]:
+        """The points as they are read, centred and multiplied by factors; and the results as EM goes from step to step.
+
+        Numbers: ``n (5 D + 2 K)`` and four times those of the results (six with several starts), which are
+        ``K (1 + D)`` and twice the covariances.
+        """
+        k, d = self.n_components, batch.n_features
+        size = torch.finfo(self.dtype or batch.dtype).bits // 8
+        result = float(size * (k * (1 + d) + 2 * math.prod(self._covariance_shape(d))))
+        results = torch.full((batch.n_models,), result, dtype=torch.float64, device=batch.device)
+        return size * (5 * d + 2 * k) * batch.sizes.double() + (4 if self.n_init == 1 else 6) * results, results
 
     def _doubts(self) -> list[Doubt]:
         # A tolerance of zero asks for just that many iterations.
@@ -215,7 +242,7 @@ class GaussianMixtures(BaseMixtures):
         }
 
     def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
-        return batch if self.dtype in (None, batch.points.dtype) else batch.to(dtype=self.dtype)
+        return batch if self.dtype in (None, batch.dtype) else batch.to(dtype=self.dtype)
 
     def _covariance_shape(self, n_features: int) -> tuple[int, ...]:
         """The shape of ``covariances_``, without the axis of models."""
@@ -235,7 +262,7 @@ class GaussianMixtures(BaseMixtures):
             value = getattr(self, name)
             if value is None:
                 continue
-            tensor = torch.as_tensor(value, dtype=batch.points.dtype, device=batch.points.device)
+            tensor = as_tensor(value, name).detach().to(batch.device, self.dtype or batch.dtype)
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but this batch needs {shape}.")
             bad = ~torch.isfinite(tensor).flatten(1).all(1)
@@ -274,17 +301,24 @@ class GaussianMixtures(BaseMixtures):
         problem = EMProblem(
             points, batch.layout, self.covariance_type, self.reg_covar, self.backend, self.matmul_precision
         )
+        best = self._best_ascent(
+            initial, lambda start: expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter)
+        )
+        best.state.means.add_(origin[:, None])
+        return best
+
+    def _best_ascent(self, initial: dict[str, Tensor], ascend: Callable[[Start], Fit]) -> Fit:
+        """The best of ``n_init`` ascents for each model."""
         best: Fit | None = None
         for i in range(self.n_init):
             # The seeds of one random_state are far apart, so that random_state and random_state + 1 share none.
             start = Start(self.n_components, self.init_params, self.random_state + (i << 32), **initial)
-            result = expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter)
+            result = ascend(start)
             best = result if best is None else better_of(best, result)
             if start.is_given:
                 # Every start would be the same.
                 break
         assert best is not None
-        best.state.means.add_(origin[:, None])
         return best
 
     def _fit_of_no_models(self, points: Tensor) -> Fit:
@@ -311,26 +345,31 @@ class GaussianMixtures(BaseMixtures):
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: getattr(self, name) for name in _ATTRIBUTES}, {}
 
+    def _expected_tensors(self, names: Collection[str]) -> dict[str, str]:
+        matrices = {"full": "M K D D", "tied": "M D D", "diag": "M K D", "spherical": "M K"}[self.covariance_type]
+        expected = {"weights_": "float M K", "means_": "float M K D", "lower_bound_": "float M"}
+        expected |= dict.fromkeys(("covariances_", "precisions_cholesky_"), f"float {matrices}")
+        return {**expected, "converged_": "bool M", "n_iter_": "int M"}
+
     def _set_fitted_tensors(
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], batch: RaggedBatch | None = None
     ) -> None:
         for name in _ATTRIBUTES:
             setattr(self, name, tensors[name])
 
-    def _e_step(self, batch: RaggedBatch) -> tuple[RaggedBatch, kernels.Responsibilities]:
-        checked = self._check_scored(batch).to(dtype=self.means_.dtype)
-        return checked, self.density().responsibilities(checked)
+    def _own_values(self, batch: RaggedBatch, of: Callable[[kernels.Responsibilities], Tensor]) -> Tensor:
+        """Values [N, ...] that follow from the responsibilities of each point, in the caller's row order."""
+        checked = self._check_scored(batch)
+        return self.density().own_values(checked, lambda density, part: of(density.responsibilities(part)))
 
     def score_samples(self, batch: RaggedBatch) -> Tensor:
         """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models."""
-        batch, e_step = self._e_step(batch)
-        return batch.in_caller_order(e_step.log_prob_norm)
+        return self._own_values(batch, lambda e_step: e_step.log_prob_norm)
 
     def score(self, batch: RaggedBatch) -> Tensor:
         """Mean log-density per point of each model, float64 [M]; NaN for a model without points."""
-        batch, e_step = self._e_step(batch)
-        total = torch.segment_reduce(e_step.log_prob_norm.double(), "sum", offsets=batch.offsets)
-        return total / batch.sizes
+        log_prob = self.score_samples(batch)[batch.index]
+        return torch.segment_reduce(log_prob.double(), "sum", offsets=batch.offsets) / batch.sizes
 
     def log_prob(self, x: ArrayLike | Tensor) -> Tensor:
         """Log-density of each point of ``x`` [N, D] under every model, [N, M]; differentiable in ``x``."""
@@ -338,8 +377,7 @@ class GaussianMixtures(BaseMixtures):
 
     def predict_proba(self, batch: RaggedBatch) -> Tensor:
         """Responsibility of each component for each point, [N, K], in the caller's row order."""
-        batch, e_step = self._e_step(batch)
-        return batch.in_caller_order(e_step.resp)
+        return self._own_values(batch, lambda e_step: e_step.resp)
 
     def predict(self, batch: RaggedBatch) -> Tensor:
         """Most probable component of each point, int64 [N], in the caller's row order; -1 for failed models."""

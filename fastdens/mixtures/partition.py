@@ -35,7 +35,7 @@ class Partition:
     @classmethod
     def of(cls, whole: RaggedBatch, failures: Failures) -> Partition:
         """Leave the failed models out."""
-        device = whole.points.device
+        device = whole.device
         if not failures:
             return cls(whole, whole, torch.arange(whole.n_models, device=device), {})
         valid = [m for m in range(whole.n_models) if m not in failures]
@@ -62,6 +62,6 @@ class Partition:
     def scatter_rows(self, values: Tensor) -> Tensor:
         """Values of rows of ``batch`` [..., n] among the caller's [..., N]: NaN or -1 in rows of failed models."""
         missing = float("nan") if values.is_floating_point() else -1
-        out = values.new_full((*values.shape[:-1], len(self.whole.points)), missing)
+        out = values.new_full((*values.shape[:-1], self.whole.n_points), missing)
         out[..., self.batch.index] = values
         return out

@@ -59,8 +59,18 @@ class PartFit(NamedTuple):
     metadata: dict[str, Any]
 
 
-def find_failures(estimator: BaseMixtures, batch: RaggedBatch) -> Failures:
+def find_failures(
+    estimator: BaseMixtures, batch: RaggedBatch, groups: Sequence[tuple[int, int]] | None = None
+) -> Failures:
     """Models that cannot be fitted, and why, before any is fitted.
+
+    Parameters
+    ----------
+    estimator : BaseMixtures
+    batch : RaggedBatch
+    groups : sequence of (int, int), optional
+        Runs ``begin, end`` of models to look at together; by default all, or as many as the limit of a batch on disk
+        allows.
 
     Raises
     ------
@@ -70,9 +80,8 @@ def find_failures(estimator: BaseMixtures, batch: RaggedBatch) -> Failures:
         If a parameter or an initial value is invalid.
     """
     estimator._check_parameters()
-    batch = estimator._in_dtype(batch)
     estimator._check_start(batch)
-    return estimator._checked_failures(batch)
+    return estimator._checked_failures(batch, groups)
 
 
 @undisturbed
@@ -83,6 +92,7 @@ def fit_part(
     *,
     folder: Path | None = None,
     held_out: RaggedBatch | None = None,
+    checkpoint_every: int = 50,
 ) -> PartFit:
     """Fit some models of a batch.
 
@@ -99,6 +109,8 @@ def fit_part(
         Receives the fit, in a file of its own, and the state of a sampler's chains while they run.
     held_out : RaggedBatch, optional
         Of the M models of the batch, for estimators whose ``fit`` takes them.
+    checkpoint_every : int
+        Sweeps of a sampler between two writes of its chains.
 
     Raises
     ------
@@ -111,7 +123,7 @@ def fit_part(
     options: dict[str, Any] = {} if other is None else {"held_out": other}
     file = None if folder is None else _file(part, _path(folder, models), own, other)
     if file is not None and part.has_chains:
-        options["checkpoint"] = file.path.with_suffix(_CHAINS)
+        options |= {"checkpoint": file.path.with_suffix(_CHAINS), "checkpoint_every": checkpoint_every}
     with warnings.catch_warnings():
         # The fit of all models warns once.
         warnings.simplefilter("ignore")
@@ -158,6 +170,12 @@ def finished_parts(
         yield PartFit(tensors.pop(_MODELS), tensors, metadata["fit"])
 
 
+def remove_chains(folder: Path) -> None:
+    """Remove the states of chains that killed runs have left, once all models of a fit are finished."""
+    for path in folder.glob(f"models-*{_CHAINS}"):
+        path.unlink(missing_ok=True)
+
+
 @undisturbed
 def join(estimator: Estimator, batch: RaggedBatch, failures: Failures, fits: Sequence[PartFit]) -> Estimator:
     """Make the fit of all models from those of disjoint parts, in the estimator itself.
@@ -184,7 +202,7 @@ def join(estimator: Estimator, batch: RaggedBatch, failures: Failures, fits: Seq
     late = {int(fit.models[int(m)]): reason for fit in fits for m, reason in fit.metadata["failures"].items()}
     if estimator.on_error == "raise":
         raise_failures(batch, late, "on_error='skip' keeps all others")
-    valid = Partition.of(batch, {**failures, **late})
+    valid = Partition.of(batch, {**late, **failures})
     estimator._set_failures(valid)
     tensors = {**_join_tensors(batch, valid, fits), "models": valid.models}
     estimator._set_fitted_tensors(tensors, fits[0].metadata, valid.batch)
@@ -198,7 +216,7 @@ def warn(estimator: BaseMixtures, batch: RaggedBatch, stacklevel: int = 3) -> No
 
 def part_of_batch(batch: RaggedBatch, models: Tensor) -> RaggedBatch:
     """Some of the models as a batch whose rows count from zero, in the order of the models."""
-    own = batch.select(models)
+    own = batch.select(models).load()
     index = torch.arange(len(own.index), device=own.index.device)
     return RaggedBatch(own.points, own.offsets, index, own.classes, own.layer)
 
@@ -213,7 +231,7 @@ def _rows_of(batch: RaggedBatch, models: Tensor) -> Tensor:
 def _of_models(estimator: Estimator, batch: RaggedBatch, models: Tensor) -> Estimator:
     """An estimator of the same parameters for some of the models, which leaves failed ones out."""
     part = copy.copy(estimator)
-    for name in [name for name in vars(part) if name not in estimator._parameter_names()]:
+    for name in vars(part).keys() - set(estimator._parameter_names()):
         delattr(part, name)
     part.on_error = "skip"
     if hasattr(part, "progress"):
@@ -222,7 +240,7 @@ def _of_models(estimator: Estimator, batch: RaggedBatch, models: Tensor) -> Esti
     for name in estimator._array_parameters:
         value = getattr(estimator, name)
         if value is not None:
-            tensor = torch.as_tensor(value)
+            tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device=batch.device)
             axis = estimator._row_parameters.get(name)
             chosen = models if axis is None else rows
             setattr(part, name, tensor.index_select(axis or 0, chosen.to(tensor.device)))

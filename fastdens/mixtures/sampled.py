@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Self
 
 import torch
@@ -14,11 +14,15 @@ from fastdens.batch import RaggedBatch, as_points
 from fastdens.convergence import ChainConvergence, chain_convergence, rhat_threshold
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.draws_for_arviz import to_arviz
+from fastdens.errors import check_batch_of, check_integer
 from fastdens.inference.chain_predictive import AVERAGES, FittedChains
 from fastdens.inference.gibbs import Draws
-from fastdens.inference.predictive import FittedModels
+from fastdens.inference.predictive import FittedModels, PredictiveOptions
+from fastdens.io.expected import check_indices
 from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
+from fastdens.mixtures.failures import failures_of, non_finite, raise_failures, without_points
+from fastdens.mixtures.partition import Partition
 from fastdens.partitions import ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters, point_estimate
 
 HELD_OUT = "held_out_log_density_"
@@ -62,6 +66,20 @@ class SampledMixtures(BaseDirichletProcessMixtures):
             max_rhat = 0.0
         min_ess = n_chains * min(_EFFECTIVE_DRAWS, n_draws / 2) if self.min_ess is None else float(self.min_ess)
         return chain_convergence(traces, max_rhat, min_ess)
+
+    def _check_held_out(self, valid: Partition, held_out: RaggedBatch) -> RaggedBatch:
+        """The held-out points of the models to fit."""
+        checked = check_batch_of(held_out, valid.whole.n_models, valid.whole.n_features, valid.whole.device)
+        failures = {**without_points(checked), **failures_of(checked, non_finite)}
+        needed = {m: reason for m, reason in failures.items() if m not in valid.failures}
+        raise_failures(checked, needed, "held_out needs points of each model")
+        return checked.select(valid.models)
+
+    def _held_out_trace(self, fitted: FittedChains, held_out: RaggedBatch | None) -> Tensor | None:
+        if held_out is None:
+            return None
+        options = PredictiveOptions("exact", self.backend, self.matmul_precision, torch.float64)
+        return fitted.log_density_trace(held_out, options)
 
     def draw_densities(self, weighting: str = "exact") -> Iterator[StudentTMixtureDensity]:
         """The predictive density of every model in each kept draw alone; a failed model has no components.
@@ -195,7 +213,7 @@ class SampledMixtures(BaseDirichletProcessMixtures):
 
     def _check_model(self, model: int) -> None:
         self._check_fitted()
-        if not 0 <= model < len(self.failed_):
+        if check_integer("model", model, 0) >= len(self.failed_):
             raise ValueError(f"model is {model}, but there are models 0 to {len(self.failed_) - 1}.")
         if bool(self.failed_[model]):
             raise ValueError(f"model {model} failed, and has no partition: {self.failures_[model]}.")
@@ -204,6 +222,22 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         draws = {f"draws_{name}": value for name, value in self._fitted.draws._asdict().items()}
         names = (*_TRACES, HELD_OUT) if hasattr(self, HELD_OUT) else _TRACES
         return draws | {name: getattr(self, name) for name in names}
+
+    def _expected_tensors(self, names: Collection[str]) -> dict[str, str]:
+        expected = {"draws_labels": "int S C N", "draws_n_components": "int A C S", "draws_alpha": "float A C S"}
+        expected |= {"draws_log_joint": "float A C S", "log_joint_": "float M C S", "sampled_labels_": "int S C R"}
+        expected |= {"rhat_": "float M", "effective_sample_size_": "float M"}
+        later = {"n_sweeps_": "int M", "split_merge_": "int M C 4", HELD_OUT: "float M C S"}
+        expected |= {name: later[name] for name in later if name in names}
+        return {**super()._expected_tensors(names), **expected}
+
+    def _check_state(self, where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, int]:
+        lengths = super()._check_state(where, tensors, metadata)
+        # A draw has no more clusters than there are points, and numbers them from 0.
+        check_indices(where, tensors, ["draws_n_components"], lengths["N"] + 1)
+        n_components = tensors["draws_n_components"]
+        check_indices(where, tensors, ["draws_labels"], int(n_components.max()) if n_components.numel() else 0)
+        return lengths
 
     def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
         # Fits that were saved before there were split-merge moves lack what concerns them.
@@ -216,6 +250,5 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         return FittedChains(**shared, draws=Draws(**{name: tensors[f"draws_{name}"] for name in Draws._fields}))
 
     @classmethod
-    def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
-        """The fitted estimator of a state that :meth:`get_state` returned."""
-        return super().from_state(tensors, {**metadata, "parameters": _EARLIER_PARAMETERS | metadata["parameters"]})
+    def _with_parameters(cls, saved: Mapping[str, Any]) -> Self:
+        return super()._with_parameters({**_EARLIER_PARAMETERS, **saved})

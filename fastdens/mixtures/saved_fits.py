@@ -44,7 +44,8 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
         If safetensors is missing.
     """
     tensors, metadata = read_state(path, "fit")
-    name = metadata["estimator"]
-    if name not in _ESTIMATORS:
+    name = metadata.get("estimator")
+    if not isinstance(name, str) or name not in _ESTIMATORS:
         raise ValueError(f"{Path(path)} is a saved {name}, which this fastdens does not know: upgrade fastdens.")
-    return _ESTIMATORS[name].from_state({key: tensor.to(device) for key, tensor in tensors.items()}, metadata)
+    estimator = _ESTIMATORS[name]
+    return estimator.from_state({key: tensor.to(device) for key, tensor in tensors.items()}, metadata, str(Path(path)))

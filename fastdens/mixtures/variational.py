@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Never
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens import kernels
+from fastdens.arrays import as_tensor
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.errors import check_batch
@@ -19,14 +19,18 @@ from fastdens.inference.variational import (
     VariationalInfo,
     VariationalProblem,
     VariationalState,
+    nearest_centres,
     responsibilities,
     variational_inference,
 )
 from fastdens.inference.variational_predictive import FittedVariational
 from fastdens.kernels.centre import central_points
 from fastdens.kernels.k_means import start_rows
+from fastdens.kernels.layout import Layout
+from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import Doubt
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
+from fastdens.mixtures.limited_memory import fit_within
 from fastdens.mixtures.partition import Partition
 
 _ATTRIBUTES = (
@@ -140,13 +144,21 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         self._keep(locals())
 
     def fit(
-        self, batch: RaggedBatch, *, checkpoint: None = None, checkpoint_every: int = 50, resume: bool = False
+        self,
+        batch: RaggedBatch,
+        *,
+        max_memory: MemoryLimit | None = None,
+        checkpoint: None = None,
+        checkpoint_every: int = 50,
+        resume: bool = False,
     ) -> VariationalDirichletProcessMixtures:
         """Fit every model of the batch.
 
         Parameters
         ----------
         batch : RaggedBatch
+        max_memory : int or str, optional
+            As for :meth:`DirichletProcessMixtures.fit`.
         checkpoint, checkpoint_every, resume
             For samplers only.
 
@@ -167,8 +179,17 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         """
         if checkpoint is not None or resume:
             raise ValueError("method is 'vb', which has no checkpoint and nothing to resume: leave those out.")
+        limit = check_batch(batch).max_memory if max_memory is None else max_memory
+        if limit is None:
+            self._fit_at_once(batch)
+        else:
+            fit_within(self, batch, limit)
+        self._warn(batch)
+        return self
+
+    def _fit_at_once(self, batch: RaggedBatch) -> None:
         self._check_parameters()
-        valid = self._partition(check_batch(batch))
+        valid = self._partition(batch)
         prior = self._prior_of(valid.batch)
         result, labels = self._fit_models(valid, prior)
         if bool(result.info.bad.any()):
@@ -177,8 +198,16 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
             reason = "lost a positive definite covariance: compute in dtype=torch.float64"
             valid, result = self._leave_out(valid, ~good, reason), result.select(good)
         self._scatter(valid, prior, result, labels)
-        self._warn(valid.whole)
-        return self
+
+    def _fit_bytes(self, batch: RaggedBatch) -> tuple[Tensor, Tensor]:
+        """Per row three copies in float64, four in the dtype of the fit, and five responsibilities; and the results.
+
+        Results are twice T matrices, and labels of int64; the steps hold four times as much.
+        """
+        t, d, rows = self.truncation, batch.n_features, batch.sizes.double()
+        size = torch.finfo(self._dtype_of_fit(batch)).bits // 8
+        results = 2 * size * t * d * d + 64 * t * d + 8 * rows
+        return (24 * d + size * (4 * d + 5 * t)) * rows + 4 * results, results
 
     def _doubts(self) -> list[Doubt]:
         problem = f"did not converge in {self.max_iter} iterations"
@@ -186,10 +215,10 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
 
     def _check_start(self, batch: RaggedBatch) -> None:
         self._given_responsibilities(batch)
-        self._initial_labels(Partition.of(batch, {}), [(len(batch.points),)])
+        self._initial_labels(Partition.of(batch, {}), [(batch.n_points,)])
 
     def _dtype_of_fit(self, batch: RaggedBatch) -> torch.dtype:
-        return self.dtype or batch.points.dtype
+        return self.dtype or batch.dtype
 
     def _fit_models(
         self, valid: Partition, prior: NormalInverseWishart
@@ -199,59 +228,53 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         # The fit has coordinates of its own, in which data far from the origin lose nothing to the rounding of means.
         origin = central_points(batch.points, batch.layout).double()
         points = (batch.points.double() - origin[batch.model_of_row]).to(self._dtype_of_fit(batch))
-        problem = VariationalProblem(
-            points,
-            batch.layout,
-            prior._replace(mean=prior.mean - origin),
-            None if self.alpha is None else float(self.alpha),
-            self.alpha_prior,
-            self.backend,
-            self.matmul_precision,
-        )
+        problem = self._problem(points, batch.layout, prior._replace(mean=prior.mean - origin))
         resp = self._initial_responsibilities(valid, problem)
         result = variational_inference(problem, resp, tol=self.tol, max_iter=self.max_iter)
         labels = responsibilities(problem, result.state).argmax(1)
         means = result.state.means.double() + (origin - prior.mean)[:, None]
         return result._replace(state=result.state._replace(means=means)), labels
 
+    def _problem(self, points: Tensor, layout: Layout, prior: NormalInverseWishart) -> VariationalProblem:
+        alpha = None if self.alpha is None else float(self.alpha)
+        return VariationalProblem(points, layout, prior, alpha, self.alpha_prior, self.backend, self.matmul_precision)
+
     def _initial_responsibilities(self, valid: Partition, problem: VariationalProblem) -> Tensor:
-        points, layout, n_components = problem.points, problem.layout, self.truncation
+        resp = self._given_start(valid)
+        if resp is not None:
+            return resp
+        # Each point goes to the nearest of the rows that k-means++ chooses; a model of few points lacks the last ones.
+        points, layout = problem.points, problem.layout
+        counts = layout.sizes.clamp_max(self.truncation)
+        centres = points[start_rows(points, layout, counts, self.random_state, backend=self.backend)]
+        return self._one_component_each(nearest_centres(points, layout, centres, counts, self.backend), points.dtype)
+
+    def _given_start(self, valid: Partition) -> Tensor | None:
+        """Responsibilities [n, T] of the rows to fit, of ``resp_init`` or ``labels_init``; None without them."""
         resp = self._given_responsibilities(valid.whole)
         if resp is not None:
             return resp[valid.batch.index].contiguous()
-        labels = self._initial_labels(valid, [(len(valid.whole.points),)])
+        labels = self._initial_labels(valid, [(valid.whole.n_points,)])
         if labels is None:
-            # Each point goes to the nearest of the rows that k-means++ chooses.
-            counts = layout.sizes.clamp_max(n_components)
-            centres = points[start_rows(points, layout, counts, self.random_state, backend=self.backend)]
-            # A model of fewer points lacks the last components.
-            is_there = torch.arange(centres.shape[1], device=points.device) < counts[:, None]
-            weights = (is_there / counts[:, None]).to(points.dtype)
-            nearest = kernels.responsibilities(
-                points,
-                layout,
-                weights,
-                centres,
-                torch.ones_like(weights),
-                covariance_type="spherical",
-                backend=self.backend,
-            )
-            labels = nearest.resp.argmax(1)
-        elif int(labels.max()) >= n_components:
-            raise ValueError(f"labels_init goes to {int(labels.max())}, but truncation is {n_components}: raise it.")
-        resp = points.new_zeros(len(points), n_components)
+            return None
+        if int(labels.max()) >= self.truncation:
+            raise ValueError(f"labels_init goes to {int(labels.max())}, but truncation is {self.truncation}: raise it.")
+        return self._one_component_each(labels, self._dtype_of_fit(valid.batch))
+
+    def _one_component_each(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        resp = torch.zeros(len(labels), self.truncation, dtype=dtype, device=labels.device)
         return resp.scatter_(1, labels[:, None], 1.0)
 
     def _given_responsibilities(self, batch: RaggedBatch) -> Tensor | None:
         """``resp_init``, checked; None if it is not given."""
         if self.resp_init is None:
             return None
-        resp = torch.as_tensor(self.resp_init, dtype=self._dtype_of_fit(batch), device=batch.offsets.device)
+        resp = as_tensor(self.resp_init, "resp_init").detach().to(batch.device, self._dtype_of_fit(batch))
         if self.labels_init is not None:
             raise ValueError("labels_init and resp_init are both given: pass one of them.")
-        if tuple(resp.shape) != (len(batch.points), self.truncation):
+        if tuple(resp.shape) != (batch.n_points, self.truncation):
             raise ValueError(
-                f"resp_init has shape {tuple(resp.shape)}, but it must be {(len(batch.points), self.truncation)}."
+                f"resp_init has shape {tuple(resp.shape)}, but it must be {(batch.n_points, self.truncation)}."
             )
         if not bool((resp >= 0).all()) or not torch.allclose(resp.sum(1), resp.new_ones(()), atol=1e-4):
             raise ValueError("resp_init must not be negative and every row must sum to 1.")
@@ -305,6 +328,20 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         return tensors | {
             f"variational_{_SAVED_NAMES.get(name, name)}": value for name, value in self._fitted.state._asdict().items()
         }
+
+    def _expected_tensors(self, names: Collection[str]) -> dict[str, str]:
+        of_components = ("weights_", "mean_precision_", "degrees_of_freedom_", "concentration_0", "concentration_1")
+        expected = {
+            "means_": "float M T D",
+            "covariances_": "float M T D D",
+            **dict.fromkeys(of_components, "float M T"),
+        }
+        expected |= {"lower_bound_": "float M", "n_iter_": "int M", "converged_": "bool M"}
+        of_state = ("concentration_0", "concentration_1", "mean_precision", "degrees_of_freedom")
+        expected |= {f"variational_{name}": "float A T" for name in of_state}
+        expected |= {"variational_means": "float A T D", "variational_precisions_cholesky": "float A T D D"}
+        expected |= {"variational_alpha": "float A", "variational_bad": "bool A"}
+        return {**super()._expected_tensors(names), **expected}
 
     def _refitted(self, shared: dict[str, Any], tensors: Mapping[str, Tensor]) -> FittedModels:
         for name in _ATTRIBUTES:

@@ -361,3 +361,12 @@ def test_a_wild_row_does_not_spoil_the_others(rng, covariance_type):
     assert torch.allclose(single.means_[near].double(), double.means_[near], atol=1e-3)
     if covariance_type in ("full", "diag"):
         assert torch.allclose(single.covariances_[near].double(), double.covariances_[near], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("max_iter", "bound"), [(1, "-inf"), (3, "-8.5")])
+def test_a_start_without_a_density_has_no_bound(max_iter, bound):
+    # Two points lie on a line: 1e-6 is nothing beside a variance of 1e10.
+    batch = fd.RaggedBatch.from_list([np.random.default_rng(0).normal(size=(2, 2)) * 1e6])
+    gm = fd.GaussianMixtures(1, init_params="random", max_iter=max_iter, tol=0).fit(batch)
+    assert float(gm.lower_bound_) == pytest.approx(float(bound), abs=0.1)
+    assert bool(gm.score_samples(batch).isfinite().all())

@@ -1,0 +1,102 @@
+"""Fits that stay below a limit on memory: groups of models after each other, joined to the bits of one fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fastdens.batch import RaggedBatch
+from fastdens.errors import check_batch
+from fastdens.memory import MemoryLimit, code_bytes, parse_bytes
+from fastdens.mixtures.base import BaseMixtures
+from fastdens.mixtures.partition import Partition
+from fastdens.mixtures.parts import PartFit, find_failures, finished_parts, fit_part, join
+from fastdens.mixtures.sampled import SampledMixtures
+from fastdens.progress import progress_bar
+
+
+def groups_under(estimator: BaseMixtures, batch: RaggedBatch, max_memory: MemoryLimit) -> list[tuple[int, int]]:
+    """Runs ``begin, end`` of models that may be fitted at a time while the process holds at most so much memory.
+
+    A group is as large as fits into the limit beside what the process holds already, the results of all models twice
+    (in parts, and joined), and the code that a first fit loads. What the fit of a model takes, and its results, each
+    estimator estimates in ``_fit_bytes``.
+
+    Parameters
+    ----------
+    estimator, batch, max_memory
+        As of :func:`fit_within`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is invalid, or the limit is too little for a model, which the message names.
+    """
+    limit = parse_bytes("max_memory", max_memory)
+    estimator._check_parameters()
+    fitting, results = estimator._fit_bytes(check_batch(batch))
+    reserved = code_bytes() + estimator._compiling_bytes + 2 * int(results.sum())
+    return batch.groups_within(limit, fitting, "fitting", reserved)
+
+
+def fit_within(
+    estimator: BaseMixtures,
+    batch: RaggedBatch,
+    max_memory: MemoryLimit,
+    *,
+    folder: Path | None = None,
+    held_out: RaggedBatch | None = None,
+    checkpoint_every: int = 50,
+) -> None:
+    """Fit every model of a batch while the process holds at most so much memory: one of :func:`groups_under` at a time.
+
+    Parameters
+    ----------
+    estimator : BaseMixtures
+        Becomes the fit.
+    batch : RaggedBatch
+        In memory or on disk.
+    max_memory : int or str
+        Bytes, or a text such as "4GiB".
+    folder : Path, optional
+        Keeps the groups that are done, and a sampler's chains: the same fit goes on from them.
+    held_out : RaggedBatch, optional
+        For a sampler.
+    checkpoint_every : int
+        Sweeps of a sampler between two writes of its chains.
+
+    Raises
+    ------
+    ModelError, TypeError, ValueError
+        As ``fit``; and if the limit is too little for a model, which the message names.
+    """
+    groups = groups_under(estimator, batch, max_memory)
+    failures = find_failures(estimator, batch, groups)
+    if isinstance(estimator, SampledMixtures) and held_out is not None:
+        estimator._check_held_out(Partition.of(batch, failures), held_out)
+    fits: list[PartFit] = []
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        fits += finished_parts(estimator, batch, folder, held_out=held_out)
+    done = {m for fit in fits for m in fit.models.tolist()} | failures.keys()
+    with progress_bar("Models", batch.n_models, done=len(done), shown=getattr(estimator, "progress", False)) as advance:
+        for begin, end in groups:
+            models = [m for m in range(begin, end) if m not in done]
+            if models:
+                numbers = torch.tensor(models, device=batch.device)
+                fits.append(
+                    fit_part(
+                        estimator,
+                        batch,
+                        numbers,
+                        folder=folder,
+                        held_out=held_out,
+                        checkpoint_every=checkpoint_every,
+                    )
+                )
+                advance(len(models))
+    if not fits:
+        # All models failed: one of them gives the shapes.
+        fits.append(fit_part(estimator, batch, torch.zeros(1, dtype=torch.int64, device=batch.device)))
+    join(estimator, batch, failures, fits)
