@@ -7,14 +7,16 @@ twice as far apart, and these replace the draws of the round before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastdens.inference.gibbs import ChainProblem, ChainState, Draws, SearchResult, StepInfo, join_draws, sample
 from fastdens.inference.schedule import Schedule
+from fastdens.io.expected import check_indices, check_tensors
 from fastdens.io.state_file import StateFile
 
 
@@ -127,9 +129,17 @@ class ChainRun:
         file.write(tensors, {"sweep": self.sweep, "round": self.round})
 
     @classmethod
-    def read(cls, file: StateFile, device: torch.device) -> ChainRun:
-        """The run in a checkpoint; errors as of :meth:`StateFile.read`."""
+    def read(cls, file: StateFile, problem: ChainProblem) -> ChainRun:
+        """The run of a problem in a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no run that can go on; other errors as of :meth:`StateFile.read`.
+        """
         tensors, metadata = file.read()
+        _check(str(file.path), tensors, metadata, problem)
+        device = problem.points.device
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
 
         def of(kind: type, prefix: str) -> object | None:
@@ -147,3 +157,29 @@ class ChainRun:
             int(metadata["round"]),
             settled if isinstance(settled, Draws) else None,
         )
+
+
+def _check(where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], problem: ChainProblem) -> None:
+    """Raise a ValueError unless these are the tensors and numbers of a run of the problem."""
+    expected = {"models": "int A", "n_sweeps": "int M", "split_merge": "int M C 4", "labels": "int C B"}
+    expected |= {"alpha": "float A C"}
+    expected |= _of_draws("draws_", "S C B", "A C S") if "draws_labels" in tensors else {}
+    expected |= _of_draws("settled_", "T C N", "M C T") if "settled_labels" in tensors else {}
+    if "best_labels" in tensors:
+        expected |= {"best_labels": "int C B", "best_alpha": "float A C", "best_log_joint": "float A C"}
+    n_models, n_chains = problem.keys.shape
+    n_points = len(problem.points)
+    lengths = check_tensors(where, tensors, expected, M=n_models, C=n_chains, N=n_points)
+    check_indices(where, tensors, ["models"], n_models)
+    # Clusters are numbered from 0, no more of them than there are points.
+    check_indices(where, tensors, [name for name in expected if name.endswith("labels")], n_points)
+    models, counts = tensors["models"], (metadata.get("sweep"), metadata.get("round"))
+    whole = bool((models.diff() > 0).all()) and int(problem.layout.sizes[models].sum()) == lengths["B"]
+    if not whole or not all(type(count) is int and 0 <= count < 1 << 32 for count in counts):
+        raise ValueError(f"{where} is no checkpoint of these models after a number of sweeps: delete it.")
+
+
+def _of_draws(prefix: str, labels: str, traces: str) -> dict[str, str]:
+    """The tensors of :class:`Draws` under names with a prefix."""
+    expected = {f"{prefix}labels": f"int {labels}", f"{prefix}n_components": f"int {traces}"}
+    return {**expected, **{f"{prefix}{name}": f"float {traces}" for name in ("alpha", "log_joint")}}

@@ -104,7 +104,7 @@ def coordinate_ascent(
     if len(active) or not finished:
         finished.append((active, Ascent(state, info, n_iter, converged)))
     del state, info
-    return _join_ascents(finished)
+    return join_ascents(finished)
 
 
 def select(values: StateT, models: Tensor | slice) -> StateT:
@@ -112,7 +112,7 @@ def select(values: StateT, models: Tensor | slice) -> StateT:
     return type(values)(*(value[models] for value in values))
 
 
-def _join_ascents(parts: list[tuple[Tensor, Ascent[StateT, InfoT]]]) -> Ascent[StateT, InfoT]:
+def join_ascents(parts: list[tuple[Tensor, Ascent[StateT, InfoT]]]) -> Ascent[StateT, InfoT]:
     """The ascents of all models, from those of some: each with the numbers of its models, int64 [A], in order."""
     if len(parts) == 1:
         return parts[0][1]

@@ -78,25 +78,28 @@ class Start:
 
 def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
     """The initial state: an M step from initial responsibilities, with the given parameters in place of its own."""
-    points = problem.points
-    n_models = problem.layout.n_models
-    empty = points.new_empty(0)
-    state, covariances = EMState(empty, empty, empty), empty
-    bad = torch.zeros(n_models, dtype=torch.bool, device=points.device)
-    lower_bound = torch.full((n_models,), -torch.inf, dtype=torch.float64, device=points.device)
-    if not start.is_given:
-        initial = _initial_parameters(problem, start)
-        state = EMState(initial.weights, initial.means, initial.precisions_cholesky)
-        covariances, bad = initial.covariances, initial.bad
-    if start.weights is not None:
-        state = state._replace(weights=start.weights)
-    if start.means is not None:
-        state = state._replace(means=start.means)
-    if start.precisions is not None:
-        covariances, factors = factors_of_precisions(start.precisions, problem.covariance_type)
-        state = state._replace(precisions_cholesky=factors)
-        bad = torch.zeros_like(bad)
-    return state, EMInfo(lower_bound, covariances, bad)
+    return with_given(start, None if start.is_given else _initial_parameters(problem, start), problem.covariance_type)
+
+
+def with_given(
+    start: Start, initial: kernels.GaussianParameters | None, covariance_type: str
+) -> tuple[EMState, EMInfo]:
+    """The state of initial parameters, with the given ones in their place; None if all are given."""
+    weights, means = start.weights, start.means
+    if weights is None:
+        assert initial is not None
+        weights = initial.weights
+    if means is None:
+        assert initial is not None
+        means = initial.means
+    if start.precisions is None:
+        assert initial is not None
+        covariances, factors, bad = initial.covariances, initial.precisions_cholesky, initial.bad
+    else:
+        covariances, factors = factors_of_precisions(start.precisions, covariance_type)
+        bad = torch.zeros(len(means), dtype=torch.bool, device=means.device)
+    lower_bound = torch.full((len(means),), -torch.inf, dtype=torch.float64, device=means.device)
+    return EMState(weights, means, factors), EMInfo(lower_bound, covariances, bad)
 
 
 def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, max_iter: int) -> Ascent[EMState, EMInfo]:
@@ -120,9 +123,11 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
         reg_covar=problem.reg_covar,
         **problem.kernel_options,
     )
+    # One component takes all points even from a start that has no density, and so no bound.
+    no_bound = steps.lower_bound.isnan() & ~steps.bad
     return Ascent(
         EMState(steps.weights, steps.means, steps.precisions_cholesky),
-        EMInfo(steps.lower_bound, steps.covariances, steps.bad),
+        EMInfo(steps.lower_bound.masked_fill(no_bound, -torch.inf), steps.covariances, steps.bad),
         steps.n_steps,
         steps.converged,
     )
@@ -165,10 +170,10 @@ def _initial_parameters(problem: EMProblem, start: Start) -> kernels.GaussianPar
         chosen = kernels.random_rows(layout, k, start.seed, backend=problem.backend)
     else:
         chosen = kernels.kmeans_plusplus(points, layout, k, start.seed, backend=problem.backend)
-    return _parameters_of_points(points[chosen], problem.covariance_type, problem.reg_covar)
+    return parameters_of_points(points[chosen], problem.covariance_type, problem.reg_covar)
 
 
-def _parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) -> kernels.GaussianParameters:
+def parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) -> kernels.GaussianParameters:
     """Components of one point each: of equal weight, with no variance but ``reg_covar``."""
     n_models, k, d = means.shape
     shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]

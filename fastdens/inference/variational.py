@@ -118,14 +118,35 @@ class VariationalProblem:
 
 def init(problem: VariationalProblem, resp: Tensor) -> tuple[VariationalState, VariationalInfo]:
     """The state that fits responsibilities [N, T], in the dtype of the points; T is the truncation."""
+    return first_state(problem, statistics(problem, resp))
+
+
+def statistics(problem: VariationalProblem, resp: Tensor) -> kernels.SufficientStatistics:
+    """Sums over the points with responsibilities [N, T], formed about the means of the prior."""
     centres = problem.prior.mean[:, None].expand(-1, resp.shape[1], -1).to(problem.points.dtype)
-    sums = kernels.sufficient_statistics(problem.points, problem.layout, resp, centres, **problem.kernel_options)
-    unknown = torch.full((problem.layout.n_models,), -torch.inf, dtype=torch.float64, device=resp.device)
+    return kernels.sufficient_statistics(problem.points, problem.layout, resp, centres, **problem.kernel_options)
+
+
+def first_state(
+    problem: VariationalProblem, sums: kernels.SufficientStatistics
+) -> tuple[VariationalState, VariationalInfo]:
+    """The state that fits the sums of a start, whose scatter is overwritten."""
+    unknown = torch.full((len(sums.nk),), -torch.inf, dtype=torch.float64, device=sums.nk.device)
     shape, rate = problem.alpha_prior
     alpha = torch.full_like(unknown, shape / rate if problem.alpha is None else problem.alpha)
     bad = torch.zeros_like(alpha, dtype=torch.bool)
     state, info = maximization(problem, VariationalSums(sums, unknown, alpha, bad))
     return state, info._replace(lower_bound=unknown)
+
+
+def nearest_centres(points: Tensor, layout: Layout, centres: Tensor, counts: Tensor, backend: str) -> Tensor:
+    """The nearest of each model's centres [A, K, D], the first ``counts`` [A] of which are there, int64 [N]."""
+    is_there = torch.arange(centres.shape[1], device=points.device) < counts[:, None]
+    weights = (is_there / counts[:, None]).to(points.dtype)
+    nearest = kernels.responsibilities(
+        points, layout, weights, centres, torch.ones_like(weights), covariance_type="spherical", backend=backend
+    )
+    return nearest.resp.argmax(1)
 
 
 def expectation(problem: VariationalProblem, state: VariationalState) -> VariationalSums:

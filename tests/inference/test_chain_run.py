@@ -45,7 +45,7 @@ def test_runs_continue_from_files_in_every_stage_of_every_round(problem, tmp_pat
         last, runs = ended(run, problem)
         for early in runs[1:]:
             early.write(file)
-            read = ChainRun.read(file, problem.points.device)
+            read = ChainRun.read(file, problem)
             assert_same(read, early)
             again, _ = ended(read, problem)
             assert_same(again, last)
