@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,10 @@ class Batch(NamedTuple):
     kwargs: dict[str, Any]
     n_inputs: int
     labels: np.ndarray | None
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All tensors in the arguments."""
+        return _tensors_in((self.args, self.kwargs))
 
     def described(self) -> str:
         """The arguments, for messages."""
@@ -258,6 +262,14 @@ def _has_numbers(value: Any) -> bool:
     if isinstance(value, Tensor | PackedSequence):
         return True
     return isinstance(value, Mapping | tuple | list) and any(map(_has_numbers, parts_of(value).values()))
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | tuple | list):
+        for part in parts_of(value).values():
+            yield from _tensors_in(part)
 
 
 def _n_examples(value: Any) -> int | None:

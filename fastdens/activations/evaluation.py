@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -18,9 +19,34 @@ _INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+class Passes:
+    """Runs a model, pass by pass.
+
+    Parameters
+    ----------
+    model : nn.Module
+    gradients, eager : bool
+        As of :func:`evaluating`.
+    """
+
+    def __init__(self, model: nn.Module, *, gradients: bool, eager: bool) -> None:
+        self._model, self._gradients, self._eager = model, gradients, eager
+        self._numbers = _OwnRandomNumbers()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The output of the model."""
+        recording = torch.is_grad_enabled() and self._gradients
+        with self._numbers, torch.inference_mode(False), torch.set_grad_enabled(recording), _uncompiled(self._eager):
+            return self._model(*args, **kwargs)
+
+    def begin(self, number: int) -> None:
+        """Let the random numbers of the passes that follow depend on a number, and not on the passes before."""
+        self._numbers.begin(number)
+
+
 @contextmanager
-def evaluating(model: nn.Module, *, gradients: bool = False, eager: bool = False) -> Iterator[Callable[..., Any]]:
-    """Evaluation mode; yields a function that runs the model, which is given back as it was.
+def evaluating(model: nn.Module, *, gradients: bool = False, eager: bool = False) -> Iterator[Passes]:
+    """Evaluation mode; yields what runs the model, which is given back as it was.
 
     What is restored: the mode of each module, buffers that a pass changes, how wrappers for several devices work, and
     the state of torch's random generators. A module may keep a cache that it makes in its first pass: its tensors are
@@ -38,18 +64,11 @@ def evaluating(model: nn.Module, *, gradients: bool = False, eager: bool = False
     # `model.eval()` may do more than set the modes (merge weights, say) or be forbidden (in exported programs).
     modes = [(module, module.training) for module in model.modules()]
     buffers = [_ModuleState.of(module) for module, _ in modes]
-    numbers = _OwnRandomNumbers()
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        recording = torch.is_grad_enabled() and gradients
-        with numbers, torch.inference_mode(False), torch.set_grad_enabled(recording), _uncompiled(eager):
-            return model(*args, **kwargs)
-
     with _on_its_own(model, one_device=eager):
         try:
             for module, _ in modes:
                 module.training = False
-            yield run
+            yield Passes(model, gradients=gradients, eager=eager)
         finally:
             for module, training in modes:
                 module.training = training
@@ -92,7 +111,7 @@ class _ModuleState(NamedTuple):
     @classmethod
     def of(cls, module: nn.Module) -> _ModuleState:
         own = dict(module.named_buffers(recurse=False, remove_duplicate=False))
-        kept = {name: (buffer, buffer.detach().clone()) for name, buffer in own.items() if _has_bits(buffer)}
+        kept = {name: (buffer, buffer.detach().clone()) for name, buffer in own.items() if has_bits(buffer)}
         return cls(module, kept, _numbers(module))
 
     @torch.no_grad()
@@ -118,7 +137,8 @@ def _numbers(module: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in own if isinstance(value, int | float | str) and name != "training"}
 
 
-def _has_bits(buffer: Tensor) -> bool:
+def has_bits(buffer: Tensor) -> bool:
+    """Whether a tensor has values of its own, one after the other in memory."""
     if is_lazy(buffer) or buffer.layout != torch.strided:
         return False
     return not (buffer.is_meta or buffer.is_quantized or buffer.is_nested)
@@ -140,10 +160,22 @@ class _OwnRandomNumbers:
     def __init__(self) -> None:
         self._inside: list[Tensor] | None = None
         self._outside: list[Tensor] = []
+        self._start = torch.default_generator.get_state().numpy().tobytes()
+        self._number: int | None = None
+
+    def begin(self, number: int) -> None:
+        """Go on with numbers that follow from a number and from where torch's global generator stood at first."""
+        self._number = number
 
     def __enter__(self) -> None:
         self._outside = [generator.get_state() for generator in _generators()]
-        self._set(self._inside)
+        if self._number is None:
+            self._set(self._inside)
+        else:
+            key = hashlib.blake2b(self._start + str(self._number).encode(), digest_size=8)
+            for generator in _generators():
+                generator.manual_seed(int.from_bytes(key.digest(), "little"))
+            self._number = None
 
     def __exit__(self, *_: object) -> None:
         self._inside = [generator.get_state() for generator in _generators()]

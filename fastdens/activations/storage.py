@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +19,8 @@ from fastdens.io.atomic import atomic_write
 from fastdens.kernels.options import check_choice
 from fastdens.labels import Labels
 
-Pooled = Iterator[dict[str, np.ndarray]]
-Advance = Callable[..., None]
+# The rows of some examples by layer, and their labels.
+Pooled = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,12 @@ def load(path: str | os.PathLike[str], pooling: str = "average") -> Activations:
     return Activations(*read_activations(Path(path), check_choice("pooling", pooling, ("average", "max"))))
 
 
-def collect(batches: Pooled, advance: Advance) -> Activations:
+def collect(batches: Iterable[Pooled]) -> Activations:
     """All batches in memory, joined one array at a time."""
     parts: dict[str, list[Tensor]] = {}
     for batch in batches:
         for name, rows in batch.items():
-            parts.setdefault(name, []).append(torch.from_numpy(rows))
-        advance()
+            parts.setdefault(name, []).append(rows)
     # Tensors that a caller in inference mode can use outside of it, too.
     with torch.inference_mode(False):
         arrays = {name: torch.cat(parts.pop(name)) for name in list(parts)}
@@ -90,31 +87,53 @@ def collect(batches: Pooled, advance: Advance) -> Activations:
     return Activations(arrays, labels)
 
 
-def write(batches: Pooled, path: Path, layers: Sequence[str], advance: Advance, *, overwrite: bool) -> Activations:
-    """Write batch after batch to a safetensors file or a folder, which appears when all is written; map it."""
+def write(pieces: Iterable[Pooled], path: Path, layers: Sequence[str], *, overwrite: bool, written: Path) -> None:
+    """Write piece after piece to a safetensors file or a folder, which appears when all is written.
+
+    Parameters
+    ----------
+    written : Path
+        A file to make before the name appears, unless something has the name, in a folder for passing files.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    names = [*layers, LABELS]
     with atomic_write(path, overwrite=overwrite) as partial:
-        if path.suffix == ".safetensors":
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".partial") as folder:
-                join_safetensors(partial, _stream(batches, Path(folder), advance))
-        else:
-            partial.mkdir()
-            _stream(batches, partial, advance)
-            (partial / "layers.json").write_text(json.dumps(list(layers), indent=1))
-    return load(path)
+        try:
+            if path.suffix == ".safetensors":
+                arrays = written.with_name("arrays")
+                arrays.mkdir(exist_ok=True)
+                join_safetensors(partial, _stream(pieces, names, arrays))
+            else:
+                partial.mkdir()
+                _stream(pieces, names, partial)
+                (partial / "layers.json").write_text(json.dumps(list(layers), indent=1))
+            if not path.exists():
+                written.touch()
+        except OSError as error:
+            raise type(error)(
+                f"{path} could not be written ({error.strerror}): make room on the disk and call again; the finished "
+                f"batches are kept in {written.parent}."
+            ) from None
 
 
-def _stream(batches: Pooled, folder: Path, advance: Advance) -> dict[str, Path]:
-    """Append every batch to one ``.npy`` file per array; the files."""
+def _stream(pieces: Iterable[Pooled], names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Append every piece to one ``.npy`` file per array; the files, in the order of the names."""
     streams: dict[str, NpyStream] = {}
     files: dict[str, Path] = {}
     with ExitStack() as stack:
-        for batch in batches:
-            for name, rows in batch.items():
+        for piece in pieces:
+            for name in names:
+                if name not in piece:
+                    continue
+                array = piece[name].numpy()
                 if name not in streams:
                     # A name becomes a file name whatever characters are in it.
                     files[name] = folder / f"{quote(name, safe=' ')}.npy"
-                    streams[name] = NpyStream(files[name], rows.shape[1:], rows.dtype)
+                    streams[name] = NpyStream(files[name], array.shape[1:], array.dtype)
                     stack.callback(streams[name].close)
-                streams[name].append(rows)
-            advance()
+                streams[name].append(array)
     return files

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fastdens.activations import evaluating, model_device, model_dtype, only_tensor
+from fastdens.activations import Passes, evaluating, model_device, model_dtype, only_tensor
 from fastdens.analysis.arguments import as_numpy
 
 
@@ -39,7 +38,7 @@ class Classifier:
         self.device = model_device(model) if device is None else torch.device(device)
         self._model_dtype = model_dtype(model) or torch.float32
         self.dtype = torch.promote_types(self._model_dtype, torch.float32)
-        self._run: Callable[..., Any] = model
+        self._run: Passes
 
     @contextmanager
     def evaluating(self, *, gradients: bool = False) -> Iterator[None]:
@@ -64,9 +63,13 @@ class Classifier:
             )
         return output.to(self.dtype)
 
-    def n_classes(self, inputs: Tensor) -> int:
-        """Number of classes, from the output for the first input."""
-        return self(inputs[:1].to(self.device, self.dtype)).shape[1]
+    def begin(self, number: int) -> None:
+        """Let the random numbers of a model that draws some follow from a number, and not from the calls before."""
+        self._run.begin(number)
+
+    def first_logits(self, inputs: Tensor) -> Tensor:
+        """Logits [1, K] of the first input, which tell the number of classes."""
+        return self(inputs[:1].to(self.device, self.dtype))
 
 
 def predicted_classes(logits: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def pgd_accuracy(
     # The attack needs gradients, whatever the caller has switched off.
     with classifier.evaluating(gradients=True), torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad():
-            n_classes = classifier.n_classes(inputs)
+            n_classes = classifier.first_logits(inputs).shape[1]
         targets = torch.from_numpy(as_labels(labels, len(inputs), n_classes)).to(classifier.device)
         with progress_bar("Attacks", len(inputs), shown=progress) as advance:
             for block in np.split(np.arange(len(inputs)), range(batch_size, len(inputs), batch_size)):

@@ -91,5 +91,16 @@ def own_class(log_prob: NDArray[Any], labels: ArrayLike | Tensor) -> NDArray[np.
 def check_resampling(confidence: float, n_resamples: int) -> None:
     """Raise a TypeError or ValueError unless ``confidence`` is in (0, 1) and ``n_resamples`` an integer from 1."""
     check_integer("n_resamples", n_resamples, 1)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, but it must be between 0 and 1: 0.95, say.")
+    check_confidence(confidence)
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise a ValueError unless the level of an interval is a number between 0 and 1."""
+    if not isinstance(confidence, int | float | np.floating) or not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}, but it must be a number between 0 and 1: 0.95, say.")
+
+
+def random_numbers(random_state: int, *stream: int) -> np.random.Generator:
+    """A generator of the seed ``random_state``, an integer of at least 0, or of one of its streams."""
+    seed = check_integer("random_state", random_state, 0)
+    return np.random.default_rng([seed, *stream] if stream else seed)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis.arguments import as_labels, as_numpy, check_log_prob, check_resampling, own_class
+from fastdens.analysis.arguments import as_labels, as_numpy, check_log_prob, check_resampling, own_class, random_numbers
 from fastdens.analysis.kendall import kendall_tau
 from fastdens.analysis.multiple_testing import holm
 from fastdens.analysis.ranks import (
@@ -225,7 +225,7 @@ def correlate(
         overall = RankedPairs.sort(x, y, np.zeros(len(x), np.int64))
         within = RankedPairs.sort(x, y, classes[known])
         for pairs, rho, tau in ((overall, spearman, kendall), (within, spearman_within, kendall_within)):
-            rho_estimate = _estimate_spearman(pairs, confidence, n_resamples, np.random.default_rng(random_state))
+            rho_estimate = _estimate_spearman(pairs, confidence, n_resamples, random_numbers(random_state))
             tau_estimate = _estimate_kendall(pairs, confidence)
             rho[:, layer], tau[:, layer] = rho_estimate[:4], tau_estimate[:4]
         spearman_by_class[layer, within.names] = rho_estimate.by_stratum
@@ -321,7 +321,7 @@ def compare_predictors(
     spearman = _spearman_of_predictors([value[known][by_class] for value in values])
     rho = spearman(np.ones(len(by_class), np.int64))
     draw = draw_strata if resample == "classes" else draw_examples
-    resampled = np.array([spearman(counts) for counts in draw(sizes, n_resamples, np.random.default_rng(random_state))])
+    resampled = np.array([spearman(counts) for counts in draw(sizes, n_resamples, random_numbers(random_state))])
     # A constant predictor orders nothing: it competes with a correlation of zero.
     strength = np.nan_to_num(np.abs(rho))
     best, runner_up = np.argsort(-strength, kind="stable")[:2]

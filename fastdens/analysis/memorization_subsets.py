@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis.arguments import as_labels, as_numpy
+from fastdens.analysis.arguments import as_labels, as_numpy, random_numbers
 from fastdens.errors import check_integer
 
 
@@ -67,7 +67,7 @@ def memorization_subsets(
                 f"class {c} has {len(members)} example{'s' * (len(members) != 1)} with a finite score, but size is "
                 f"{size}: lower size or leave the class out."
             )
-        rng = np.random.default_rng([random_state, c])
+        rng = random_numbers(random_state, c)
         rising = _by_rising_score(values, members, rng)
         parts.append(Subsets(rising[::-1][:size], rising[:size], rng.permutation(members)[:size]))
     return Subsets(*map(np.concatenate, zip(*parts, strict=True)))
@@ -106,7 +106,7 @@ def global_subsets(scores: ArrayLike | Tensor, size: int, *, random_state: int =
         raise ValueError(
             f"{len(finite)} examples have a finite score, but three subsets of {size} need {3 * size}: lower size."
         )
-    rng = np.random.default_rng(random_state)
+    rng = random_numbers(random_state)
     rising = _by_rising_score(values, finite, rng)
     return Subsets(rising[::-1][:size].copy(), rising[:size], rng.permutation(rising[size:-size])[:size])
 
@@ -155,7 +155,7 @@ def threshold_subsets(
     labels = as_labels(labels, len(values))
     parts: list[list[NDArray[np.int64]]] = [[], [], []]
     for c in np.unique(labels):
-        rng = np.random.default_rng([random_state, c])
+        rng = random_numbers(random_state, c)
         for part, chosen in zip(parts, (values >= high, values <= low, np.isfinite(values)), strict=True):
             members = rng.permutation(np.flatnonzero((labels == c) & chosen & np.isfinite(values)))
             if len(members) >= size:

@@ -21,7 +21,7 @@ from fastdens.analysis._unimodality import (
     most_outliers,
     unimodal_log_likelihood,
 )
-from fastdens.analysis.arguments import as_labels, as_numpy, check_resampling
+from fastdens.analysis.arguments import as_labels, as_numpy, check_resampling, random_numbers
 from fastdens.kernels.optional import require
 
 _SIGNIFICANCE = 0.05
@@ -219,7 +219,7 @@ def mode_intervals(
     classes = np.split(values[np.argsort(labels, kind="stable")], np.cumsum(sizes)[:-1])
     resampled = np.stack(
         [
-            own[np.random.default_rng([random_state, c]).integers(len(own), size=(n_resamples, len(own)))].mean(1)
+            own[random_numbers(random_state, c).integers(len(own), size=(n_resamples, len(own)))].mean(1)
             for c, own in enumerate(classes)
         ],
         1,
@@ -254,7 +254,7 @@ def _find_modes(means: NDArray[np.float64], random_state: int) -> tuple[Modes, V
     if valley is not None and len(x) * two.weight.min() > most_outliers(len(x)):
         # The exponential power density has four parameters, as two Gaussians of equal variances.
         nats = two.log_likelihood - unimodal_log_likelihood(x) - 0.5 * (two.n_parameters - 4) * math.log(len(x))
-        silverman = critical_bandwidth_pvalue(x, np.random.default_rng(random_state))
+        silverman = critical_bandwidth_pvalue(x, random_numbers(random_state))
         pvalue = min(1.0, silverman * _CALIBRATION.discount(nats, len(x)))
     one_group = one_group._replace(dip_pvalue=float(diptest(means)[1]), bic_gain=bic_gain, pvalue=pvalue)
     if valley is None or pvalue > _SIGNIFICANCE or bic_gain <= 0:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastdens.analysis.arguments import as_numpy
+from fastdens.analysis.arguments import as_numpy, check_confidence
 from fastdens.analysis.correlation import Coefficient, Interval, correlate
 from fastdens.analysis.split_agreement import split_agreement
 
@@ -156,9 +156,13 @@ def accuracy_difference(
     Raises
     ------
     ValueError
-        If examples are paired and their numbers differ.
+        If there are no examples, or they are paired and their numbers differ.
     """
+    check_confidence(confidence)
     a, b = as_numpy(correct_a).astype(np.float64), as_numpy(correct_b).astype(np.float64)
+    for name, correct in (("correct_a", a), ("correct_b", b)):
+        if correct.ndim != 1 or not len(correct):
+            raise ValueError(f"{name} has shape {correct.shape}, but it must be [N], at least one example.")
     if paired and a.shape != b.shape:
         raise ValueError(f"correct_a has {len(a)} examples and correct_b {len(b)}: pass the same, or paired=False.")
     difference = float(b.mean() - a.mean())

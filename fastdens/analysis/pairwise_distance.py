@@ -48,11 +48,10 @@ def mean_pairwise_distance(batch: RaggedBatch) -> MonteCarloEstimate:
     """
     checked = check_batch(batch)
     value, standard_error = (np.full(checked.n_models, math.nan) for _ in range(2))
-    for m, (start, stop) in enumerate(checked.ranges.tolist()):
-        n = stop - start
+    for m, n in enumerate(checked.sizes.tolist()):
         if n < 2:
             continue
-        mean_to_others = _distance_sums(checked.points[start:stop].double()).cpu().numpy() / (n - 1)
+        mean_to_others = _distance_sums(checked.part(m, m + 1).points.double()).cpu().numpy() / (n - 1)
         value[m] = mean_to_others.mean()
         if n > 2:
             squares = ((mean_to_others - value[m]) ** 2).sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +13,25 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from fastdens.activations import model_identity
 from fastdens.analysis._classifier import Classifier, as_inputs, predicted_classes, random_generator
 from fastdens.analysis.arguments import as_labels, as_numpy
 from fastdens.errors import check_integer
+from fastdens.io.shared_work import SharedWork
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.optional import require
-from fastdens.progress import progress_bar
+from fastdens.progress import Advance, progress_bar
 
-_SECONDS_BETWEEN_CHECKPOINTS = 5.0
+Counts = dict[str, Tensor]
+
+# Into so many parts the passes are divided among processes.
+_BLOCKS = 1024
+_DIFFERENCES = {
+    "x": "another x",
+    "model": "another model, of other weights",
+    "structure": "another model, of other modules",
+    "sample": "other logits of the first example",
+}
 # Normal numbers drawn at once: enough to keep a device busy, few beside a batch of inputs.
 _NUMBERS_AT_ONCE = 1 << 22
 
@@ -117,8 +128,10 @@ def certify(
         Seed. The noise of example i depends on this, i, ``n0 + n`` and the device, and neither on ``batch_size`` nor
         on the other examples.
     checkpoint : path-like, optional
-        File to which the finished examples are written every few seconds and when the call ends or is interrupted; the
-        same call resumes from it. A model is recognized by its ``state_dict``.
+        File for the counts of all examples, from which the same call is answered later. Until it is there, finished
+        examples lie in a hidden folder beside it, ``.NAME.parts``, from which the same call goes on after an
+        interruption, and which processes that make the same call at the same time share: each example is done by one
+        of them. A killed process loses the examples of the last seconds.
     device : torch.device or str, optional
         Device of the computation; by default that of the model's parameters.
     progress : bool
@@ -137,7 +150,7 @@ def certify(
     TypeError
         If ``model`` or ``x`` is of another type.
     ImportError
-        If scipy, safetensors for a checkpoint, or rich for the progress bar is missing.
+        If scipy, safetensors or filelock for a checkpoint, or rich for the progress bar is missing.
 
     References
     ----------
@@ -158,15 +171,20 @@ def certify(
     given = None if labels is None else as_labels(labels, len(inputs))
     classifier = Classifier(model, device)
     draws = _Draws(float(sigma), n0, n, random_state)
-    counts = _Counts(len(inputs))
-    if checkpoint is not None:
-        counts.resume(_state_file(Path(checkpoint), model, inputs, draws, float(alpha)))
-    with classifier.evaluating(), torch.no_grad():
-        n_classes = classifier.n_classes(inputs)
+    with (
+        classifier.evaluating(),
+        torch.no_grad(),
+        progress_bar("Certificates", len(inputs), shown=progress) as advance,
+    ):
+        logits = classifier.first_logits(inputs)
         if given is not None:
-            as_labels(given, len(inputs), n_classes)
-        _select_and_count(classifier, inputs, n_classes, draws, batch_size, counts, progress)
-    selected, n_selected = counts.selected, counts.n_selected
+            as_labels(given, len(inputs), logits.shape[1])
+        counting = _Counting(classifier, inputs, logits.shape[1], draws, batch_size)
+        if checkpoint is None:
+            counts = counting.all(advance)
+        else:
+            counts = _count_together(counting, model, logits, float(alpha), Path(checkpoint), advance)
+    selected, n_selected = counts["selected"].numpy(), counts["n_selected"].numpy()
     # The quantile is not defined at a count of zero, where the bound is zero.
     quantile = stats.beta.ppf(alpha, np.maximum(n_selected, 1), n - n_selected + 1)
     lower_bound = np.where(n_selected > 0, quantile, 0.0)
@@ -190,80 +208,95 @@ class _Draws(NamedTuple):
     random_state: int
 
 
-class _Counts:
-    """The selected class of each example and the number of draws that gave it, int64 [N]; the first ``done`` are known.
+class _Counting(NamedTuple):
+    """Passes over the examples, numbered from 0: over several at once, if all of their draws fit in a batch.
 
-    With a file, they are read from it, and written to it from time to time.
+    The rounding of a model may depend on the other inputs of a pass: the passes are the same in every call.
     """
 
-    def __init__(self, n_examples: int) -> None:
-        self.selected, self.n_selected = np.zeros((2, n_examples), np.int64)
-        self.done = 0
-        self._file: StateFile | None = None
-        self._last_write = -math.inf
-        self._n_written = -1
+    classifier: Classifier
+    inputs: Tensor
+    n_classes: int
+    draws: _Draws
+    batch_size: int
 
-    def resume(self, file: StateFile) -> None:
-        """Take the finished examples from the file, if it exists, and write to it from now on."""
-        self._file = file
-        if file.path.exists():
-            tensors = file.read().tensors
-            self.done = self._n_written = len(tensors["selected"])
-            self.selected[: self.done] = tensors["selected"].numpy()
-            self.n_selected[: self.done] = tensors["n_selected"].numpy()
-        # An unwritable place shows now, not after hours.
-        self.save()
+    @property
+    def n_together(self) -> int:
+        """Examples of a pass."""
+        return max(self.batch_size // (self.draws.n0 + self.draws.n), 1)
 
-    def add(self, selected: NDArray[np.int64], n_selected: NDArray[np.int64]) -> None:
-        """Add the next examples."""
-        rows = slice(self.done, self.done + len(selected))
-        self.selected[rows], self.n_selected[rows] = selected, n_selected
-        self.done = rows.stop
-        if time.monotonic() - self._last_write > _SECONDS_BETWEEN_CHECKPOINTS:
-            self.save()
+    @property
+    def n_passes(self) -> int:
+        """Number of passes."""
+        return -(-len(self.inputs) // self.n_together)
 
-    def save(self) -> None:
-        """Write the finished examples to the file, if there is one that lacks some of them."""
-        if self._file is None or self.done == self._n_written:
-            return
-        finished = {"selected": self.selected[: self.done], "n_selected": self.n_selected[: self.done]}
-        self._file.write({name: torch.from_numpy(values) for name, values in finished.items()})
-        self._last_write, self._n_written = time.monotonic(), self.done
+    def all(self, advance: Advance) -> Counts:
+        """The counts of all examples."""
+        parts = []
+        for number in range(self.n_passes):
+            parts.append(self.select_and_count(number))
+            advance(len(parts[-1]["selected"]))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-
-def _state_file(path: Path, model: nn.Module, inputs: Tensor, draws: _Draws, alpha: float) -> StateFile:
-    parameters = (value for value in model.state_dict().values() if isinstance(value, Tensor))
-    identity = {"x": fingerprint([inputs]), "model": fingerprint(parameters), **draws._asdict(), "alpha": alpha}
-    return StateFile(path, "checkpoint of certificates", identity, {"x": "another x", "model": "another model"})
+    def select_and_count(self, number: int) -> Counts:
+        """Select the class of each example of a pass by the first draws, and count it in the others."""
+        begin = number * self.n_together
+        examples = range(begin, min(begin + self.n_together, len(self.inputs)))
+        self.classifier.begin(number)
+        votes, tallies = _class_counts(
+            self.classifier, self.inputs, examples, self.n_classes, self.draws, self.batch_size
+        )
+        selected = votes.argmax(1)
+        n_selected = tallies[np.arange(len(examples)), selected]
+        return {"selected": torch.from_numpy(selected), "n_selected": torch.from_numpy(n_selected)}
 
 
-def _select_and_count(
-    classifier: Classifier,
-    inputs: Tensor,
-    n_classes: int,
-    draws: _Draws,
-    batch_size: int,
-    counts: _Counts,
-    progress: bool,
-) -> None:
-    """Select the class of each example that is not done by the first draws, and count it in the others.
+def _count_together(
+    counting: _Counting, model: nn.Module, logits: Tensor, alpha: float, path: Path, advance: Advance
+) -> Counts:
+    """The counts of all examples, together with other processes of the same call, by way of a file."""
+    n_examples, n_together = len(counting.inputs), counting.n_together
+    known = model_identity(model)
+    identity = {
+        "x": fingerprint([counting.inputs]),
+        "model": known["weights"],
+        **counting.draws._asdict(),
+        "alpha": alpha,
+    }
+    file = StateFile(path, "checkpoint of certificates", identity, _DIFFERENCES)
+    # A file of an earlier version may hold the first examples alone.
+    before = file.read().tensors if path.exists() else {"selected": torch.empty(0, dtype=torch.int64, device="cpu")}
+    n_before = len(before["selected"])
+    work = SharedWork(path, "certification", _DIFFERENCES, -(-counting.n_passes // _BLOCKS), counting.n_passes)
+    if n_before == n_examples:
+        # A process may have been killed after it wrote the file.
+        work.remove()
+        advance(n_examples)
+        return before
 
-    Passes begin at the same examples whether or not the call was interrupted, because the rounding of a model may
-    depend on the other inputs of a pass.
-    """
-    n_examples = len(inputs)
-    examples_per_pass = max(batch_size // (draws.n0 + draws.n), 1)
-    with progress_bar("Certificates", n_examples, shown=progress) as advance:
-        advance(counts.done)
-        try:
-            while counts.done < n_examples:
-                examples = range(counts.done, min(counts.done + examples_per_pass, n_examples))
-                votes, tallies = _class_counts(classifier, inputs, examples, n_classes, draws, batch_size)
-                selected = votes.argmax(1)
-                counts.add(selected, tallies[np.arange(len(examples)), selected])
-                advance(len(examples))
-        finally:
-            counts.save()
+    def count(numbers: Iterator[int]) -> Iterator[tuple[int, Counts]]:
+        for number in numbers:
+            begin, end = number * n_together, min((number + 1) * n_together, n_examples)
+            finished = {name: values[begin:end] for name, values in before.items()}
+            yield number, finished if end <= n_before else counting.select_and_count(number)
+
+    told = 0
+
+    def advance_passes(steps: int = 1, note: str | None = None) -> None:
+        # The last pass may have fewer examples.
+        nonlocal told
+        before, told = told, min(told + steps * n_together, n_examples)
+        advance(told - before, note)
+
+    def write(pieces: Iterator[Counts]) -> None:
+        parts = list(pieces)
+        file.write({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    with work.opened():
+        work.enter({**identity, "structure": known["structure"], "batch": n_together}, {"logits": logits})
+        work.complete(count, advance_passes)
+        work.finish(write)
+    return file.read().tensors
 
 
 def _class_counts(

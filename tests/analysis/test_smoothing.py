@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fastdens.analysis import smoothing
 from fastdens.analysis.smoothing import Certificates, certify
-from fastdens.io.state_file import StateFile
 
 
 def linear(weight: np.ndarray, bias: np.ndarray, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -199,22 +198,6 @@ def test_interrupted_and_resumed_is_uninterrupted(rng, tmp_path, batch_size, err
     assert equal(whole, quick(finished, x, checkpoint=file, **options))
     assert len(finished.sizes) == 1
     assert [p.name for p in file.parent.iterdir()] == [file.name]
-
-
-def test_checkpoint_is_written_while_it_runs(rng, tmp_path, monkeypatch):
-    model, x = binary_problem(rng, 4, 3, rng.normal(size=4))
-    written = []
-
-    def write(self, tensors, metadata=None):
-        written.append(len(tensors["selected"]))
-
-    monkeypatch.setattr(StateFile, "write", write)
-    quick(model, x, checkpoint=tmp_path / "a", batch_size=100)
-    assert written == [0, 4]
-    written.clear()
-    monkeypatch.setattr(smoothing, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    quick(model, x, checkpoint=tmp_path / "a", batch_size=100)
-    assert written == [0, 1, 2, 3, 4]
 
 
 def test_a_checkpoint_of_another_call_is_refused(rng, tmp_path):
