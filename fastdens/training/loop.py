@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fastdens.activations import evaluating, model_device, model_dtype, only_tensor
 from fastdens.progress import progress_bar
 from fastdens.training.augmentation import augmented
+from fastdens.training.datasets import StreamedImages, reading
 from fastdens.training.recipe import check_training
 
 # The linear cycle: the learning rate of its ends, and the share of the steps in which it rises.
@@ -22,7 +23,7 @@ _END_RATE, _RISE = 1e-6, 0.15
 
 def train(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | StreamedImages,
     labels: Tensor,
     *,
     epochs: int,
@@ -46,8 +47,10 @@ def train(
     ----------
     model : nn.Module
         On the device to train on; in evaluation mode afterwards.
-    images, labels : Tensor
-        [N, channels, height, width] and int64 [N], in main memory.
+    images : Tensor or StreamedImages
+        [N, channels, height, width], in main memory or in files, which gives the same bits.
+    labels : Tensor
+        int64 [N], in main memory.
     epochs, batch_size : int
     learning_rate : float
         The maximum of the cycle.
@@ -76,6 +79,8 @@ def train(
     ValueError
         If a number is out of range, there is no such dtype, schedule or augmentation, or there are fewer than two
         examples.
+    OSError
+        If a file of streamed images is missing or damaged, or a process that decodes them was killed.
     ImportError
         If ``progress`` is True and rich is not installed.
 
@@ -110,14 +115,19 @@ def train(
         noise_generator.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
     model.train()
-    with progress_bar("Training", epochs, shown=progress) as advance, _deterministic_convolutions():
+    with (
+        progress_bar("Training", epochs, shown=progress) as advance,
+        _deterministic_convolutions(),
+        reading(images) as batches,
+    ):
         for _ in range(epochs):
             # Summed on the device: reading them after each step would keep it waiting for the next.
             total, correct = torch.zeros(2, dtype=torch.float32, device=device)
             # Near-equal batches: one of a single example would have no variance to normalize by.
             order = torch.randperm(n_examples, generator=generator, device="cpu")
-            for chosen in examples[order].tensor_split(n_batches):
-                batch, target = images[chosen].to(device), labels[chosen].to(device)
+            rows = examples[order].tensor_split(n_batches)
+            for chosen, shown in zip(rows, batches(rows), strict=True):
+                batch, target = shown.to(device), labels[chosen].to(device)
                 if augment:
                     batch = augmented(batch, augmentation, generator)
                 if noisy:
@@ -137,7 +147,7 @@ def train(
     model.eval()
 
 
-def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+def predict(model: nn.Module, images: Tensor | StreamedImages, batch_size: int = 256) -> Tensor:
     """Labels that the network assigns to images.
 
     Parameters
@@ -145,7 +155,7 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     model : nn.Module
         On the device to compute on. From images to logits [B, classes], which may be the only tensor of a dict or a
         dataclass. It runs in evaluation mode and is given back as it was.
-    images : Tensor
+    images : Tensor or StreamedImages
         [N, channels, height, width].
     batch_size : int
 
@@ -158,13 +168,16 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     ------
     ValueError
         If the model gives no logits.
+    OSError
+        If a file of streamed images is missing or damaged, or a process that decodes them was killed.
     """
-    device, dtype = model_device(model), model_dtype(model) or images.dtype
+    device, dtype = model_device(model), model_dtype(model)
+    rows = torch.split(torch.arange(len(images), device="cpu"), batch_size)
     found = []
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model) as run:
-        for batch in torch.split(images, batch_size):
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model) as run, reading(images) as batches:
+        for batch in batches(rows):
             # A copy: the model may work in place.
-            logits = only_tensor(run(batch.to(device, dtype, copy=True)))
+            logits = only_tensor(run(batch.to(device, dtype or batch.dtype, copy=True)))
             if logits is None or logits.ndim != 2:
                 raise ValueError(
                     "the model does not give logits [batch, classes]: wrap it so that it does, or analyze activations."

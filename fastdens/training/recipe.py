@@ -44,6 +44,9 @@ class Recipe:
         The first convolution of a ResNet for small images, see :func:`fastdens.training.build_network`.
     dtype : {"float32", "bfloat16"}
         "bfloat16" trains with automatic mixed precision.
+    allow_code : bool
+        Run the Python code that ``network`` names, where it is FILE.py:FUNCTION or MODULE:FUNCTION. No file of a run
+        has this permission in it.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Recipe:
     augmentation: str = "affine"
     zero_init: bool = False
     stem: str = "auto"
+    allow_code: bool = False
 
     def __post_init__(self) -> None:
         check_training(

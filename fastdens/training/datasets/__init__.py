@@ -2,5 +2,6 @@
 
 from fastdens.training.datasets.images import Images, load_images
 from fastdens.training.datasets.known_sizes import outline_images
+from fastdens.training.datasets.streaming import StreamedImages, reading
 
-__all__ = ["Images", "load_images", "outline_images"]
+__all__ = ["Images", "StreamedImages", "load_images", "outline_images", "reading"]

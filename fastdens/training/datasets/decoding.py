@@ -1,26 +1,62 @@
-"""Image data sets read into memory: PIL images become arrays of equal size."""
+"""Image data sets that are read into memory, or left in their files where they are too many for it."""
 
 from __future__ import annotations
 
-import operator
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from fastdens.kernels.optional import require
+from fastdens.training.datasets.encoded import NO_CLASSES, EncodedImages, as_pixels, digest_of
+from fastdens.training.datasets.files import ImageFiles, files_of
 from fastdens.training.datasets.parts import Part
 
-NO_CLASSES = "is not a data set of images and their classes: choose another, or make folders of it"
-
-_MAX_BYTES = 8_000_000_000  # of float32 images
 _IMAGES_PER_TASK = 64
+# Bytes of a pixel in memory: as it was decoded, and as a standardized float32.
+_DECODED, _STANDARDIZED = 1, 4
+# The share of the memory that standardized images may take: another copy is made of them for several processes.
+_SHARE = 4
+# Taken for the memory where the system does not tell it.
+_USUAL_MEMORY = 16 << 30
+# The limits of control groups, in which containers and batch systems run.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
-def decode(name: str, datasets: Sequence[Any], image_size: int | None) -> list[Part]:
-    """Read all images of data sets that yield pairs of a PIL image and a label.
+class Reading(NamedTuple):
+    """How images are read.
+
+    Attributes
+    ----------
+    stream : bool or None
+        Whether they stay in their files; None decides by their number and the memory.
+    workers : int or None
+        Processes that decode images which stay there.
+    folder : Path or None
+        Where what one pass over them finds is kept.
+    outline : bool
+        Leave out that pass: only their number, their size and their labels are asked for.
+    progress : bool
+    """
+
+    stream: bool | None = None
+    workers: int | None = None
+    folder: Path | None = None
+    outline: bool = False
+    progress: bool = False
+
+
+DEFAULT_READING = Reading()
+
+
+def read_parts(
+    name: str, datasets: Sequence[Any], image_size: int | None, reading: Reading = DEFAULT_READING
+) -> list[Part]:
+    """Read the images of data sets that yield pairs of a PIL image and a label.
 
     Parameters
     ----------
@@ -31,11 +67,12 @@ def decode(name: str, datasets: Sequence[Any], image_size: int | None) -> list[P
     image_size : int, optional
         Height and width to which the central square of each image is resized; by default images keep their size, which
         must then be the same for all.
+    reading : Reading
 
     Returns
     -------
     list of Part
-        uint8 images, one part per data set.
+        uint8 images, one part per data set, in memory or in their files.
 
     Raises
     ------
@@ -46,52 +83,54 @@ def decode(name: str, datasets: Sequence[Any], image_size: int | None) -> list[P
     example = datasets[0][0]
     if not (isinstance(example, tuple) and len(example) == 2 and isinstance(example[0], image_type)):
         raise ValueError(f"{name} {NO_CLASSES}.")
-    first = _pixels(example[0], image_size)
-    n_images = sum(map(len, datasets))
-    n_bytes = 4 * n_images * first.size
-    if n_bytes > _MAX_BYTES:
+    size = as_pixels(example[0], image_size).shape
+    parts = [EncodedImages(name, files_of(dataset), image_size, size) for dataset in datasets]
+    if _stay_in_files(name, parts, reading):
+        return [Part(part, torch.from_numpy(part.dataset.labels)) for part in parts]
+    return list(map(_decode, parts))
+
+
+def _stay_in_files(name: str, parts: Sequence[EncodedImages], reading: Reading) -> bool:
+    """Whether to stream images: if asked to, or if they would take too much of the memory."""
+    n_pixels, memory = sum(part.shape.numel() for part in parts), _memory()
+    in_files = all(isinstance(part.dataset, ImageFiles) for part in parts)
+    stream = n_pixels * _STANDARDIZED > memory / _SHARE if reading.stream is None else reading.stream
+    if stream and in_files:
+        return True
+    if n_pixels * (_DECODED + _STANDARDIZED) > memory:
+        remedy = "let them be streamed (--stream)" if in_files else "make folders of it, from which it is streamed"
         raise ValueError(
-            f"{name} has {n_images:,} images of {' x '.join(map(str, first.shape))}, {1e-9 * n_bytes:.1f} GB, but "
-            f"images are kept in memory, at most {1e-9 * _MAX_BYTES:.0f} GB: pass a smaller image_size (--image-size) "
-            "or extract activations with fastdens.activations.extract and a DataLoader and pass them as --activations."
+            f"{name} has {sum(map(len, parts)):,} images of {' x '.join(map(str, parts[0].size))}, "
+            f"{1e-9 * n_pixels * _STANDARDIZED:.1f} GB, but there is memory of {1e-9 * memory:.1f} GB: {remedy}, or "
+            "pass a smaller image_size (--image-size)."
         )
-    return [_decode_part(name, dataset, image_size, first.shape) for dataset in datasets]
+    return False
 
 
-def _decode_part(name: str, dataset: Any, image_size: int | None, shape: tuple[int, ...]) -> Part:
-    images, labels = np.empty((len(dataset), *shape), np.uint8), np.empty(len(dataset), np.int64)
+def _memory() -> int:
+    """Bytes of memory that this process may use at most."""
+    asked = hasattr(os, "sysconf")
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if asked else _USUAL_MEMORY]
+    for file in _LIMITS:
+        if file.is_file() and (text := file.read_text().strip()).isdecimal():
+            found.append(int(text))
+    return min(found)
+
+
+def _decode(encoded: EncodedImages) -> Part:
+    images, labels = np.empty(encoded.shape, np.uint8), np.empty(len(encoded), np.int64)
+    digests = np.empty((len(encoded), 2), np.int64) if isinstance(encoded.dataset, ImageFiles) else None
 
     def decode_rows(start: int) -> None:
-        for i in range(start, min(start + _IMAGES_PER_TASK, len(dataset))):
-            image, label = dataset[i]
-            pixels = _pixels(image, image_size)
-            if pixels.shape[1:] != shape[1:]:
-                here, there = (" x ".join(map(str, s[1:])) for s in (shape, pixels.shape))
-                raise ValueError(
-                    f"{name} has images of different sizes, {here} and {there} (image {i}): pass image_size, "
-                    "--image-size on the command line, to resize them."
-                )
-            if len(pixels) > len(images[i]):
-                raise ValueError(f"{name} has grey images and coloured ones (image {i}): make folders of it.")
-            try:
-                images[i], labels[i] = pixels, operator.index(label)
-            except TypeError:
-                raise ValueError(f"{name} {NO_CLASSES}.") from None
+        for i in range(start, min(start + _IMAGES_PER_TASK, len(encoded))):
+            images[i], labels[i] = encoded.read(i)
+            if digests is not None:
+                digests[i] = digest_of(images[i])
 
-    # Threads rather than a DataLoader: PIL decodes without the interpreter's lock, and errors stay one sentence.
+    # Threads rather than processes: PIL decodes without the interpreter's lock, and nothing is copied.
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(decode_rows, range(0, len(dataset), _IMAGES_PER_TASK)):
+        for _ in pool.map(decode_rows, range(0, len(encoded), _IMAGES_PER_TASK)):
             pass
-    return Part(torch.from_numpy(images), torch.from_numpy(labels))
-
-
-def _pixels(image: Any, image_size: int | None) -> np.ndarray:
-    """uint8 [channels, height, width] of a PIL image."""
-    from PIL import Image, ImageOps
-
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    if image_size is not None:
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return Part(
+        torch.from_numpy(images), torch.from_numpy(labels), None if digests is None else torch.from_numpy(digests)
+    )

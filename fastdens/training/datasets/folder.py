@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from fastdens.kernels.optional import require
-from fastdens.training.datasets.decoding import decode
+from fastdens.training.datasets.decoding import DEFAULT_READING, Reading, read_parts
+from fastdens.training.datasets.files import ImageFiles, image_folder
 from fastdens.training.datasets.parts import ImageSet, hold_out
 
 _PARTS = ("train", "val", "test")
 
 # Files with the names of their classes.
-_Listing = list[tuple[Path, str]]
+_Listing = list[tuple[str, str]]
 
 
-def load_folder(folder: Path, image_size: int | None, seed: int) -> ImageSet:
+def load_folder(folder: Path, image_size: int | None, seed: int, reading: Reading = DEFAULT_READING) -> ImageSet:
     """The images of a folder in one of the layouts that :func:`fastdens.training.datasets.load_images` describes.
 
     Parameters
@@ -27,6 +27,8 @@ def load_folder(folder: Path, image_size: int | None, seed: int) -> ImageSet:
         Height and width to which the central square of each image is resized; by default images keep their size.
     seed : int
         Seed of the split, where the folder has none.
+    reading : Reading
+        Whether the images are held in memory.
 
     Returns
     -------
@@ -38,7 +40,8 @@ def load_folder(folder: Path, image_size: int | None, seed: int) -> ImageSet:
     FileNotFoundError
         If a folder has no images, or a listed image is missing.
     ValueError
-        If training and test images have only some classes in common, or a list is malformed.
+        If training and test images have only some classes in common, or a list is malformed or names a file outside
+        the folder of images.
     """
     listings = _read_lists(folder) if (folder / "images").is_dir() else _find_parts(folder)
     classes = {part: {name for _, name in listing} for part, listing in listings.items()}
@@ -51,40 +54,19 @@ def load_folder(folder: Path, image_size: int | None, seed: int) -> ImageSet:
     if test is None or not classes["train"] & classes[test]:
         pooled = [file for listing in listings.values() for file in listing]
         names = _class_names(pooled)
-        (whole,) = decode(str(folder), [_ImageFiles(pooled, names)], image_size)
+        (whole,) = read_parts(str(folder), [_labelled(folder, pooled, names)], image_size, reading)
         return hold_out(str(folder), whole, names, seed)
     if odd := sorted(classes["train"] ^ classes[test]):
         raise ValueError(f"{folder}: the class {odd[0]!r} is in one of train and {test} only: put it in both.")
     names = _class_names(listings["train"])
-    files = [_ImageFiles(listings[part], names) for part in ("train", test)]
-    train_part, test_part = decode(str(folder), files, image_size)
+    files = [_labelled(folder, listings[part], names) for part in ("train", test)]
+    train_part, test_part = read_parts(str(folder), files, image_size, reading)
     return ImageSet(train_part, test_part, names)
 
 
-class _ImageFiles:
-    """A data set of image files, read when an item is asked for."""
-
-    def __init__(self, listing: _Listing, class_names: Iterable[str]) -> None:
-        index = {name: c for c, name in enumerate(class_names)}
-        self.samples = [(file, index[name]) for file, name in listing]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, item: int) -> tuple[Any, int]:
-        file, label = self.samples[item]
-        try:
-            # Three channels always: a data set of photographs has some grey ones.
-            return _image_folder().pil_loader(file), label
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise OSError(f"{file} cannot be read as an image ({error}): replace or remove it.") from None
-
-
-def _image_folder() -> Any:
-    """The module of torchvision's ImageFolder."""
-    return require("torchvision.datasets.folder", "a folder of images", "examples")
+def _labelled(folder: Path, listing: _Listing, class_names: Iterable[str]) -> ImageFiles:
+    index = {name: c for c, name in enumerate(class_names)}
+    return ImageFiles(str(folder), ((file, index[name]) for file, name in listing))
 
 
 def _class_names(listing: _Listing) -> tuple[str, ...]:
@@ -109,15 +91,15 @@ def _find_images(folder: Path) -> _Listing:
     names = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
     if not names:
         return []
-    index = {name: c for c, name in enumerate(names)}
-    found = _image_folder().make_dataset(folder, index, _image_folder().IMG_EXTENSIONS, allow_empty=True)
-    listing = sorted((names[c], Path(file)) for file, c in found)
+    listing: _Listing = []
     for name in names:
-        if name not in {found_name for found_name, _ in listing}:
+        found = image_folder().make_dataset(folder, {name: 0}, image_folder().IMG_EXTENSIONS, allow_empty=True)
+        if not found:
             raise FileNotFoundError(
                 f"the class {name!r} has no images in {folder / name}: add some or remove the folder."
             )
-    return [(file, name) for name, file in listing]
+        listing += ((str(file), name) for file in sorted(Path(file) for file, _ in found))
+    return listing
 
 
 def _read_lists(folder: Path) -> dict[str, _Listing]:
@@ -132,14 +114,31 @@ def _read_lists(folder: Path) -> dict[str, _Listing]:
                     "columns filename and label beside it."
                 )
             continue
+        listings[part] = _read_list(file)
+        if not listings[part]:
+            raise ValueError(f"{file} lists no image: fill or remove it.")
+        for image, _ in listings[part]:
+            # A name may have folders in it, but leads nowhere else.
+            if not Path(os.path.normpath(image)).is_relative_to(os.path.normpath(folder / "images")):
+                raise ValueError(
+                    f"{file} lists {image!r}, which is not in {folder / 'images'}: list files of that folder."
+                )
+            if not Path(image).is_file():
+                raise FileNotFoundError(f"{image!r}, which {file.name} lists, is missing: put it there.")
+    return listings
+
+
+def _read_list(file: Path) -> _Listing:
+    """The files and labels of a list."""
+    try:
         with file.open(newline="") as stream:
             rows = csv.DictReader(stream)
             if not {"filename", "label"} <= set(rows.fieldnames or ()):
                 raise ValueError(f"{file} has the columns {rows.fieldnames}, but it must have filename and label.")
-            listings[part] = [(folder / "images" / row["filename"], row["label"]) for row in rows]
-        if not listings[part]:
-            raise ValueError(f"{file} lists no image: fill or remove it.")
-        for image, _ in listings[part]:
-            if not image.is_file():
-                raise FileNotFoundError(f"{image}, which {file.name} lists, is missing: put it there.")
-    return listings
+            found = [(row["filename"], row["label"]) for row in rows]
+    except (csv.Error, UnicodeError) as error:
+        raise ValueError(f"{file} is no list of filename,label ({error}): write it again.") from None
+    for name, label in found:
+        if not name or label is None:
+            raise ValueError(f"{file} has a line without a filename or a label: write both in each line.")
+    return [(str(file.parent / "images" / name), label) for name, label in found]

@@ -7,14 +7,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from fastdens.io.state_file import fingerprint
 from fastdens.training.datasets.anagrams import anagrams
+from fastdens.training.datasets.decoding import Reading
 from fastdens.training.datasets.digits import load_digits
+from fastdens.training.datasets.encoded import EncodedImages
 from fastdens.training.datasets.folder import load_folder
 from fastdens.training.datasets.glyphs import glyphs
 from fastdens.training.datasets.mini_imagenet import has_pickles, load_pickles
 from fastdens.training.datasets.parts import ImageSet, Part
+from fastdens.training.datasets.streaming import StreamedImages, select
+from fastdens.training.datasets.survey import PixelDigests, counts_of, moments, survey
 from fastdens.training.datasets.torchvision import load_torchvision
 
 # Data sets whose long-tailed classes are planted.
@@ -26,8 +33,8 @@ class Images(NamedTuple):
 
     Attributes
     ----------
-    train, test : Tensor
-        float32 [N, channels, height, width].
+    train, test : Tensor or StreamedImages
+        float32 [N, channels, height, width], in memory, or decoded from files when they are asked for.
     train_labels, test_labels : Tensor
         int64 [N].
     class_names : tuple of str
@@ -35,16 +42,32 @@ class Images(NamedTuple):
         float32 [1, channels, 1, 1]; ``train * std + mean`` are pixels between 0 and 1.
     long_tailed : Tensor or None
         bool [classes], where it is known which classes have a long tail of subpopulations.
+    digests : PixelDigests or None
+        Of images that come from files of their own, by which those in memory and those in files are known to be equal.
     """
 
-    train: Tensor
+    train: Tensor | StreamedImages
     train_labels: Tensor
-    test: Tensor
+    test: Tensor | StreamedImages
     test_labels: Tensor
     class_names: tuple[str, ...]
     mean: Tensor
     std: Tensor
     long_tailed: Tensor | None = None
+    digests: PixelDigests | None = None
+
+    def of_examples(self, rows: np.ndarray) -> Images:
+        """These images with some of the training images, by row numbers."""
+        digests = None if self.digests is None else self.digests._replace(train=self.digests.train[rows])
+        return self._replace(train=select(self.train, rows), train_labels=self.train_labels[rows], digests=digests)
+
+    def fingerprint(self) -> str:
+        """A digest of the images and of the labels of the training images."""
+        if self.digests is not None:
+            return self.digests.fingerprint(self.train_labels)
+        # Only images in memory lack digests.
+        assert isinstance(self.train, Tensor) and isinstance(self.test, Tensor)
+        return fingerprint([self.train, self.train_labels, self.test, self.mean, self.std])
 
 
 def load_images(
@@ -56,6 +79,11 @@ def load_images(
     long_tailed: float | Iterable[int | str] | None = None,
     allow_pickle: bool = False,
     images_per_class: int | None = None,
+    stream: bool | None = None,
+    workers: int | None = None,
+    survey_folder: str | os.PathLike[str] | None = None,
+    outline: bool = False,
+    progress: bool = False,
 ) -> Images:
     """Load the images of a data set; nothing is ever downloaded.
 
@@ -87,8 +115,21 @@ def load_images(
     images_per_class : int, optional
         Training images of each class of glyphs100; by default 500.
     allow_pickle : bool
-        Read pickles of arrays, by a reader that runs nothing. (The archives of CIFAR are torchvision's matter, which
-        reads them by Python's own reader.)
+        Read pickles of arrays, by a reader that runs nothing. (The published files of CIFAR, which their digests tell,
+        are read by the same reader without it.)
+    stream : bool, optional
+        Leave images in their files, which are decoded when they are asked for, so that memory does not grow with their
+        number. By default where they would take more than a quarter of the memory, as float32. The images are the same
+        either way, bit for bit, and so is everything computed from them.
+    workers : int, optional
+        Processes that decode images which are streamed, see :class:`fastdens.training.datasets.StreamedImages`.
+    survey_folder : path-like, optional
+        Where to keep what one pass over images that are streamed finds, their mean, their deviation and a digest of
+        each, so that the next call need not decode them all.
+    outline : bool
+        Leave out that pass: the images can be counted, and that is all.
+    progress : bool
+        Show a progress bar of that pass (needs rich).
 
     Returns
     -------
@@ -97,14 +138,17 @@ def load_images(
     Raises
     ------
     ValueError
-        If there is no such data set, its images have different sizes and ``image_size`` is None, they exceed 8 GB, it
-        has no classes, or it is in pickles and ``allow_pickle`` is False.
+        If there is no such data set, its images have different sizes and ``image_size`` is None, they exceed the
+        memory, it has no classes, it is in pickles and ``allow_pickle`` is False, or ``stream`` is True and its images
+        are not in files of their own.
     FileNotFoundError
         If its files are missing; the message says which file to put where.
     ImportError
         If a package that the data set needs is not installed.
     """
     name = dataset.lower()
+    folder = None if survey_folder is None else Path(survey_folder)
+    reading = Reading(stream, workers, folder, outline, progress)
     for option, value, planted in (
         ("long_tailed", long_tailed, _PLANTED),
         ("images_per_class", images_per_class, ("glyphs100",)),
@@ -122,9 +166,14 @@ def load_images(
     elif has_pickles(Path(dataset)):
         images = load_pickles(Path(dataset), image_size, allow_pickle=allow_pickle)
     elif Path(dataset).is_dir():
-        images = load_folder(Path(dataset), image_size, seed)
+        images = load_folder(Path(dataset), image_size, seed, reading)
     else:
-        images = load_torchvision(dataset, Path(root or "."), image_size, seed)
+        images = load_torchvision(dataset, Path(root or "."), image_size, seed, reading)
+    train, test = images.train.images, images.test.images
+    if isinstance(train, EncodedImages) and isinstance(test, EncodedImages):
+        return _streamed(images, train, test, reading)
+    if stream:
+        raise ValueError(f"stream is for images in files of their own, which {dataset} does not have: leave it out.")
     return _standardized(images)
 
 
@@ -141,8 +190,32 @@ def _glyphs100(long_tailed: float | Iterable[int | str], images_per_class: int, 
 
 
 def _standardized(data: ImageSet) -> Images:
-    (train, train_labels), (test, test_labels), class_names, long_tailed = data
+    """The images in memory, standardized."""
+    (train, train_labels, train_digests), (test, test_labels, test_digests), class_names, long_tailed = data
+    assert isinstance(train, Tensor) and isinstance(test, Tensor)
+    digests = None
+    if train_digests is not None and test_digests is not None:
+        # As of images that are streamed, which torch cannot average.
+        mean, std = moments(counts_of(train.numpy()))
+        digests = PixelDigests(train_digests, test_digests, mean, std)
     train, test = (x if x.is_floating_point() else x.float().div_(255) for x in (train, test))
-    mean, std = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    if digests is None:
+        mean, std = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
     train, test = train.sub_(mean).div_(std), test.sub_(mean).div_(std)
-    return Images(train, train_labels, test, test_labels, class_names, mean, std, long_tailed)
+    return Images(train, train_labels, test, test_labels, class_names, mean, std, long_tailed, digests)
+
+
+def _streamed(data: ImageSet, train: EncodedImages, test: EncodedImages, reading: Reading) -> Images:
+    """The images in their files, standardized when they are decoded."""
+    if reading.outline:
+        digests = None
+        mean = torch.zeros(1, train.size[0], 1, 1, dtype=torch.float32, device="cpu")
+        std = torch.ones_like(mean)
+    else:
+        digests = survey(train, test, reading.folder, reading.workers, progress=reading.progress)
+        _, _, mean, std = digests
+        train, test = train.with_digests(digests.train), test.with_digests(digests.test)
+    own, other = (StreamedImages(images, mean, std, reading.workers) for images in (train, test))
+    return Images(
+        own, data.train.labels, other, data.test.labels, data.class_names, mean, std, data.long_tailed, digests
+    )

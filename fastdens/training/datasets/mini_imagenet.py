@@ -11,7 +11,7 @@ from torch import Tensor
 from fastdens.io.safe_pickle import flat_array, read_pickled_dict
 from fastdens.kernels.optional import require
 from fastdens.labels import read_labels
-from fastdens.training.datasets.decoding import decode
+from fastdens.training.datasets.decoding import read_parts
 from fastdens.training.datasets.parts import ImageSet
 
 _TRAIN, _TEST = "train.pickle", "test.pickle"
@@ -59,7 +59,7 @@ def load_pickles(folder: Path, image_size: int | None, *, allow_pickle: bool) ->
         raise ValueError(
             f"{folder}: the class {odd[0]} is in one of {_TRAIN} and {_TEST} only: put images of each class in both."
         )
-    train, test = decode(str(folder), parts, image_size)
+    train, test = read_parts(str(folder), parts, image_size)
     return ImageSet(train, test, tuple(map(str, range(max(classes[0]) + 1))))
 
 

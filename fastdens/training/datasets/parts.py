@@ -8,20 +8,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastdens.training.datasets.encoded import EncodedImages
+from fastdens.training.datasets.streaming import select
+
 
 class Part(NamedTuple):
     """Images with their labels.
 
     Attributes
     ----------
-    images : Tensor
+    images : Tensor or EncodedImages
         [N, channels, height, width], uint8 or float32 between 0 and 1.
     labels : Tensor
         int64 [N].
+    digests : Tensor or None
+        int64 [N, 2], of each image, where the images in memory come from files of their own.
     """
 
-    images: Tensor
+    images: Tensor | EncodedImages
     labels: Tensor
+    digests: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Part:
+        """Some of the images, by row numbers or flags."""
+        digests = None if self.digests is None else self.digests[rows]
+        return Part(select(self.images, rows), self.labels[rows], digests)
 
 
 class ImageSet(NamedTuple):
@@ -61,7 +72,7 @@ def hold_out(name: str, whole: Part, class_names: tuple[str, ...], seed: int) ->
     ValueError
         If a class has fewer than two images.
     """
-    images, labels = whole
+    labels = whole.labels
     rng, is_test = np.random.default_rng(seed), torch.zeros(len(labels), dtype=torch.bool, device="cpu")
     for c, class_name in enumerate(class_names):
         members = np.flatnonzero(labels.numpy() == c)
@@ -70,4 +81,4 @@ def hold_out(name: str, whole: Part, class_names: tuple[str, ...], seed: int) ->
                 f"{name}: the class {class_name!r} has {len(members)} images, but training and test need two."
             )
         is_test[rng.permutation(members)[: max(1, round(len(members) / 6))]] = True
-    return ImageSet(Part(images[~is_test], labels[~is_test]), Part(images[is_test], labels[is_test]), class_names)
+    return ImageSet(whole.select(~is_test), whole.select(is_test), class_names)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import inspect
 import re
-import shutil
-import tarfile
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastdens.kernels.optional import require
 from fastdens.kernels.options import suggest
-from fastdens.training.datasets.decoding import NO_CLASSES, decode
+from fastdens.training.datasets.cifar import KINDS, Cifar
+from fastdens.training.datasets.decoding import DEFAULT_READING, Reading, read_parts
+from fastdens.training.datasets.encoded import NO_CLASSES
 from fastdens.training.datasets.parts import ImageSet, hold_out
+from fastdens.training.datasets.unpacking import first_sentence, unpack
 
 _OTHER_DATA_SETS = ("anagrams", "digits", "glyphs100")
-_DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
+# torchvision unpickles a file that it finds beside the data, by Python's own reader.
+UNPICKLED = ("LSUN", "LSUNClass")
+"""Data sets that are refused, since torchvision would run what a file of theirs holds."""
 
 
 class Resources(NamedTuple):
@@ -64,7 +64,9 @@ RESOURCES = {
 }
 
 
-def load_torchvision(dataset: str, root: Path, image_size: int | None, seed: int) -> ImageSet:
+def load_torchvision(
+    dataset: str, root: Path, image_size: int | None, seed: int, reading: Reading = DEFAULT_READING
+) -> ImageSet:
     """The training and test images of a class of ``torchvision.datasets``.
 
     Parameters
@@ -77,6 +79,8 @@ def load_torchvision(dataset: str, root: Path, image_size: int | None, seed: int
         Height and width to which the central square of each image is resized; by default images keep their size.
     seed : int
         Seed of the split, where the data set has none.
+    reading : Reading
+        Whether the images are held in memory; those that torchvision holds are.
 
     Returns
     -------
@@ -86,9 +90,12 @@ def load_torchvision(dataset: str, root: Path, image_size: int | None, seed: int
     Raises
     ------
     ValueError
-        If there is no such data set, or it is not one of images and their classes.
+        If there is no such data set, it is not one of images and their classes, or torchvision would unpickle a file
+        of it.
     FileNotFoundError
         If its files are missing or damaged; the message says which file to put where.
+    OSError
+        If an archive would leave its folder, or unpacks to far more than it is long.
     ImportError
         If torchvision is not installed.
     """
@@ -100,8 +107,13 @@ def load_torchvision(dataset: str, root: Path, image_size: int | None, seed: int
         raise ValueError(
             f"there is no data set {dataset!r} and no folder of that name: the nearest names are {nearest}."
         )
+    if name in UNPICKLED:
+        raise ValueError(
+            f"torchvision unpickles a file beside the data of {name}, which could run anything: make folders of its "
+            "images."
+        )
     made = _make_parts(name, getattr(datasets, name), root)
-    parts = decode(name, made, image_size)
+    parts = read_parts(name, made, image_size, reading)
     n_classes = max(int(part.labels.max()) for part in parts) + 1
     # ImageNet's classes are lists of synonyms, and two of the lists are equal: its WordNet names are not.
     class_names = getattr(made[0], "wnids", None) or getattr(made[0], "classes", None) or range(n_classes)
@@ -136,14 +148,15 @@ def _make_split(name: str, kind: Any, root: Path, splits: Sequence[str]) -> Any:
 
 def _make(name: str, kind: Any, root: Path, part: str, **options: Any) -> Any:
     """The data set made of the files in ``root``, of whose archives torchvision reads only the contents."""
+    make = partial(Cifar, kind) if name in KINDS else kind
     try:
-        return kind(root, **options)
+        return make(root, **options)
     except (RuntimeError, FileNotFoundError) as error:
         reason: Exception = error
     resources = RESOURCES.get(f"{name} {part}") or RESOURCES.get(name)
     if resources is None:
         raise FileNotFoundError(
-            f"{name} cannot be made of the files in {root} ({_first_sentence(reason)}): put the files there that "
+            f"{name} cannot be made of the files in {root} ({first_sentence(reason)}): put the files there that "
             f"torchvision.datasets.{name} reads."
         ) from None
     files = [root / resources.folder / file for file in resources.files]
@@ -154,39 +167,11 @@ def _make(name: str, kind: Any, root: Path, part: str, **options: Any) -> Any:
                 f"{name}'s files are missing: put {file.name}{unpacked} in {file.parent}."
             ) from None
     for file in files:
-        _unpack(name, file)
+        unpack(name, file)
     try:
-        return kind(root, **options)
+        return make(root, **options)
     except (RuntimeError, FileNotFoundError) as error:
         raise FileNotFoundError(
-            f"{name} cannot be made of {', '.join(resources.files)} in {files[0].parent} ({_first_sentence(error)}): "
+            f"{name} cannot be made of {', '.join(resources.files)} in {files[0].parent} ({first_sentence(error)}): "
             "put the published files there again."
         ) from None
-
-
-def _unpack(name: str, file: Path) -> None:
-    """Unpack an archive beside itself, wholly or not at all; other files are left alone."""
-    if not file.name.endswith((".zip", ".gz", ".tgz")):
-        return
-    extract_archive = require("torchvision.datasets.utils", name, "examples").extract_archive
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=file.parent) as folder:
-        try:
-            if file.name.endswith((".tar.gz", ".tgz")):
-                _read_to_checksum(file)
-            extract_archive(str(file), folder)
-        except _DAMAGED as error:
-            raise FileNotFoundError(
-                f"{name}'s file {file} is not whole ({_first_sentence(error)}): put that file there again."
-            ) from None
-        shutil.copytree(folder, file.parent, copy_function=shutil.move, dirs_exist_ok=True)
-
-
-def _read_to_checksum(file: Path) -> None:
-    """Read a compressed file to its end, where its checksum is: tarfile stops before."""
-    with gzip.open(file) as stream:
-        while stream.read(1 << 20):
-            pass
-
-
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".")

@@ -26,6 +26,7 @@ def build_network(
     *,
     stem: str = "auto",
     zero_init: bool = False,
+    allow_code: bool = False,
 ) -> nn.Module:
     """Build a network, with random weights or those of a file; nothing is ever downloaded.
 
@@ -37,7 +38,7 @@ def build_network(
         "torchvision/vit_b_16", ...: a classifier of ``torchvision.models``. "timm/mixer_b16_224",
         "timm/vit_small_patch16_224", ...: a model of timm. A name that only torchvision or timm has needs no prefix.
         "my_network.py:make_network" or "my_package.networks:make_network": the network that this function of that file
-        or module returns for the number of classes. The code of the file or module runs; it is the caller's to trust.
+        or module returns for the number of classes, if ``allow_code`` is set.
     n_classes, n_channels : int
         Number of outputs, and of channels of an image; torchvision's networks take 3 channels.
     width : int
@@ -53,6 +54,8 @@ def build_network(
         84 x 84; "auto" is the latter for images over 64 pixels.
     zero_init : bool
         Let each residual block of torchvision's start as the identity: the scale of its last batch norm is zero.
+    allow_code : bool
+        Run the Python code that the name of a network of one's own names.
 
     Returns
     -------
@@ -62,8 +65,8 @@ def build_network(
     Raises
     ------
     ValueError
-        If there is no such network, it does not fit the weights or the images, or it has no choice of stems or no
-        residual blocks and one asks for them.
+        If there is no such network, it does not fit the weights or the images, it has no choice of stems or no
+        residual blocks and one asks for them, or it is code and ``allow_code`` is False.
     FileNotFoundError
         If the weights are missing; the message says which file to put where.
     ImportError
@@ -81,7 +84,7 @@ def build_network(
     elif library == "torchvision":
         model, published = _torchvision_network(bare_name, n_classes, n_channels, image_size)
     elif library == "factory":
-        model = network_from_factory(bare_name, n_classes)
+        model = network_from_factory(bare_name, n_classes, allow_code=allow_code)
     else:
         resnets = _small_image_resnets(name)
         chosen = resnets.choose_stem(stem, image_size)

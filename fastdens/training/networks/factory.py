@@ -22,10 +22,8 @@ def is_factory(name: str) -> bool:
     return is_module and function.isidentifier()
 
 
-def network_from_factory(name: str, n_classes: int) -> nn.Module:
-    """Call the function that ``name`` names with the number of classes.
-
-    Its module is imported, and so its code runs, only because the caller named it.
+def network_from_factory(name: str, n_classes: int, *, allow_code: bool) -> nn.Module:
+    """Call the function that ``name`` names with the number of classes; its module is imported, and so its code runs.
 
     Raises
     ------
@@ -34,8 +32,14 @@ def network_from_factory(name: str, n_classes: int) -> nn.Module:
     ModuleNotFoundError
         If there is no such module.
     ValueError
-        If the module has no such function, or the function returns no ``nn.Module``.
+        If ``allow_code`` is False, and nothing has run then; or if the module has no such function, or the function
+        returns no ``nn.Module``.
     """
+    if not allow_code:
+        raise ValueError(
+            f"the network {name!r} is Python code, which runs with all that you may do: pass allow_code (--allow-code "
+            "on the command line) if you trust it."
+        )
     model = _factory(name)(n_classes)
     if not isinstance(model, nn.Module):
         source, _, function = name.rpartition(":")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastdens.io.state_file import StateFile, fingerprint
-from fastdens.training.datasets import Images
+from fastdens.training.datasets import Images, StreamedImages
 from fastdens.training.loop import predict, train
 from fastdens.training.recipe import Recipe
 from fastdens.training.runs.plan import TrainingRun
@@ -33,14 +34,16 @@ class Job:
         Of the runs.
     included : Tensor
         bool [runs, N].
-    train, test : Tensor
+    train, test : Tensor or StreamedImages
         float32 [N, channels, height, width], standardized.
     labels : Tensor
         int64 [N], of the training images.
     std : Tensor
         float32 [1, channels, 1, 1], by which the images were divided.
-    data : str
-        Fingerprint of images and labels.
+    data : mapping of str to str
+        Fingerprints of images and labels: ``data`` of the numbers of images in memory, and ``pixels`` of those of
+        images that come from files of their own, in memory or not. A run belongs to the job if those agree that its
+        file has, so that networks may be trained here on images in memory and there on images that are streamed.
     """
 
     folder: Path
@@ -49,11 +52,11 @@ class Job:
     names: tuple[str, ...]
     seeds: tuple[int, ...]
     included: Tensor
-    train: Tensor
+    train: Tensor | StreamedImages
     labels: Tensor
-    test: Tensor
+    test: Tensor | StreamedImages
     std: Tensor
-    data: str
+    data: Mapping[str, str]
 
     @classmethod
     def create(cls, folder: Path, images: Images, labels: Tensor, runs: Sequence[TrainingRun], recipe: Recipe) -> Job:
@@ -74,7 +77,7 @@ class Job:
             labels,
             images.test,
             images.std,
-            fingerprint([images.train, labels, images.test]),
+            _fingerprints(images, labels),
         )
 
     @property
@@ -83,7 +86,7 @@ class Job:
         return [TrainingRun(*run) for run in zip(self.names, self.included, self.seeds, strict=True)]
 
     def in_shared_memory(self) -> Job:
-        """The same job with its large tensors in shared memory.
+        """The same job with its large tensors in shared memory; images that are streamed stay in their files.
 
         Raises
         ------
@@ -92,9 +95,10 @@ class Job:
         """
         try:
             # Copies: sharing a tensor in place frees the memory under numpy arrays that the caller may hold of it.
-            large = {name: getattr(self, name).clone() for name in ("included", "train", "labels", "test")}
-            for tensor in large.values():
-                tensor.share_memory_()
+            large: dict[str, Any] = {}
+            for name in ("included", "train", "labels", "test"):
+                if isinstance(part := getattr(self, name), Tensor):
+                    large[name] = part.clone().share_memory_()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise OSError(
                 f"the images cannot be put into shared memory ({error}): enlarge /dev/shm, or pass processes=1."
@@ -129,7 +133,7 @@ class Job:
 
 def train_by_recipe(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | StreamedImages,
     labels: Tensor,
     recipe: Recipe,
     std: Tensor,
@@ -154,6 +158,15 @@ def train_by_recipe(
         generator=torch.Generator().manual_seed(seed),
         progress=False,
     )
+
+
+def _fingerprints(images: Images, labels: Tensor) -> dict[str, str]:
+    found = {}
+    if isinstance(images.train, Tensor) and isinstance(images.test, Tensor):
+        found["data"] = fingerprint([images.train, labels, images.test])
+    if images.digests is not None:
+        found["pixels"] = images.digests.fingerprint(labels)
+    return found
 
 
 def _check_labels(labels: Tensor, n_examples: int, n_classes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastdens.io.expected import check_tensors
 from fastdens.io.state_file import SavedState, StateFile, read_state
 from fastdens.training.datasets import Images
 from fastdens.training.networks import build_network, stem_of
@@ -73,7 +75,12 @@ class InputShape(NamedTuple):
 
 
 def load_run(
-    folder: str | os.PathLike[str], name: str, images: Images, *, device: str | torch.device | None = None
+    folder: str | os.PathLike[str],
+    name: str,
+    images: Images,
+    *,
+    device: str | torch.device | None = None,
+    allow_code: bool = False,
 ) -> RunResult:
     """Load a network that :func:`fastdens.training.runs.train_runs` trained.
 
@@ -86,6 +93,8 @@ def load_run(
         The images that it was trained on, which decide the size of the network.
     device : str or torch.device, optional
         Where to put the network; by default on a GPU where there is one.
+    allow_code : bool
+        Run the Python code that the file names, if the network is one of the user's own.
 
     Returns
     -------
@@ -96,13 +105,14 @@ def load_run(
     FileNotFoundError
         If there is no such run.
     ValueError
-        If the file is damaged, or belongs to other images.
+        If the file is damaged, belongs to other images, or names code and ``allow_code`` is False.
     ImportError
         If safetensors is missing.
     """
     path = run_path(folder, name)
     state = _read(path)
-    recipe, shape = Recipe(**state.metadata["recipe"]), InputShape.of(images)
+    recipe = Recipe(**{**state.metadata["recipe"], "allow_code": allow_code})
+    shape = InputShape.of(images)
     if state.metadata["shape"] != shape._asdict():
         raise ValueError(
             f"{path} is of a network for images of {state.metadata['shape']}, not {shape._asdict()}: pass the images "
@@ -154,16 +164,20 @@ def run_path(folder: str | os.PathLike[str], name: str) -> Path:
     return Path(folder) / f"{name}.safetensors"
 
 
-def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, data: str) -> StateFile:
-    """The file of a run, which belongs to a recipe, a seed and the fingerprint of the data; see :func:`check_run`."""
+def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, data: Mapping[str, str]) -> StateFile:
+    """The file of a run, which belongs to a recipe, a seed and fingerprints of the data; see :func:`check_run`.
+
+    Of several fingerprints a file may have one: the other was not known where it was written.
+    """
     chosen = {**asdict(recipe), "stem": stem_of(recipe.network, recipe.stem, shape.size)}
+    del chosen["allow_code"]
     identity = {
         "recipe": {_NAMES_IN_FILES.get(name, name): value for name, value in chosen.items()},
-        "data": data,
+        **data,
         "seed": run.seed,
         "shape": shape._asdict(),
     }
-    differences = {"data": "other images or labels"}
+    differences = dict.fromkeys(data, "other images or labels")
     for name, in_file in _NAMES_IN_FILES.items():
         differences[in_file] = f"another {name} than {getattr(recipe, name)!r}"
     return StateFile(
@@ -172,7 +186,7 @@ def run_file(folder: Path, run: TrainingRun, recipe: Recipe, shape: InputShape, 
         identity,
         differences,
         "delete it or use another folder",
-        absent=_fields_of_earlier_files(recipe.network),
+        absent={**_fields_of_earlier_files(recipe.network), **(data if len(data) > 1 else {})},
     )
 
 
@@ -199,6 +213,7 @@ def new_network(recipe: Recipe, shape: InputShape) -> nn.Module:
             image_size=shape.size,
             stem=recipe.stem,
             zero_init=recipe.zero_init,
+            allow_code=recipe.allow_code,
         )
 
 
@@ -217,6 +232,13 @@ def _predictions(state: SavedState) -> RunPredictions:
 
 def _read(path: Path) -> SavedState:
     state = read_state(path, _KIND)
+    predictions = {"included": "bool N", "train_predicted": "int N", "test_predicted": "int T"}
+    check_tensors(str(path), state.tensors, predictions)
+    match state.metadata:
+        case {"recipe": {"network": str()}, "shape": {}}:
+            pass
+        case _:
+            raise ValueError(f"{path} does not say how its network was trained: delete it.")
     names = {in_file: name for name, in_file in _NAMES_IN_FILES.items()}
     recipe = {names.get(name, name): value for name, value in state.metadata["recipe"].items()}
     earlier = _fields_of_earlier_files(recipe["network"])

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from fastdens.io.locks import claimed, remove_stale_lock
+from fastdens.process_group import current_group
 from fastdens.progress import Advance, progress_bar
 from fastdens.training.datasets import Images
 from fastdens.training.recipe import Recipe
@@ -44,7 +45,7 @@ def train_runs(
     Any number of processes may work on one folder: those of ``processes``, and others started by hand with the same
     arguments at any time. Each network is trained by one of them. A process that finds nothing left to train waits for
     the others, and takes over from one that dies. A killed process loses only the network that it was training; the
-    next call with the same arguments resumes.
+    next call with the same arguments resumes. In a torch.distributed job all ranks call it, and all stop if one ends.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def train_runs(
     runs : sequence of TrainingRun
     recipe : Recipe
     processes : int
-        1 trains in this process. More start as many others, which share its threads and, in shared memory, the images;
-        a script that does so must be importable, its work under ``if __name__ == "__main__":``.
+        1 trains in this process. More start as many others, which share its threads and, in shared memory, the images
+        that are not streamed; a script that does so must be importable, its work under ``if __name__ == "__main__":``.
     device : str or torch.device, optional
         By default the GPU, or the GPUs in turn, where there are any.
     progress : bool
@@ -86,6 +87,13 @@ def train_runs(
     if job.folder.exists() and not job.folder.is_dir():
         raise NotADirectoryError(f"{job.folder} is a file, but the networks need a folder: pass another path.")
     job.folder.mkdir(parents=True, exist_ok=True)
+    group = current_group()
+    with group.together():
+        _complete(job, processes, device, progress=progress and group.rank == 0)
+
+
+def _complete(job: Job, processes: int, device: str | torch.device | None, *, progress: bool) -> None:
+    """Check the files that are there, and train the others."""
     missing = job.missing()
     names = {run.name for run in missing}
     for run in job.runs:
@@ -93,7 +101,7 @@ def train_runs(
             job.check(run)
     n_processes, devices = min(processes, len(missing)), choose_devices(device)
     try:
-        with progress_bar("Networks", len(runs), done=len(runs) - len(missing), shown=progress) as advance:
+        with progress_bar("Networks", len(job.runs), done=len(job.runs) - len(missing), shown=progress) as advance:
             if n_processes <= 1:
                 _train_missing(job, len(missing), devices[0], advance)
             else:
@@ -151,7 +159,8 @@ def _train_in_processes(
         with _interrupts_held():
             for k in range(n_processes):
                 arguments = (job, devices[k % len(devices)], n_threads)
-                options = {"join": False, "daemon": True, "start_method": _START_METHOD}
+                # Not daemons, which may have no processes of their own that decode images; each ends with its parent.
+                options = {"join": False, "daemon": False, "start_method": _START_METHOD}
                 running.append(start_processes(_work, arguments, **options))  # type: ignore[no-untyped-call]
         exit_codes: list[int] = []
         for _ in _until_complete(job, n_missing, advance):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -102,7 +105,7 @@ def test_mini_imagenet_is_pooled_and_each_class_divided(tmp_path, rng, seed):
     assert torch.equal(images.train, load_images(str(tmp_path), None, None, seed).train)
     image = tmp_path / "images" / "n010003.png"
     image.unlink()
-    with pytest.raises(FileNotFoundError, match=r"n010003\.png, which train\.csv lists, is missing"):
+    with pytest.raises(FileNotFoundError, match=r"n010003\.png', which train\.csv lists, is missing"):
         load_images(str(tmp_path), None, None, seed)
     (tmp_path / "train.csv").write_text("file,label\n")
     with pytest.raises(ValueError, match="it must have filename and label"):
@@ -128,3 +131,57 @@ def test_folders_of_other_classes_in_test_and_folders_of_classes_alone(tmp_path,
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="has no images: put one folder of images a class"):
         load_images(str(tmp_path / "empty"), None, None, seed)
+
+
+@pytest.mark.parametrize(
+    "name", ["{}", "../secret.png", "../../secret.png", "a/../../secret.png", "a/b/../../../x.png"]
+)
+def test_a_list_names_files_of_its_folder_alone(tmp_path, rng, name):
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    mini_imagenet(folder, rng, {"train": ["a", "b"], "test": ["a", "b"]})
+    for place in (tmp_path, folder):
+        Image.new("RGB", (6, 6)).save(place / "secret.png")
+    with (folder / "train.csv").open("a") as stream:
+        stream.write(f"{name.format(tmp_path / 'secret.png')},a\n")
+    with pytest.raises(ValueError, match=r"train\.csv lists .*, which is not in .*images: list files of that folder"):
+        load_images(str(folder), None, None, 0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"filename,label\nx.png\n", b"filename,label\n\xff\xfe", b'filename,label\n"' + b"a" * 200_000]
+)
+def test_a_list_that_is_none_is_refused_by_name(tmp_path, content):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.csv (is no list of filename,label|has a line without)"):
+        load_images(str(tmp_path), None, None, 0)
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path, rng):
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            save_images(tmp_path / part / name, 2, rng)
+    file = tmp_path / "train" / "cat" / "0.png"
+    content = bytearray(file.read_bytes())
+    # The header says 20,000 x 20,000.
+    content[16:24] = struct.pack(">II", 20_000, 20_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    file.write_bytes(content)
+    with pytest.raises(
+        OSError, match=r"0\.png cannot be read as an image \(Image size \(400000000 pixels\) exceeds limit"
+    ):
+        load_images(str(tmp_path), None, 12, 0)
+
+
+def test_a_file_is_an_image_whatever_its_name(tmp_path, rng, monkeypatch):
+    """PIL would hand PostScript to a program that runs it."""
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            save_images(tmp_path / part / name, 2, rng)
+    Image.new("RGB", (7, 9)).save(tmp_path / "train" / "cat" / "0.png", format="BMP")
+    assert load_images(str(tmp_path), None, None, 0).train.shape == (4, 3, 9, 7)
+    Image.new("RGB", (7, 9)).save(tmp_path / "train" / "cat" / "0.png", format="EPS")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", pytest.fail)
+    with pytest.raises(OSError, match=r"0\.png cannot be read as an image"):
+        load_images(str(tmp_path), None, None, 0)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import pickle
+import re
 import tarfile
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from fastdens.training.datasets import load_images
-from fastdens.training.datasets.torchvision import RESOURCES
+from fastdens.training.datasets import StreamedImages, load_images
+from fastdens.training.datasets.cifar import KINDS
+from fastdens.training.datasets.torchvision import RESOURCES, UNPICKLED
 from tests.training.datasets.image_files import save_images
 
 datasets = pytest.importorskip("torchvision").datasets
@@ -45,6 +51,7 @@ def cifar100(root, rng, monkeypatch):
 
 def test_cifar100_is_read_and_its_archive_unpacked(tmp_path, rng, monkeypatch):
     folder, archive, contents = cifar100(tmp_path, rng, monkeypatch)
+    tmp_path.chmod(0o755)
     for unpacked in (True, False):
         if not unpacked:
             for file in folder.iterdir():
@@ -61,6 +68,7 @@ def test_cifar100_is_read_and_its_archive_unpacked(tmp_path, rng, monkeypatch):
             mean, std = (f(raw, (0, 2, 3), keepdims=True) for f in (np.mean, np.std))
             expected = (contents[part][0].reshape(-1, 3, 32, 32) / 255 - mean) / std
             np.testing.assert_allclose(pixels.numpy(), expected, rtol=1e-3, atol=1e-3)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755 and folder.stat().st_mode & 0o777 == 0o755
     (folder / "train").unlink()
     archive.write_bytes(archive.read_bytes()[:-9])
     with pytest.raises(FileNotFoundError, match=r"cifar-100-python\.tar\.gz is not whole"):
@@ -122,6 +130,92 @@ def test_an_archive_is_unpacked_wholly_or_not_at_all(tmp_path, rng):
         load_images("Imagenette", tmp_path, None, 0)
 
 
+def test_the_files_of_cifar_run_nothing(tmp_path, rng, monkeypatch):
+    """Even if their digests were the published ones."""
+    folder, _, _ = cifar100(tmp_path, rng, monkeypatch)
+    hostile = b"cposix\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
+    for file in ("train", "meta"):
+        with monkeypatch.context() as patch:
+            whole = (folder / file).read_bytes()
+            (folder / file).write_bytes(hostile)
+            digest = hashlib.md5(hostile).hexdigest()
+            if file == "meta":
+                patch.setattr(datasets.CIFAR100, "meta", {**datasets.CIFAR100.meta, "md5": digest})
+            else:
+                patch.setattr(datasets.CIFAR100, "train_list", [[file, digest]])
+            with pytest.raises(ValueError, match=r"asks for 'posix\.system', but only arrays"):
+                load_images("CIFAR100", tmp_path, None, 0)
+            (folder / file).write_bytes(whole)
+    (folder / "train").write_bytes(hostile)
+    (tmp_path / "cifar-100-python.tar.gz").unlink()
+    with pytest.raises(FileNotFoundError, match="put cifar-100-python"):
+        load_images("CIFAR100", tmp_path, None, 0)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_torchvision_unpickles_nothing_that_is_left_to_it(tmp_path):
+    """What torchvision reads by pickle is read here or refused, and it loads with weights_only."""
+    pickling = set()
+    for file in Path(datasets.__file__).parent.glob("*.py"):
+        source = file.read_text()
+        if re.search(r"\bpickle\.loads?\(|allow_pickle=True", source):
+            pickling.add(file.stem)
+        for call in re.findall(r"torch\.load\(.*", source):
+            assert "weights_only=True" in call, (file.name, call)
+    assert pickling == {"cifar", "lsun"}
+    assert {kind.lower()[:5] for kind in KINDS} == {"cifar"} and {kind.lower()[:4] for kind in UNPICKLED} == {"lsun"}
+    for name in UNPICKLED:
+        if name in datasets.__all__:
+            with pytest.raises(ValueError, match=f"torchvision unpickles a file beside the data of {name}"):
+                load_images(name, tmp_path, None, 0)
+
+
+def tarred(*entries):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content, link in entries:
+            entry = tarfile.TarInfo(name)
+            if link is None:
+                entry.size = len(content)
+            else:
+                entry.type, entry.linkname = content, link
+            tar.addfile(entry, None if link is not None else io.BytesIO(content))
+    return stream.getvalue()
+
+
+def zipped(*names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return stream.getvalue()
+
+
+OUTSIDE = ("../outside", "a/../../outside", "/outside", "..\\outside", "C:\\outside")
+HOSTILE = {
+    **{f"tar of {name}": tarred((name, b"x", None)) for name in OUTSIDE},
+    "tar of a symbolic link": tarred(("a", tarfile.SYMTYPE, ".."), ("a/outside", b"x", None)),
+    "tar of a hard link": tarred(("a", tarfile.LNKTYPE, "../outside")),
+    "tar of a pipe": tarred(("a", tarfile.FIFOTYPE, "")),
+    "tar of a device": tarred(("a", tarfile.CHRTYPE, "")),
+    "tar of zeros": tarred(("a", bytes(1 << 22), None)),
+    **{f"zip of {name}": zipped("a", name) for name in OUTSIDE},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_archive_leaves_its_folder(tmp_path, kind):
+    root = tmp_path / "root" / ("eurosat" if kind.startswith("zip") else ".")
+    root.mkdir(parents=True)
+    archive = root / ("EuroSAT.zip" if kind.startswith("zip") else "imagenette2.tgz")
+    archive.write_bytes(HOSTILE[kind])
+    name = "EuroSAT" if kind.startswith("zip") else "Imagenette"
+    with pytest.raises(OSError, match="as no published one does: put the published file there") as caught:
+        load_images(name, tmp_path / "root", None, 0)
+    assert str(archive) in str(caught.value) and "\n" not in str(caught.value)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [archive]
+
+
 def test_files_that_torchvision_does_not_name_are_its_own_message(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         load_images("Caltech101", tmp_path, None, 0)
@@ -156,6 +250,10 @@ def test_splits_of_torchvision(tmp_path, rng, seed):
         save_images(tmp_path / "eurosat" / "2750" / name, 6, rng)
     images = load_images("EuroSAT", tmp_path, None, seed)
     assert images.class_names == ("AnnualCrop", "Forest") and images.test_labels.tolist() == [0, 1]
+    # Folders, as ImageNet is, may be streamed.
+    streamed = load_images("EuroSAT", tmp_path, None, seed, stream=True, workers=0)
+    assert isinstance(streamed.train, StreamedImages) and torch.equal(streamed.train[:], images.train)
+    assert torch.equal(streamed.train_labels, images.train_labels)
 
 
 def test_data_sets_without_classes(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -35,30 +37,35 @@ def file(tmp_path):
 
 
 def test_a_network_of_a_file_of_ones_own(file):
-
-    model = build_network(f"{file}:make_network", 7)
+    model = build_network(f"{file}:make_network", 7, allow_code=True)
     assert model(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
     with pytest.raises(ValueError, match="'make_network'"):
-        build_network(f"{file}:make_netwrok", 7)
+        build_network(f"{file}:make_netwrok", 7, allow_code=True)
     with pytest.raises(ValueError, match="has no function 'number'"):
-        build_network(f"{file}:number", 7)
+        build_network(f"{file}:number", 7, allow_code=True)
     with pytest.raises(ValueError, match=r"make_nothing of .*mine\.py returned int, not an nn\.Module"):
-        build_network(f"{file}:make_nothing", 7)
+        build_network(f"{file}:make_nothing", 7, allow_code=True)
     with pytest.raises(FileNotFoundError, match=r"other\.py"):
-        build_network(f"{file.with_name('other.py')}:make_network", 7)
+        build_network(f"{file.with_name('other.py')}:make_network", 7, allow_code=True)
     with pytest.raises(ValueError, match="pass layers"):
         default_layers(model)
 
 
 def test_a_network_of_a_module(file, monkeypatch):
     monkeypatch.syspath_prepend(file.parent)
-    assert build_network("mine:make_network", 7)[2].out_features == 7
+    assert build_network("mine:make_network", 7, allow_code=True)[2].out_features == 7
     with pytest.raises(ModuleNotFoundError, match="yours"):
-        build_network("yours:make_network", 7)
+        build_network("yours:make_network", 7, allow_code=True)
 
 
-def test_a_file_runs_only_when_it_is_named(file):
+def test_code_runs_only_where_it_is_allowed(file, monkeypatch):
     file.write_text("raise SystemError('run')")
-    build_network("resnet18", 3, width=8)
-    with pytest.raises(SystemError):
-        build_network(f"{file}:make_network", 3)
+    monkeypatch.syspath_prepend(file.parent)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    build_network("resnet18", 3, width=8, allow_code=True)
+    for name in (f"{file}:make_network", "mine:make_network"):
+        with pytest.raises(ValueError, match="is Python code, which runs with all that you may do: pass allow_code"):
+            build_network(name, 3)
+        assert "mine" not in sys.modules
+        with pytest.raises(SystemError):
+            build_network(name, 3, allow_code=True)

@@ -110,3 +110,35 @@ def test_a_file_of_something_else_is_refused_before_training(tmp_path, whole, im
     with pytest.raises(ValueError, match=re.escape(message)):
         train_runs(tmp_path, images, labels, runs, change.get("recipe", RECIPE), device="cpu", progress=False)
     assert names_in(tmp_path) == [file.name]
+
+
+def test_a_saved_run_names_no_code(tmp_path, images, whole):
+    """A folder of runs that came from elsewhere: nothing in it gives the permission to run what it names."""
+    marker, code = tmp_path / "ran", tmp_path / "code.py"
+    code.write_text(f"open({str(marker)!r}, 'w').close()\ndef make_network(n): return None")
+    (name, state), *_ = contents(whole).items()
+    for network in (f"{code}:make_network", "math:factorial"):
+        recipe = {**state.metadata["recipe"], "network": network, "stem": "auto", "allow_code": True}
+        write_state(
+            tmp_path / name, "training run", state.tensors, {**state.metadata, "recipe": recipe}, overwrite=True
+        )
+        with pytest.raises(ValueError, match="is Python code"):
+            load_run(tmp_path, name.removesuffix(".safetensors"), images)
+    assert not marker.exists()
+    with pytest.raises(ValueError, match="returned int"):
+        load_run(tmp_path, name.removesuffix(".safetensors"), images, allow_code=True)
+
+
+def test_a_network_of_ones_own_is_trained_and_loaded_again(tmp_path, images):
+    code = tmp_path / "mine.py"
+    code.write_text("from torch import nn\ndef make(n): return nn.Sequential(nn.Flatten(), nn.Linear(64, n))")
+    recipe, runs = replace(RECIPE, network=f"{code}:make"), subset_runs(1, 200, seed=4)
+    folder, options = tmp_path / "runs", {"device": "cpu", "progress": False}
+    with pytest.raises(ValueError, match="is Python code"):
+        train_runs(folder, images, images.train_labels, runs, recipe, **options)
+    allowed = replace(recipe, allow_code=True)
+    train_runs(folder, images, images.train_labels, runs, allowed, **options)
+    (state,) = contents(folder).values()
+    assert "allow_code" not in state.metadata["recipe"]
+    result = load_run(folder, NAMES[0], images, device="cpu", allow_code=True)
+    assert torch.equal(predict(result.model, images.test), result.test_predicted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
@@ -17,11 +16,11 @@ from fastdens.io.locks import claimed
 from fastdens.training import Recipe
 from fastdens.training.runs import workers
 from fastdens.training.runs.job import Job
+from tests.kills import preload, processes
 from tests.training.runs.folders import NAMES, RECIPE, assert_same, names_in, train_all
 
-# Processes that stand for those started by hand: forked from one that has imported everything, so that they start soon.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([__name__])
+# Processes that stand for those started by hand are forked from one that has imported everything: they start soon.
+preload(__name__)
 
 
 def start(folder, change=None, *arguments):
@@ -174,6 +173,8 @@ def test_more_networks_later_keep_the_earlier(tmp_path, whole):
 def endless(folder, start_method):
     """A call for several processes, as the leader of a terminal of its own, that tells whether it was interrupted."""
     os.setsid()
+    # Where tests run in the background of a shell, Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     workers._START_METHOD = start_method
     try:
         train_all(folder, 2, Recipe(width=4, epochs=100_000), processes=2)
