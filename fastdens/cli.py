@@ -9,10 +9,13 @@ value of the protocol, of the preset of the data set, or else the default of the
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +26,9 @@ try:
 except ImportError:
     sys.exit("fastdens: the command needs cyclopts, which is not installed: pip install 'fastdens[analysis]'.")
 
+from fastdens import distributed
 from fastdens.analysis import MemorizationScores, read_memorization_scores, summarize_scores
+from fastdens.cli_inputs import Inputs
 from fastdens.cli_options import (
     ActivationFiles,
     AnalyzedNetwork,
@@ -38,9 +43,9 @@ from fastdens.cli_options import (
     settle,
 )
 from fastdens.io.arrays import read_npy
-from fastdens.io.atomic import atomic_write
-from fastdens.io.index_lists import read_index_list, read_label_list
-from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, OptionError
+from fastdens.io.atomic import atomic_write, check_place
+from fastdens.io.locks import alone_in
+from fastdens.pipeline import Analysis, AnalysisOptions, OptionError
 from fastdens.pipeline import analyze as run_analysis
 from fastdens.pipeline import compare as compare_analyses
 from fastdens.pipeline.costs import measure_costs
@@ -55,17 +60,21 @@ from fastdens.pipeline.options import (
     RobustnessOptions,
     ScoreThresholds,
 )
-from fastdens.pipeline.plan import outlined_data, plan_analysis, plan_memorization
+from fastdens.pipeline.plan import plan_analysis, plan_memorization
 from fastdens.pipeline.plan_table import describe_plan
 from fastdens.pipeline.summaries import describe_data, describe_layer, describe_score_summary, describe_scores
+from fastdens.printable import printable
+from fastdens.process_group import Group as Ranks
+from fastdens.process_group import RankEndedError
 from fastdens.progress import Stages
 
 # Exit status of an error that nobody foresaw, and the variable that shows it whole.
 FAULT = 70
 _DEBUG = "FASTDENS_TRACEBACK"
 
-# The folder in that of the report that holds the analysis it was drawn from.
-_ANALYSIS = "analysis"
+# Folders in that of the report: the analysis that it was drawn from; what an analysis has finished so far, and the
+# activations among that.
+_ANALYSIS, _UNFINISHED, _EXTRACTED = "analysis", "unfinished", "activations"
 
 
 def _group(title: str) -> Parameter:
@@ -97,62 +106,54 @@ def analyze(
 ) -> None:
     """Fit a density to every class at every layer of a network, and write a report.
 
-    Networks already in the folder of runs are not trained again, so that an interrupted analysis continues.
-    """
-    from fastdens.report import check_output, write_report
+    Started by torchrun, its processes divide the work, whatever their number.
 
+    An analysis that was interrupted or killed goes on when it is called again with the same options: networks already
+    in the folder of runs are not trained again, and what else is finished lies in the folder "unfinished" of the
+    report, which goes when the report is written.
+    """
     parts = (densities, definitions, estimation, robustness, machine)
     options = AnalysisOptions(**{name: value for part in parts for name, value in vars(part).items()})
-    if not dry_run.plan:
-        check_output(files.output, files.overwrite)
-    if score_file.memorization is not None:
-        # A file that cannot be read is told before anything is trained.
-        read_memorization_scores(score_file.memorization, allow_pickle=images.allow_pickle)
-    if source.activations is not None:
-        data = outline = AnalysisData.from_activations(
-            source.activations,
-            source.test_activations,
-            score_file.memorization,
-            labels=None if images.label_list is None else read_label_list(images.label_list),
-            examples=None if images.examples is None else read_index_list(images.examples),
-            layers=network.layers,
-            pooling=network.pooling,
-            allow_pickle=images.allow_pickle,
-        )
-    else:
-        experiment = Experiment.load(
-            images, network, files.runs or files.output / "runs", machine.seed, outline=dry_run.plan
-        )
-        outline = outlined_data(
-            experiment,
-            seeds=network.seeds,
-            from_file=network.weights is not None,
-            layers=network.layers,
-            scored=score_file.memorization is not None,
-        )
-    plan = plan_analysis(outline, options)
+    inputs = Inputs(source, images, network, score_file, machine, files.runs or files.output / "runs")
     if dry_run.plan:
+        plan = plan_analysis(inputs.outline(inputs.open(outline=True, progress=False)), options)
         _echo(describe_plan(plan, measure_costs(plan, options)))
         return
-    stages = Stages(plan.stages)
-    if source.activations is None:
-        data = AnalysisData.from_experiment(
-            experiment,
-            seeds=network.seeds,
-            weights=network.weights,
-            layers=network.layers,
-            pooling=network.pooling,
-            tokens=network.tokens,
-            noise_images=network.noise_images,
-            scores=score_file.memorization,
-            allow_pickle=images.allow_pickle,
-            machine=machine,
+    with distributed.job() as group:
+        _analyze(inputs, options, files, group)
+
+
+def _analyze(inputs: Inputs, options: AnalysisOptions, files: ReportFiles, group: Ranks) -> None:
+    """Analyze, on all ranks of a job; rank 0 shows progress and writes."""
+    from fastdens.report import check_output, write_report
+
+    is_first = group.rank == 0
+    with ExitStack() as stack:
+        with group.together():
+            if is_first:
+                stack.enter_context(alone_in(files.output))
+                check_output(files.output, files.overwrite)
+        with group.together():
+            opened = inputs.open(progress=is_first)
+            stages = Stages(plan_analysis(inputs.outline(opened), options).stages, shown=is_first)
+        unfinished = files.output / _UNFINISHED
+        data = inputs.data(opened, stages, unfinished / _EXTRACTED, progress=is_first)
+        if is_first:
+            _echo(describe_data(data))
+        analysis = run_analysis(
+            data,
+            options,
+            is_first,
+            on_layer=(lambda layer: _echo(describe_layer(layer))) if is_first else None,
             stages=stages,
+            checkpoint=unfinished,
         )
-    _echo(describe_data(data))
-    analysis = run_analysis(data, options, on_layer=lambda layer: _echo(describe_layer(layer)), stages=stages)
-    analysis.save(files.output / _ANALYSIS, overwrite=True)
-    _echo(f"Report: {write_report(analysis, files.output)}")
+        with group.together():
+            if is_first:
+                analysis.save(files.output / _ANALYSIS, overwrite=True)
+                page = write_report(analysis, files.output)
+                shutil.rmtree(unfinished, ignore_errors=True)
+                _echo(f"Report: {page}")
 
 
 def memorization(
@@ -167,19 +168,28 @@ def memorization(
 ) -> None:
     """Train many networks on shares of the images, and write memorization scores.
 
-    Any number of processes, started at any time with the same options, may work on the same folder of runs.
+    Any number of processes, started at any time with the same options or by torchrun, may work on the same folder of
+    runs.
     """
-    if files.output.exists() and not files.overwrite and not dry_run.plan:
-        raise FileExistsError(f"{files.output} exists already: choose another --output or pass --overwrite.")
-    experiment = Experiment.load(images, network, files.runs, machine.seed, outline=dry_run.plan)
     if dry_run.plan:
+        experiment = Experiment.load(images, network, files.runs, machine.seed, outline=True, progress=False)
         plan = plan_memorization(experiment, subsets.networks, subsets.share, machine)
         _echo(describe_plan(plan, measure_costs(plan, AnalysisOptions(**vars(machine)))))
         return
-    scores = experiment.estimate_scores(subsets.networks, subsets.share, machine)
-    _write_scores(files, scores, experiment.labels.numpy())
-    summary = describe_scores(scores, experiment.flipped.numpy(), subsets.networks, subsets.share)
-    _echo(f"{experiment.name}: {summary} Scores: {files.output}")
+    with distributed.job() as group:
+        is_first = group.rank == 0
+        with group.together():
+            if files.output.exists() and not files.overwrite:
+                raise FileExistsError(f"{files.output} exists already: choose another --output or pass --overwrite.")
+            check_place(files.output)
+        with group.together():
+            experiment = Experiment.load(images, network, files.runs, machine.seed, progress=is_first)
+        scores = experiment.estimate_scores(subsets.networks, subsets.share, machine, progress=is_first)
+        with group.together():
+            if is_first:
+                _write_scores(files, scores, experiment.labels.numpy())
+                summary = describe_scores(scores, experiment.flipped.numpy(), subsets.networks, subsets.share)
+                _echo(f"{experiment.name}: {summary} Scores: {files.output}")
 
 
 def scores(
@@ -231,8 +241,9 @@ def report(folder: Path, /, *, output: Path | None = None, overwrite: Flag = Fal
     from fastdens.report import check_output, write_report
 
     analysis = Analysis.load(folder / _ANALYSIS)
-    check_output(output or folder, overwrite or output is None)
-    _echo(f"Report: {write_report(analysis, output or folder)}")
+    with alone_in(output or folder):
+        check_output(output or folder, overwrite or output is None)
+        _echo(f"Report: {write_report(analysis, output or folder)}")
 
 
 def compare(a: Path, b: Path, /, *, output: Path = Path("comparison"), overwrite: Flag = False) -> None:
@@ -249,9 +260,10 @@ def compare(a: Path, b: Path, /, *, output: Path = Path("comparison"), overwrite
     """
     from fastdens.report import check_comparison_output, write_comparison
 
-    check_comparison_output(output, overwrite)
-    comparison = compare_analyses(_load_analysis(a), _load_analysis(b), (str(a), str(b)))
-    _echo(f"Comparison: {write_comparison(comparison, output)}")
+    with alone_in(output):
+        check_comparison_output(output, overwrite)
+        comparison = compare_analyses(_load_analysis(a), _load_analysis(b), (str(a), str(b)))
+        _echo(f"Comparison: {write_comparison(comparison, output)}")
 
 
 def _load_analysis(folder: Path) -> Analysis:
@@ -261,20 +273,28 @@ def _load_analysis(folder: Path) -> Analysis:
 
 
 def _write_scores(files: ScoreFiles, scores: MemorizationScores, labels: np.ndarray[Any, Any]) -> None:
-    """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and their standard errors."""
-    with atomic_write(files.output, overwrite=files.overwrite) as partial, partial.open("wb") as stream:
-        np.savez(
-            stream,
-            tr_mem=scores.score.astype(np.float32),
-            tr_labels=labels.astype(np.int32),
-            tr_mem_standard_error=scores.standard_error.astype(np.float32),
-            n_included=scores.n_included,
-            n_left_out=scores.n_left_out,
-        )
+    """An npz archive as the score files of Feldman & Zhang: ``tr_mem`` and ``tr_labels``, and their standard errors.
+
+    Another process of the same command may have written the same scores since this one began.
+    """
+    archive = io.BytesIO()
+    np.savez(
+        archive,
+        tr_mem=scores.score.astype(np.float32),
+        tr_labels=labels.astype(np.int32),
+        tr_mem_standard_error=scores.standard_error.astype(np.float32),
+        n_included=scores.n_included,
+        n_left_out=scores.n_left_out,
+    )
+    content = archive.getvalue()
+    if files.output.is_file() and files.output.read_bytes() == content:
+        return
+    with atomic_write(files.output, overwrite=files.overwrite) as partial:
+        partial.write_bytes(content)
 
 
 def _echo(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def make_app() -> App:
@@ -310,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CycloptsError, RangeError) as error:
         _complain(_in_flags(error))
         sys.exit(2)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RankEndedError) as error:
         _complain(_in_flags(error))
         return 1
     except MemoryError:
@@ -331,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"fastdens: {' '.join(text.split())}", file=sys.stderr)
+    print(f"fastdens: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def _in_flags(error: Exception) -> str:

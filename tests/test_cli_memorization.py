@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from fastdens.cli import main
-from fastdens.pipeline.experiment import estimate_scores
+from fastdens.pipeline.experiment import Experiment, estimate_scores
 from fastdens.training import flip_labels
 from fastdens.training.datasets import load_images
 from fastdens.training.runs import Recipe, load_run
@@ -116,6 +116,24 @@ def test_an_output_is_replaced_on_request_only_and_networks_are_kept(folder, pri
         assert {path.name for path in folder.iterdir()} == {"runs", "scores.npz"}
     finally:
         (folder / "scores.npz").write_bytes(content)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_process_may_have_written_the_same_scores_and_no_others(
+    folder, printed, tmp_path, monkeypatch, capsys, same
+):
+    estimate, output = Experiment.estimate_scores, tmp_path / "scores.npz"
+    content = (folder / "scores.npz").read_bytes() if same else b"of other networks"
+
+    def estimate_beside_another(*arguments, **options):
+        output.write_bytes(content)
+        return estimate(*arguments, **options)
+
+    monkeypatch.setattr(Experiment, "estimate_scores", estimate_beside_another)
+    words = [*QUICK, "--networks", "3", "--runs", str(folder / "runs"), "--output", str(output)]
+    assert main(words) == (0 if same else 1)
+    assert same or "exists already" in capsys.readouterr().err
+    assert output.read_bytes() == content
 
 
 def test_nothing_is_said_of_flips_where_there_are_none(tmp_path, capsys):

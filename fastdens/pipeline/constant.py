@@ -26,30 +26,36 @@ class Projection(NamedTuple):
 
     Attributes
     ----------
-    svd : UncentredSVD
+    components : Tensor
+        [K, n_features], of the uncentred singular value decomposition.
+    energy : Tensor
+        float64 [K], the share of each component in the sum of squares.
     kept : Tensor
-        int64 [D], the dimensions that vary within every class.
+        int64 [D], the components that vary within every class.
     constant : Tensor
         bool [M], the classes within which others do not.
     """
 
-    svd: fd.reduction.UncentredSVD
+    components: Tensor
+    energy: Tensor
     kept: Tensor
     constant: Tensor
 
     @property
     def explained(self) -> float:
         """Share of the squares that the projection keeps."""
-        return float(self.svd.explained_energy_ratio_[self.kept].sum())
+        return float(self.energy[self.kept].sum())
 
     @property
     def n_left_out(self) -> int:
         """Dimensions that were left out."""
-        return len(self.svd.explained_energy_ratio_) - len(self.kept)
+        return len(self.energy) - len(self.kept)
 
     def transform(self, features: Tensor) -> Tensor:
         """Projected activations, [N, D]."""
-        return self.svd.transform(features)[:, self.kept]
+        svd = fd.reduction.UncentredSVD(len(self.components))
+        svd.components_ = self.components
+        return svd.transform(features)[:, self.kept]
 
 
 def project(
@@ -87,7 +93,7 @@ def project(
     batch = fd.RaggedBatch.from_labels(points, torch.from_numpy(labels), n_classes=len(class_names), layer=layer)
     constant = constant_features(batch.points, batch.layout)
     kept = torch.nonzero(~constant.any(0))[:, 0]
-    projection = Projection(svd, kept, constant.any(1))
+    projection = Projection(svd.components_, svd.explained_energy_ratio_, kept, constant.any(1))
     if not len(kept):
         name = class_names[int(constant.sum(1).argmax())]
         raise ValueError(

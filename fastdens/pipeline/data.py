@@ -12,24 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from fastdens.activations import extract, unwrapped
+from fastdens.activations import unwrapped
 from fastdens.analysis import read_memorization_scores
 from fastdens.arrays import as_array
 from fastdens.labels import Labels
 from fastdens.pipeline.activation_sources import ActivationSource, Features, check_same_features, read_source
 from fastdens.pipeline.class_labels import classes_of, codes_among, names_of_outputs
 from fastdens.pipeline.experiment_options import Pooling, Tokens
+from fastdens.pipeline.extraction import extract_features, keep_features
 from fastdens.pipeline.options import MachineOptions
 from fastdens.pipeline.results import Examples, Provenance, Scores
 from fastdens.progress import Stages
 
 if TYPE_CHECKING:
     from fastdens.pipeline.experiment import Experiment
+    from fastdens.training.datasets import StreamedImages
     from fastdens.training.runs import RunResult
-
-_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class AnalysisData:
         ``train`` by networks of other seeds, whose groups of classes are compared.
     experiment : Experiment, optional
         Images and a recipe, by which more networks can be trained.
-    images : Tensor, optional
+    images : Tensor or StreamedImages, optional
         [N, channels, height, width], the training examples as the network takes them.
     """
 
@@ -67,7 +66,7 @@ class AnalysisData:
     scores: Scores | None = None
     other_networks: tuple[Features, ...] = ()
     experiment: Experiment | None = None
-    images: Tensor | None = None
+    images: Tensor | StreamedImages | None = None
     noise: Features | None = None
 
     @property
@@ -161,9 +160,9 @@ class AnalysisData:
     def from_network(
         cls,
         model: nn.Module,
-        train_images: Tensor,
+        train_images: Tensor | StreamedImages,
         train_labels: ArrayLike | Tensor,
-        test_images: Tensor | None = None,
+        test_images: Tensor | StreamedImages | None = None,
         test_labels: ArrayLike | Tensor | None = None,
         scores: str | os.PathLike[str] | ArrayLike | Scores | None = None,
         *,
@@ -182,7 +181,7 @@ class AnalysisData:
         ----------
         model : nn.Module
             A classifier, on the device to run on, wrapped, compiled or in half precision or not; it is left as it was.
-        train_images, test_images : Tensor
+        train_images, test_images : Tensor or StreamedImages
             [N, channels, height, width], as the network takes them.
         train_labels, test_labels : array or Tensor
             The output of the network that is right, an integer from 0, or its name in ``class_names``; test images
@@ -211,7 +210,7 @@ class AnalysisData:
         if class_names is None:
             class_names = names_of_outputs(train_labels, len(train_images))
 
-        def features(images: Tensor) -> Features:
+        def features(images: Tensor | StreamedImages) -> Features:
             return extract_features(model, images, chosen, pooling, tokens, progress=progress)
 
         test_predicted = None if test_images is None else predict(model, test_images).numpy()
@@ -253,6 +252,7 @@ class AnalysisData:
         machine: MachineOptions | None = None,
         progress: bool = True,
         stages: Stages | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> AnalysisData:
         """Train networks on a data set, or load one from a file, and extract their activations.
 
@@ -280,6 +280,9 @@ class AnalysisData:
             Show progress bars (needs rich).
         stages : Stages, optional
             As of :func:`fastdens.pipeline.analyze`.
+        checkpoint : path-like, optional
+            Folder for the activations, which are then mapped into memory: another call goes on with them, and ranks of
+            a job share the work. Those of other networks or images have a folder of their own in it.
 
         Raises
         ------
@@ -310,13 +313,20 @@ class AnalysisData:
         )
         recipe, given = experiment.recipe, experiment.examples
 
-        def features(network: RunResult, images: Tensor) -> Features:
-            return extract_features(network.model, images, chosen, pooling, tokens, progress=progress)
+        kept = None if checkpoint is None else Path(checkpoint)
+        identity = "" if kept is None else images.fingerprint()
+
+        def features(network: RunResult, part: str, images: Tensor | StreamedImages) -> Features:
+            data = f"{part} of {identity}"
+            return keep_features(kept, data, network.model, images, chosen, pooling, tokens, progress=progress)
 
         with stages.stage("activations"):
-            train, test = features(first, images.train), features(first, images.test)
-            others = tuple(features(other, images.train) for other in networks[1:])
-            noise = features(first, _noise(images.test, noise_images, machine.seed)) if noise_images else None
+            train, test = features(first, "train", images.train), features(first, "test", images.test)
+            others = tuple(features(other, "train", images.train) for other in networks[1:])
+            noise = None
+            if noise_images:
+                drawn = _noise(images.test, noise_images, machine.seed)
+                noise = features(first, f"{noise_images} of noise {machine.seed}", drawn)
         return cls(
             Provenance(
                 experiment.name,
@@ -339,22 +349,7 @@ class AnalysisData:
         )
 
 
-def extract_features(
-    model: nn.Module,
-    images: Tensor,
-    layers: Sequence[str],
-    pooling: Pooling = "average",
-    tokens: Tokens = "all",
-    *,
-    progress: bool,
-) -> Features:
-    """Pooled outputs [N, D] of some layers of a network, for images [N, channels, height, width]."""
-    loader = DataLoader(TensorDataset(images), batch_size=_BATCH_SIZE)
-    pool = "max" if pooling == "max" else "avg"
-    return extract(model, loader, layers, pool, tokens=tokens, progress=progress).features
-
-
-def _noise(like: Tensor, n_images: int, seed: int) -> Tensor:
+def _noise(like: Tensor | StreamedImages, n_images: int, seed: int) -> Tensor:
     """Standard Gaussian noise [n_images, channels, height, width] of the shape of some images."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((n_images, *like.shape[1:]), dtype=torch.float32, device="cpu", generator=generator)

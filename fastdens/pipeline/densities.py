@@ -5,14 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastdens as fd
+from fastdens import distributed
 from fastdens.pipeline.options import AnalysisOptions, burn_in
 from fastdens.pipeline.results import Chains
+from fastdens.process_group import current_group
 
 MAX_COMPONENTS = 6
 _RELATIVE_REG_COVAR = 1e-3
@@ -20,6 +23,7 @@ _RELATIVE_REG_COVAR = 1e-3
 INIT_COMPONENTS = 6
 
 ClassModels = fd.DirichletProcessMixtures | fd.GaussianMixtures
+Models = TypeVar("Models", fd.DirichletProcessMixtures, fd.GaussianMixtures)
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,29 @@ class Fit:
 class FitDensity(Protocol):
     """Fits a density to every class of a batch."""
 
-    def __call__(self, batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:
-        """The fit; ``progress`` shows a bar where it takes long."""
+    def __call__(
+        self,
+        batch: fd.RaggedBatch,
+        options: AnalysisOptions,
+        *,
+        progress: bool = True,
+        checkpoint: Path | None = None,
+    ) -> Fit:
+        """The fit; ``progress`` shows a bar where it takes long, ``checkpoint`` is the file of an unfinished fit."""
 
 
-def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:
+def _fit(estimator: Models, batch: fd.RaggedBatch, checkpoint: Path | None = None) -> Models:
+    """Fit in this process, its chains kept in a file, or on all ranks of the job, their models kept in a folder."""
+    folder = None if checkpoint is None else checkpoint.with_suffix("")
+    if current_group().size > 1 or (folder is not None and folder.exists()):
+        return distributed.fit(estimator, batch, checkpoint=folder)
+    options: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+    return estimator.fit(batch, **options)
+
+
+def fit_dirichlet_process_mixtures(
+    batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True, checkpoint: Path | None = None
+) -> Fit:
     """Dirichlet-process mixtures by collapsed Gibbs sampling, with the paper's burn-in.
 
     Parameters
@@ -57,6 +79,8 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptio
         ``seed`` and the options that belong to this density count.
     progress : bool
         Show a progress bar (needs rich).
+    checkpoint : Path, optional
+        File to which the chains are written while they are sampled, and from which they go on.
 
     References
     ----------
@@ -80,7 +104,7 @@ def fit_dirichlet_process_mixtures(batch: fd.RaggedBatch, options: AnalysisOptio
     with warnings.catch_warnings():
         # The report names the classes whose chains do not agree.
         warnings.simplefilter("ignore", fd.ConvergenceWarning)
-        dp.fit(batch)
+        _fit(dp, batch, checkpoint)
     n_components, n_sweeps, convergence = dp.n_components_.cpu().numpy(), dp.n_sweeps_.cpu().numpy(), dp.convergence_
     return Fit(
         dp,
@@ -123,7 +147,9 @@ def kept_sweeps(n_sweeps: NDArray[np.int64], n_draws: int, options: AnalysisOpti
     return sweeps
 
 
-def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True) -> Fit:
+def fit_gaussian_mixtures(
+    batch: fd.RaggedBatch, options: AnalysisOptions, *, progress: bool = True, checkpoint: Path | None = None
+) -> Fit:
     """Gaussian mixtures by EM, with one number of components for all classes.
 
     Parameters
@@ -131,7 +157,7 @@ def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, pr
     batch : RaggedBatch
     options : AnalysisOptions
         ``components`` and ``seed`` count; without ``components`` the number with the least BIC, summed over classes.
-    progress : bool
+    progress, checkpoint
         Ignored: EM is quick.
     """
     # Components may not become narrower than a thousandth of the layer's mean variance.
@@ -139,7 +165,7 @@ def fit_gaussian_mixtures(batch: fd.RaggedBatch, options: AnalysisOptions, *, pr
     most = max(1, min(MAX_COMPONENTS, int(batch.sizes.min())))
     candidates = [options.components] if options.components else range(1, most + 1)
     fits = [
-        fd.GaussianMixtures(k, reg_covar=reg_covar, n_init=2, max_iter=500, random_state=options.seed).fit(batch)
+        _fit(fd.GaussianMixtures(k, reg_covar=reg_covar, n_init=2, max_iter=500, random_state=options.seed), batch)
         for k in candidates
     ]
     best = min(fits, key=lambda fit: float(fit.bic(batch).sum()))

@@ -24,6 +24,9 @@ from fastdens.training import Recipe, build_network, flip_labels, predict
 from fastdens.training.datasets import Images, load_images, outline_images
 from fastdens.training.runs import RunResult, TrainingRun, load_predictions, load_run, subset_runs, train_runs
 
+# Options of images that decide no result.
+_OF_THE_MACHINE = ("stream", "workers")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -42,7 +45,7 @@ class Experiment:
     runs : Path
         Folder of the trained networks; those already there are not trained again.
     settings : mapping of str to object
-        The options that it was made from.
+        The options that it was made from, but for those that decide no result.
     examples : ndarray or None
         int64 [N], the examples of the data set that ``images`` and ``labels`` are; None for all.
     n_all : int or None
@@ -66,7 +69,14 @@ class Experiment:
 
     @classmethod
     def load(
-        cls, images: ImageOptions, network: NetworkOptions, runs: Path, seed: int = 0, *, outline: bool = False
+        cls,
+        images: ImageOptions,
+        network: NetworkOptions,
+        runs: Path,
+        seed: int = 0,
+        *,
+        outline: bool = False,
+        progress: bool = False,
     ) -> Experiment:
         """Load the images, and flip, replace or choose some of the training labels.
 
@@ -78,7 +88,10 @@ class Experiment:
         seed : int
             Seed of synthetic images, of random splits, and of the labels to flip.
         outline : bool
-            Leave out the pixels of a data set whose size is known, which may then have no files, to plan work on it.
+            Leave out the pixels of a data set whose size is known, which may then have no files, and of images that are
+            streamed, to plan work on it.
+        progress : bool
+            Show a progress bar while images that are streamed are decoded for the first time (needs rich).
 
         Raises
         ------
@@ -93,6 +106,11 @@ class Experiment:
             long_tailed=_share_or_names(images.long_tailed),
             allow_pickle=images.allow_pickle,
             images_per_class=images.images_per_class,
+            stream=images.stream,
+            workers=images.workers,
+            survey_folder=runs,
+            outline=outline,
+            progress=progress,
         )
         n_all, n_classes = len(loaded.train_labels), len(loaded.class_names)
         if images.label_list is None:
@@ -107,9 +125,10 @@ class Experiment:
         if images.examples is not None:
             examples = read_index_list(images.examples, n_all)
             labels, flipped = labels[examples], flipped[examples]
-            loaded = loaded._replace(train=loaded.train[examples], train_labels=loaded.train_labels[examples])
+            loaded = loaded.of_examples(examples)
         recipe = Recipe(**{own.name: getattr(network, own.name) for own in fields(NetworkOptions)})
-        settings = {name: _plain(value) for name, value in {**asdict(images), **asdict(network)}.items()}
+        options = {**asdict(images), **asdict(network)}
+        settings = {name: _plain(value) for name, value in options.items() if name not in _OF_THE_MACHINE}
         return cls(images.dataset, loaded, labels, flipped, recipe, Path(runs), settings, examples, n_all)
 
     def train(self, n_networks: int, machine: MachineOptions, *, progress: bool = True) -> list[RunResult]:
@@ -128,7 +147,8 @@ class Experiment:
             device=device,
             progress=progress,
         )
-        return [load_run(self.runs, run.name, self.images, device=device) for run in runs]
+        allow_code = self.recipe.allow_code
+        return [load_run(self.runs, run.name, self.images, device=device, allow_code=allow_code) for run in runs]
 
     def network_of_file(self, weights: Path, device: str) -> RunResult:
         """A network with the weights of a file, and what it predicts."""
@@ -141,6 +161,7 @@ class Experiment:
             weights=weights,
             image_size=images.train.shape[-1],
             stem=self.recipe.stem,
+            allow_code=self.recipe.allow_code,
         )
         model.to(resolve_device(device)).eval()
         nothing = torch.zeros(len(self.labels), dtype=torch.bool, device="cpu")

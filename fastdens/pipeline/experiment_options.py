@@ -29,6 +29,13 @@ class ImageOptions(Options):
     """Height and width to resize images to; by default 16 for anagrams and digits, 32 for glyphs100, and as they
     are for others."""
 
+    stream: bool | None = None
+    """Leave images in their files and decode them when they are needed, again in each epoch; by default where they
+    would take more than a quarter of the memory. The results are the same."""
+
+    workers: int | None = option(None, at_least=0)
+    """Processes that decode streamed images for each network; by default one for each thread of torch, at most 8."""
+
     flip: float = option(0.0, at_least=0, less_than=1)
     """Share of the training labels to flip at random: examples that a network can fit only by memorizing them."""
 
@@ -84,8 +91,11 @@ class NetworkOptions(Options):
     """A network and how it is trained; the fields are those of :class:`fastdens.training.runs.Recipe`."""
 
     network: str = "resnet18"
-    """resnet18 to resnet101 with a stem for small images; torchvision/NAME; timm/NAME; or FILE.py:FUNCTION that takes
-    the number of classes."""
+    """resnet18 to resnet101 with a stem for small images; torchvision/NAME; timm/NAME; or, with --allow-code,
+    FILE.py:FUNCTION or MODULE:FUNCTION that takes the number of classes."""
+
+    allow_code: bool = False
+    """Run the Python code that --network names, with all that you may do."""
 
     stem: Literal["auto", "stride1", "stride3"] = "auto"
     """First convolution of resnet18 to resnet101, 3 x 3: of stride 1, for CIFAR (stride1), or of stride 3, which makes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from fastdens.analysis import (
     roc_auc_standard_error,
 )
 from fastdens.mixtures.failures import describe_failures
+from fastdens.pipeline.checkpoint import NOTHING_KEPT, Checkpoint
 from fastdens.pipeline.constant import Projection, project
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.definitions import (
@@ -40,6 +43,22 @@ _SHALLOW_DIMENSIONS, _DEEP_DIMENSIONS = 16, 64
 _EXAMPLES_PER_DIMENSION = 8
 FEWEST_EXAMPLES = 16
 """Examples that a class needs for a density."""
+
+
+class ProjectedLayer(NamedTuple):
+    """The activations of a layer, projected.
+
+    Attributes
+    ----------
+    name : str
+    projection : Projection
+    points : Tensor
+        [N, D], the projected training examples.
+    """
+
+    name: str
+    projection: Projection
+    points: Tensor
 
 
 @dataclass(frozen=True)
@@ -125,6 +144,7 @@ def fit_classes(
     options: AnalysisOptions,
     *,
     progress: bool = True,
+    checkpoint: Path | None = None,
 ) -> tuple[Fit, fd.RaggedBatch]:
     """Fit the chosen density to each class of some points of a layer.
 
@@ -137,6 +157,8 @@ def fit_classes(
     layer : str
     options : AnalysisOptions
     progress : bool
+    checkpoint : Path, optional
+        File in which an unfinished fit is kept, and from which it goes on.
 
     Returns
     -------
@@ -151,7 +173,7 @@ def fit_classes(
     """
     batch = fd.RaggedBatch.from_labels(points, torch.from_numpy(labels), n_classes=len(class_names), layer=layer)
     try:
-        return DENSITIES[options.density](batch, options, progress=progress), batch
+        return DENSITIES[options.density](batch, options, progress=progress, checkpoint=checkpoint), batch
     except fd.ModelError as error:
         # The estimators advise about their own parameters, which a caller of the analysis does not set.
         problems = {m: reason.split(": ")[0] for m, reason in error.failures.items()}
@@ -159,10 +181,8 @@ def fit_classes(
         raise ValueError(f"at {layer} {text}: leave those examples, or the class, out of the data.") from None
 
 
-def fit_layer(
-    data: AnalysisData, features: Tensor, layer: str, n_dimensions: int, options: AnalysisOptions, *, progress: bool
-) -> FittedLayer:
-    """Project the activations of a layer, fit its classes and find their modes.
+def project_layer(data: AnalysisData, features: Tensor, layer: str, n_dimensions: int) -> ProjectedLayer:
+    """Project the activations of a layer.
 
     Parameters
     ----------
@@ -172,20 +192,49 @@ def fit_layer(
         [N, n_features], the activations of the training examples, by this network or one of another seed.
     layer : str
     n_dimensions : int
+
+    Raises
+    ------
+    ValueError
+        If they cannot be projected; the message names the layer.
+    """
+    try:
+        projection, points = project(features, data.examples.labels, data.examples.class_names, layer, n_dimensions)
+    except ValueError as error:
+        raise ValueError(f"layer {layer!r} cannot be projected: {error}") from None
+    return ProjectedLayer(layer, projection, points)
+
+
+def fit_layer(
+    data: AnalysisData,
+    projected: ProjectedLayer,
+    options: AnalysisOptions,
+    *,
+    progress: bool,
+    checkpoint: Checkpoint = NOTHING_KEPT,
+) -> FittedLayer:
+    """Fit the classes of a layer and find their modes.
+
+    Parameters
+    ----------
+    data : AnalysisData
+        For the labels.
+    projected : ProjectedLayer
     options : AnalysisOptions
     progress : bool
+    checkpoint : Checkpoint, optional
+        Of the layer.
 
     Returns
     -------
     FittedLayer
     """
     labels, class_names = data.examples.labels, data.examples.class_names
-    try:
-        projection, points = project(features, labels, class_names, layer, n_dimensions)
-    except ValueError as error:
-        raise ValueError(f"layer {layer!r} cannot be projected: {error}") from None
+    layer, projection, points = projected
     points = points.to(options.device)
-    fit, batch = fit_classes(points, labels, class_names, layer, options, progress=progress)
+    fit, batch = fit_classes(
+        points, labels, class_names, layer, options, progress=progress, checkpoint=checkpoint.file("fit")
+    )
     log_density = training_log_density(fit.models, batch, options)
     classes = class_log_density(log_density.chosen(options), labels)
     modes = find_modes(classes.mean, random_state=options.seed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from fastdens.analysis import (
     roc_auc,
     threshold_subsets,
 )
+from fastdens.pipeline.checkpoint import NOTHING_KEPT, Checkpoint
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.definitions import divergence_of_classes, f1_of_draws, log_prob_of_classes
 from fastdens.pipeline.densities import ClassModels
@@ -31,6 +34,8 @@ from fastdens.pipeline.results import Estimates, LayerAnalysis, MemorizationAnal
 # Shares of the smallest class: three subsets are held out together, and each of three is fitted by itself.
 _HELD_OUT_SHARE, _FITTED_SHARE = 8, 4
 
+T = TypeVar("T")
+
 
 def analyze_memorization(
     data: AnalysisData,
@@ -40,6 +45,7 @@ def analyze_memorization(
     options: AnalysisOptions,
     *,
     progress: bool = True,
+    checkpoint: Checkpoint = NOTHING_KEPT,
 ) -> MemorizationAnalysis:
     """Relate memorization scores to the densities of the same examples at each layer.
 
@@ -52,6 +58,8 @@ def analyze_memorization(
     scores : Scores
     options : AnalysisOptions
     progress : bool
+    checkpoint : Checkpoint, optional
+        Of this analysis: a finished layer is a part.
 
     Returns
     -------
@@ -76,7 +84,7 @@ def analyze_memorization(
         scores,
         correlate(scores.values, densities, labels, random_state=options.seed),
         predictors,
-        compare_subsets(data, points, scores.values, options, progress=progress),
+        compare_subsets(data, points, scores.values, options, progress=progress, checkpoint=checkpoint),
         roc_auc(scores.values, data.examples.flipped),
     )
 
@@ -88,6 +96,7 @@ def compare_subsets(
     options: AnalysisOptions,
     *,
     progress: bool = True,
+    checkpoint: Checkpoint = NOTHING_KEPT,
 ) -> SubsetComparison:
     """Compare the most memorized, the least memorized and random examples, layer by layer.
 
@@ -95,7 +104,7 @@ def compare_subsets(
 
     Parameters
     ----------
-    data, points, options, progress
+    data, points, options, progress, checkpoint
         As of :func:`analyze_memorization`.
     scores : ndarray
         float64 [N]; examples without a score are in no subset.
@@ -104,49 +113,83 @@ def compare_subsets(
     -------
     SubsetComparison
     """
-    labels, class_names = data.examples.labels, np.array(data.examples.class_names)
+    labels = data.examples.labels
     if options.density == "dp":
         # The analysis of whole classes says whether chains agree; one is enough here.
         options = replace(options, chains=1)
-
-    def fit(layer: str, rows: NDArray[np.int64]) -> ClassModels:
-        own = points[layer][torch.from_numpy(rows).to(points[layer].device)]
-        present, codes = np.unique(labels[rows], return_inverse=True)
-        names = tuple(class_names[present].tolist())
-        return fit_classes(own, codes, names, layer, options, progress=progress)[0].models
-
     held_out, fitted = subset_sizes(_smallest_class(scores, labels), options)
     left_out = _label_subsets(scores, labels, held_out, options)
     chosen = _divergence_subsets(scores, labels, fitted, options)
-    classification: dict[str, list[GenerativeClassification]] = {}
-    f1: dict[str, list[NDArray[np.float64]]] = {}
-    divergence: dict[str, list[Estimates]] = {}
-    for layer, own in points.items():
-        if left_out is not None:
-            models = fit(layer, _others(left_out, len(labels)))
-            for name, rows in left_out._asdict().items():
-                log_prob = log_prob_of_classes(models, own[rows], options)
-                classification.setdefault(name, []).append(generative_classification(log_prob, labels[rows]))
-                if options.label_subsets == "global" and options.density == "dp":
-                    f1.setdefault(name, []).append(f1_of_draws(models, own[rows], labels[rows], options))
-        # The subsets draw from one generator, one after the other.
-        generator = torch.Generator(own.device).manual_seed(options.seed)
-        for name, rows in chosen._asdict().items():
-            if len(rows) > fitted:
-                found = divergence_of_classes(fit(layer, rows), options, generator)
-                divergence.setdefault(name, []).append(estimates_of(found))
+    layers = [
+        checkpoint.part(
+            f"layer-{position}",
+            _LayerSubsets,
+            partial(_compare_at_layer, data, name, own, left_out, chosen, fitted, options, progress),
+        )
+        for position, (name, own) in enumerate(points.items())
+    ]
     label_scores = {}
     if left_out is not None and options.label_subsets == "global":
         label_scores = {"most": float(scores[left_out.most].min()), "least": float(scores[left_out.least].max())}
     return SubsetComparison(
         held_out,
         fitted,
-        {name: tuple(found) for name, found in classification.items()},
-        {name: tuple(found) for name, found in divergence.items()},
+        _by_subset([layer.classification for layer in layers]),
+        _by_subset([layer.divergence for layer in layers]),
         {name: len(rows) // fitted for name, rows in chosen._asdict().items()},
         label_scores,
-        {name: tuple(found) for name, found in f1.items()},
+        _by_subset([layer.f1_of_draws for layer in layers]),
     )
+
+
+@dataclass(frozen=True)
+class _LayerSubsets:
+    """What :class:`SubsetComparison` has of one layer, by subset."""
+
+    classification: dict[str, GenerativeClassification]
+    divergence: dict[str, Estimates]
+    f1_of_draws: dict[str, NDArray[np.float64]]
+
+
+def _by_subset(of_layers: Sequence[Mapping[str, T]]) -> dict[str, tuple[T, ...]]:
+    """By subset, one a layer; every layer has the same subsets."""
+    return {name: tuple(layer[name] for layer in of_layers) for name in of_layers[0]}
+
+
+def _compare_at_layer(
+    data: AnalysisData,
+    layer: str,
+    points: Tensor,
+    left_out: Subsets | None,
+    chosen: Subsets,
+    fitted: int,
+    options: AnalysisOptions,
+    progress: bool,
+    checkpoint: Checkpoint,
+) -> _LayerSubsets:
+    """Classify the subsets that are left out, and compare the classes of those chosen to be fitted."""
+    labels, class_names = data.examples.labels, np.array(data.examples.class_names)
+
+    def fit(name: str, rows: NDArray[np.int64]) -> ClassModels:
+        own = points[torch.from_numpy(rows).to(points.device)]
+        present, codes = np.unique(labels[rows], return_inverse=True)
+        names, file = tuple(class_names[present].tolist()), checkpoint.file(name)
+        return fit_classes(own, codes, names, layer, options, progress=progress, checkpoint=file)[0].models
+
+    found = _LayerSubsets({}, {}, {})
+    if left_out is not None:
+        models = fit("others", _others(left_out, len(labels)))
+        for name, rows in left_out._asdict().items():
+            log_prob = log_prob_of_classes(models, points[rows], options)
+            found.classification[name] = generative_classification(log_prob, labels[rows])
+            if options.label_subsets == "global" and options.density == "dp":
+                found.f1_of_draws[name] = f1_of_draws(models, points[rows], labels[rows], options)
+    # The subsets draw from one generator, one after the other.
+    generator = torch.Generator(points.device).manual_seed(options.seed)
+    for name, rows in chosen._asdict().items():
+        if len(rows) > fitted:
+            found.divergence[name] = estimates_of(divergence_of_classes(fit(name, rows), options, generator))
+    return found
 
 
 def subset_sizes(smallest: int, options: AnalysisOptions) -> tuple[int, int]:

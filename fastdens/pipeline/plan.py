@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from fastdens.inference.schedule import most_sweeps
-from fastdens.pipeline.data import AnalysisData, extract_features
+from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.experiment import Experiment
+from fastdens.pipeline.extraction import extract_features
 from fastdens.pipeline.layers import check_class_sizes, projected_dimensions
 from fastdens.pipeline.memorization import subset_sizes
 from fastdens.pipeline.options import AnalysisOptions, MachineOptions, burn_in
@@ -24,6 +25,7 @@ from fastdens.pipeline.results import Examples, Provenance, Scores
 from fastdens.pipeline.run import check_options
 from fastdens.progress import Stage
 from fastdens.training import default_layers
+from fastdens.training.datasets import Images
 from fastdens.training.runs import InputShape, new_network, run_path
 
 # Kinds of work; that of networks depends on the threads of a process, that of densities on the layer.
@@ -245,7 +247,7 @@ def plan_memorization(experiment: Experiment, n_networks: int, share: float, mac
         class_size=len(images.train) // n_classes,
         experiment=experiment,
         disk=n_new * _file_size(experiment),
-        memory=_gigabytes(images.train) + _gigabytes(images.test),
+        memory=_of_images(images),
     )
 
 
@@ -431,8 +433,13 @@ def _memory(data: AnalysisData) -> float:
     parts = [data.train, data.test or {}, *data.other_networks]
     total = sum(_gigabytes(own) for part in parts for own in part.values())
     if data.experiment is not None:
-        total += _gigabytes(data.experiment.images.train) + _gigabytes(data.experiment.images.test)
+        total += _of_images(data.experiment.images)
     return total
+
+
+def _of_images(images: Images) -> float:
+    """Gigabytes of the images that are in memory."""
+    return sum(_gigabytes(part) for part in (images.train, images.test) if isinstance(part, torch.Tensor))
 
 
 def _gigabytes(tensor: torch.Tensor) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +14,14 @@ from torch import Tensor, nn
 
 from fastdens.analysis import PGDAccuracy, certify, density_bins, pgd_accuracy
 from fastdens.io.state_file import fingerprint
+from fastdens.pipeline.checkpoint import NOTHING_KEPT, Checkpoint
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.results import LayerAnalysis, RobustnessAnalysis
+from fastdens.process_group import current_group
 from fastdens.progress import Stages
 from fastdens.training.datasets import Images
-from fastdens.training.runs import left_out_runs, load_run, train_runs
+from fastdens.training.runs import TrainingRun, left_out_runs, load_run, train_runs
 
 
 class NormalizedClassifier(nn.Module):
@@ -53,6 +57,7 @@ def analyze_robustness(
     *,
     progress: bool = True,
     stages: Stages | None = None,
+    checkpoint: Checkpoint = NOTHING_KEPT,
 ) -> RobustnessAnalysis:
     """Train a network without each density bin, certify and attack examples of that bin with it.
 
@@ -68,6 +73,8 @@ def analyze_robustness(
     progress : bool
     stages : Stages, optional
         As of :func:`fastdens.pipeline.analyze`.
+    checkpoint : Checkpoint, optional
+        Of this analysis: a finished bin is a part.
 
     Returns
     -------
@@ -93,15 +100,13 @@ def analyze_robustness(
             progress=progress,
         )
     chosen = _examples_of_bins(bins, labels, experiment.flipped.numpy(), options)
-    radii, attacks, accuracies = [], [], []
     with stages.stage("bins"):
-        for run, rows in zip(runs, chosen, strict=True):
-            result = load_run(folder, run.name, images, device=options.device)
-            checkpoint = folder / f"certificates-{run.name}.safetensors"
-            own = experiment.labels[rows]
-            radii.append(_radii(result.model, images, own, rows, checkpoint, options, progress=progress))
-            attacks.append(_attack(result.model, experiment.images, own, rows, options))
-            accuracies.append(float((result.test_predicted == images.test_labels).double().mean()))
+        tried = [
+            checkpoint.part(
+                run.name, _TriedBin, partial(_try_bin, experiment, images, folder, run, rows, options, progress)
+            )
+            for run, rows in zip(runs, chosen, strict=True)
+        ]
     examples = np.concatenate(chosen)
     return RobustnessAnalysis(
         layer=layer.name,
@@ -109,11 +114,43 @@ def analyze_robustness(
         examples=examples,
         bin=bins[examples],
         group=layer.modes.group[labels[examples]],
-        radius=np.concatenate(radii),
-        robust=np.concatenate([attack.robust for attack in attacks]),
-        clean=np.concatenate([attack.clean for attack in attacks]),
-        accuracy=np.array(accuracies),
+        radius=np.concatenate([own.radius for own in tried]),
+        robust=np.concatenate([own.robust for own in tried]),
+        clean=np.concatenate([own.clean for own in tried]),
+        accuracy=np.array([own.accuracy for own in tried]),
     )
+
+
+class _TriedBin(NamedTuple):
+    """What :class:`RobustnessAnalysis` has of the examples of one bin, and the accuracy of its network."""
+
+    radius: NDArray[np.float64]
+    robust: NDArray[np.bool_]
+    clean: NDArray[np.bool_]
+    accuracy: float
+
+
+def _try_bin(
+    experiment: Experiment,
+    images: Images,
+    folder: Path,
+    run: TrainingRun,
+    rows: NDArray[np.int64],
+    options: AnalysisOptions,
+    progress: bool,
+    _parts: Checkpoint,
+) -> _TriedBin:
+    """Certify and attack some examples with the network that was trained without their bin."""
+    allow_code = experiment.recipe.allow_code
+    result = load_run(folder, run.name, images, device=options.device, allow_code=allow_code)
+    checkpoint = folder / f"certificates-{run.name}.safetensors"
+    own = experiment.labels[rows]
+    # Ranks of a job share the work on one file.
+    with current_group().together():
+        radius = _radii(result.model, images, own, rows, checkpoint, options, progress=progress)
+    attack = _attack(result.model, experiment.images, own, rows, options)
+    accuracy = float((result.test_predicted == images.test_labels).double().mean())
+    return _TriedBin(radius, attack.robust, attack.clean, accuracy)
 
 
 def _in_units_of_sigma(images: Images, options: AnalysisOptions) -> Images:

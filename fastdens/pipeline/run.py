@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fastdens.analysis import split_agreement
+import fastdens as fd
+from fastdens.analysis import Modes, split_agreement
+from fastdens.pipeline.checkpoint import Checkpoint
 from fastdens.pipeline.constant import without_constant_classes
 from fastdens.pipeline.data import AnalysisData
 from fastdens.pipeline.layers import (
+    ProjectedLayer,
     analyze_layer,
     check_class_sizes,
     fit_layer,
+    project_layer,
     projected_dimensions,
 )
 from fastdens.pipeline.memorization import analyze_memorization
 from fastdens.pipeline.options import AnalysisOptions, OptionError, resolve_device
 from fastdens.pipeline.pictures import example_pictures
-from fastdens.pipeline.results import Analysis, LayerAnalysis, RobustnessAnalysis, Scores
+from fastdens.pipeline.results import Analysis, LayerAnalysis, MemorizationAnalysis, RobustnessAnalysis, Scores
+from fastdens.pipeline.saving import fingerprint_of_tree
 from fastdens.progress import Stages
+
+# Options that change no result.
+_OF_MACHINE = ("processes",)
 
 
 def analyze(
@@ -31,8 +43,12 @@ def analyze(
     *,
     on_layer: Callable[[LayerAnalysis], object] | None = None,
     stages: Stages | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Analysis:
     """Fit a density to every class at every layer, and compare them.
+
+    With a checkpoint, an analysis that was killed goes on, and gives bit for bit what it would have given: finished
+    layers, subsets and bins are read, and chains go on from a few sweeps before.
 
     Parameters
     ----------
@@ -46,6 +62,9 @@ def analyze(
         ``lambda layer: print(describe_layer(layer))``.
     stages : Stages, optional
         Tells which stage begins: those of :func:`fastdens.pipeline.plan.plan_analysis`.
+    checkpoint : path-like, optional
+        Folder for what is finished. Other data or options, ``processes`` apart, have a folder of their own in it. It
+        stays at the end: delete it once the result is saved.
 
     Returns
     -------
@@ -56,7 +75,9 @@ def analyze(
     OptionError
         If options need images that the data lack, or do not fit the layers.
     ValueError
-        If a class has too few examples, or an estimator cannot fit one.
+        If a class has too few examples, an estimator cannot fit one, or a file of the checkpoint is damaged.
+    OSError
+        If the checkpoint cannot be written.
     ImportError
         If scipy, scikit-learn or diptest is missing, or rich is and ``progress`` is True.
     """
@@ -67,22 +88,30 @@ def analyze(
     check_class_sizes(data, options)
     n_dimensions = projected_dimensions(data, options)
     data = without_constant_classes(data, n_dimensions)
+    kept = _checkpoint(checkpoint, data, options)
     layers, points = [], {}
-    for name, features in data.train.items():
+    for position, (name, features) in enumerate(data.train.items()):
         with stages.stage(f"layer {name}"):
-            fitted = fit_layer(data, features, name, n_dimensions[name], options, progress=progress)
-            points[name] = fitted.points
-            layers.append(analyze_layer(data, fitted, options))
+            own = kept.within(f"layer-{position}")
+            projected = _projected(data, features, name, n_dimensions[name], own)
+            points[name] = projected.points.to(options.device)
+            layers.append(own.part("results", LayerAnalysis, partial(_layer, data, projected, options, progress)))
         if on_layer is not None:
             on_layer(layers[-1])
     with stages.stage("memorization networks"):
-        scores = _scores(data, options, progress=progress)
+        scores = _scores(data, options, kept, progress=progress)
     memorization = None
     if scores is not None:
         with stages.stage("memorization"):
-            memorization = analyze_memorization(data, layers, points, scores, options, progress=progress)
+            memorization = kept.part(
+                "memorization",
+                MemorizationAnalysis,
+                lambda parts: analyze_memorization(
+                    data, layers, points, scores, options, progress=progress, checkpoint=parts
+                ),
+            )
     with stages.stage("seeds"):
-        seed_agreement = _seed_agreement(data, layers, options, progress=progress)
+        seed_agreement = _seed_agreement(data, layers, options, kept.within("seeds"), progress=progress)
     return Analysis(
         options=options,
         provenance=data.provenance,
@@ -91,7 +120,7 @@ def analyze(
         layer_agreement=split_agreement([layer.modes.group for layer in layers]),
         seed_agreement=seed_agreement,
         memorization=memorization,
-        robustness=_robustness(data, layers[-1], options, stages, progress=progress),
+        robustness=_robustness(data, layers[-1], options, stages, kept, progress=progress),
         pictures=example_pictures(data, layers[-1].log_density, None if scores is None else scores.values),
     )
 
@@ -117,43 +146,92 @@ def check_options(data: AnalysisData, options: AnalysisOptions) -> None:
         )
 
 
-def _scores(data: AnalysisData, options: AnalysisOptions, *, progress: bool) -> Scores | None:
+def _checkpoint(folder: str | os.PathLike[str] | None, data: AnalysisData, options: AnalysisOptions) -> Checkpoint:
+    """The checkpoint of this analysis; every choice of data and options has a folder of its own."""
+    if folder is None:
+        return Checkpoint()
+    recipe = None if data.experiment is None else data.experiment.recipe
+    known = (data.examples, data.train, data.test, data.noise, data.other_networks, data.scores, recipe)
+    chosen = {name: value for name, value in options.as_json().items() if name not in _OF_MACHINE}
+    identity = {"fastdens": fd.__version__, "options": chosen, "data": fingerprint_of_tree(known)}
+    return Checkpoint(Path(folder) / fingerprint_of_tree(identity)[:12], identity)
+
+
+def _projected(data: AnalysisData, features: Tensor, name: str, n_dimensions: int, kept: Checkpoint) -> ProjectedLayer:
+    """The points of a layer are kept: computed by another number of threads they might differ in the last digit."""
+    return kept.part("points", ProjectedLayer, lambda _: project_layer(data, features, name, n_dimensions), alone=True)
+
+
+def _layer(
+    data: AnalysisData, projected: ProjectedLayer, options: AnalysisOptions, progress: bool, parts: Checkpoint
+) -> LayerAnalysis:
+    return analyze_layer(data, fit_layer(data, projected, options, progress=progress, checkpoint=parts), options)
+
+
+def _scores(data: AnalysisData, options: AnalysisOptions, kept: Checkpoint, *, progress: bool) -> Scores | None:
     """The scores that came with the data, or that networks trained on subsets of the images estimate."""
     experiment = data.experiment
     if experiment is None or not options.memorization_networks:
         return data.scores
-    estimated = experiment.estimate_scores(
-        options.memorization_networks,
-        options.memorization_share,
-        options,
-        epochs=options.memorization_epochs,
-        progress=progress,
-    )
-    return Scores(estimated.score, estimated.standard_error, options.memorization_networks)
+
+    def estimate(_: Checkpoint) -> Scores:
+        estimated = experiment.estimate_scores(
+            options.memorization_networks,
+            options.memorization_share,
+            options,
+            epochs=options.memorization_epochs,
+            progress=progress,
+        )
+        return Scores(estimated.score, estimated.standard_error, options.memorization_networks)
+
+    return kept.part("scores", Scores, estimate)
 
 
 def _seed_agreement(
-    data: AnalysisData, layers: Sequence[LayerAnalysis], options: AnalysisOptions, *, progress: bool
+    data: AnalysisData,
+    layers: Sequence[LayerAnalysis],
+    options: AnalysisOptions,
+    kept: Checkpoint,
+    *,
+    progress: bool,
 ) -> NDArray[np.float64] | None:
     """Agreement of the groups of networks of other seeds at each layer, None where there is one network."""
     if not data.other_networks:
         return None
+
+    def modes(features: Tensor, layer: LayerAnalysis, parts: Checkpoint) -> Modes:
+        projected = _projected(data, features, layer.name, layer.n_dimensions, parts)
+        return fit_layer(data, projected, options, progress=progress, checkpoint=parts).modes
+
     agreement = []
-    for layer in layers:
+    for position, layer in enumerate(layers):
         groups = [layer.modes.group]
-        for features in data.other_networks:
-            fitted = fit_layer(data, features[layer.name], layer.name, layer.n_dimensions, options, progress=progress)
-            groups.append(fitted.modes.group)
+        for network, features in enumerate(data.other_networks, start=1):
+            name = f"network-{network}-layer-{position}"
+            groups.append(kept.part(name, Modes, partial(modes, features[layer.name], layer)).group)
         agreement.append(split_agreement(groups))
     return np.stack(agreement)
 
 
 def _robustness(
-    data: AnalysisData, layer: LayerAnalysis, options: AnalysisOptions, stages: Stages, *, progress: bool
+    data: AnalysisData,
+    layer: LayerAnalysis,
+    options: AnalysisOptions,
+    stages: Stages,
+    kept: Checkpoint,
+    *,
+    progress: bool,
 ) -> RobustnessAnalysis | None:
-    if data.experiment is None or not options.bins:
+    experiment = data.experiment
+    if experiment is None or not options.bins:
         return None
     # Activations alone need no torchvision.
     from fastdens.pipeline.robustness import analyze_robustness
 
-    return analyze_robustness(data.experiment, layer, options, progress=progress, stages=stages)
+    return kept.part(
+        "robustness",
+        RobustnessAnalysis,
+        lambda parts: analyze_robustness(
+            experiment, layer, options, progress=progress, stages=stages, checkpoint=parts
+        ),
+    )

@@ -1,4 +1,4 @@
-"""A tree of frozen dataclasses in a folder: arrays in one safetensors file, named by their path, the rest in JSON.
+"""A tree of frozen dataclasses in a folder, or in one file: arrays by their path as safetensors, the rest as JSON.
 
 The types of the fields say how to read it back; nothing in the files names a class or runs code.
 """
@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from fastdens.io.atomic import atomic_write
-from fastdens.io.state_file import fingerprint, read_state, write_state
+from fastdens.io.state_file import SavedState, StateFile, fingerprint, read_state, write_state
 
 FORMAT_VERSION = 3
 
 _TREE, _ARRAYS = "analysis.json", "arrays.safetensors"
 _KIND = "analysis"
+# The entry of a state file's metadata that holds a tree.
+_CONTENT = "content"
 # Keys of the objects that stand in JSON for an array, by its path, and for NaN and infinity.
 _ARRAY, _NON_FINITE = "$array", "$float"
 
@@ -42,8 +44,8 @@ def save_tree(tree: object, folder: Path, *, overwrite: bool) -> None:
     Parameters
     ----------
     tree : dataclass
-        Its fields are dataclasses, named tuples, mappings with keys of str, tuples, lists, arrays of bools, integers
-        and floats, numbers, strings and None, nested at will.
+        Its fields are dataclasses, named tuples, mappings with keys of str, tuples, lists, arrays and tensors of
+        bools, integers and floats, numbers, strings and None, nested at will.
     folder : Path
     overwrite : bool
         Replace a folder of this name.
@@ -108,6 +110,55 @@ def load_tree(cls: type[T], folder: Path, upgrades: Mapping[str, Upgrade] = Mapp
     return found
 
 
+def state_of_tree(tree: object) -> SavedState:
+    """A dataclass as arrays and metadata, for one file or to be sent; errors as of :func:`save_tree`."""
+    arrays: dict[str, Tensor] = {}
+    content = _encode(tree, "", arrays)
+    return SavedState(arrays, {_CONTENT: content})
+
+
+def tree_of_state(cls: type[T], state: SavedState) -> T:
+    """The dataclass that :func:`state_of_tree` of this version made a state of.
+
+    Raises
+    ------
+    ValueError
+        If the state is of another type.
+    """
+    try:
+        found: T = _Reader(state.tensors, {}, FORMAT_VERSION).decode(cls, state.metadata[_CONTENT])
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise ValueError(f"it does not hold a {cls.__name__} ({error})") from None
+    return found
+
+
+def write_tree(tree: object, file: StateFile) -> None:
+    """Write a dataclass to one file, over an earlier one; errors as of :func:`save_tree`."""
+    file.write(*state_of_tree(tree))
+
+
+def read_tree(cls: type[T], file: StateFile) -> T:
+    """Read a dataclass that :func:`write_tree` of this version wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, of another computation, or holds another type.
+    """
+    state = file.read()
+    try:
+        return tree_of_state(cls, state)
+    except ValueError as error:
+        raise ValueError(f"{file.path} cannot be used, {error}: {file.remedy}.") from None
+
+
+def fingerprint_of_tree(tree: object) -> str:
+    """A hexadecimal digest of everything in a tree that :func:`save_tree` could save."""
+    arrays: dict[str, Tensor] = {}
+    text = json.dumps(_encode(tree, "", arrays))
+    return _digest(text + fingerprint(arrays.values()))
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -115,7 +166,9 @@ def _digest(text: str) -> str:
 def _encode(value: Any, path: str, arrays: dict[str, Tensor]) -> Any:
     """A value in types of JSON; its arrays go to ``arrays`` under their paths."""
     if isinstance(value, np.ndarray):
-        arrays[path] = torch.from_numpy(np.array(value))
+        value = torch.from_numpy(np.array(value))
+    if isinstance(value, Tensor):
+        arrays[path] = value
         return {_ARRAY: path}
     if isinstance(value, np.generic):
         value = value.item()
@@ -162,7 +215,8 @@ class _Reader:
     def decode(self, hint: Any, value: Any) -> Any:
         """The value of type ``hint`` that was written as ``value``."""
         if isinstance(value, dict) and value.keys() == {_ARRAY}:
-            return self.arrays[value[_ARRAY]].numpy()
+            array = self.arrays[value[_ARRAY]]
+            return array if hint is Tensor else array.numpy()
         if isinstance(value, dict) and value.keys() == {_NON_FINITE}:
             return float(value[_NON_FINITE])
         origin, parameters = get_origin(hint), get_args(hint)

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from fastdens.pipeline import AnalysisData, AnalysisOptions
 from fastdens.pipeline.definitions import f1_of_draws, log_prob_of_classes, training_log_density
-from fastdens.pipeline.layers import analyze_layer, fit_layer
+from fastdens.pipeline.layers import analyze_layer, fit_layer, project_layer
 from tests.mixtures.problems import scipy_log_density
 from tests.pipeline.test_saving import assert_same
 
@@ -40,7 +40,7 @@ def problem():
 
 def fitted(data, **options):
     options = AnalysisOptions(**QUICK, **options)
-    return fit_layer(data, data.train["layer"], "layer", 2, options, progress=False), options
+    return fit_layer(data, project_layer(data, data.train["layer"], "layer", 2), options, progress=False), options
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_chosen_density_of_training_examples_is_one_of_the_two(problem, exac
     layer, options = fitted(problem, training_density="in_sample")
     np.testing.assert_array_equal(analyze_layer(problem, layer, options).log_density, exact.in_sample)
     gmm = AnalysisOptions(density="gmm", components=1, entropy_draws=50, divergence_draws=20, device="cpu")
-    layer = fit_layer(problem, problem.train["layer"], "layer", 2, gmm, progress=False)
+    layer = fit_layer(problem, project_layer(problem, problem.train["layer"], "layer", 2), gmm, progress=False)
     found = analyze_layer(problem, layer, gmm)
     assert found.in_sample is None and found.left_out is None
     np.testing.assert_array_equal(found.log_density, layer.fit.models.score_samples(layer.batch).double().numpy())

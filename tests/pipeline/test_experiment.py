@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from fastdens.pipeline import AnalysisData
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
+from fastdens.pipeline.pictures import example_pictures
 from fastdens.training import build_network
+from fastdens.training.datasets import StreamedImages
+from tests.training.datasets.image_files import save_images
 
 
 def experiment(tmp_path, **images):
@@ -37,3 +42,22 @@ def test_a_network_of_a_file_predicts_what_the_network_does(tmp_path):
 def test_long_tails_are_planted_by_share_or_not_at_all(tmp_path, asked, n_planted):
     experiment = Experiment.load(ImageOptions(image_size=8, long_tailed=asked), NetworkOptions(width=4), tmp_path)
     assert experiment.name == "anagrams" and int(experiment.images.long_tailed.sum()) == n_planted
+
+
+def test_streamed_images_give_the_same_data_and_pictures(tmp_path, rng):
+    for part, n in (("train", 8), ("test", 3)):
+        for name in ("cat", "dog"):
+            save_images(tmp_path / "images" / part / name, n, rng)
+    found = []
+    for stream in (False, True):
+        images = ImageOptions(str(tmp_path / "images"), image_size=8, flip=0.2, stream=stream, workers=1)
+        network = NetworkOptions(width=4, epochs=1, batch_size=8)
+        experiment = Experiment.load(images, network, tmp_path / f"runs-{stream}", seed=3)
+        data = AnalysisData.from_experiment(experiment, noise_images=4, progress=False)
+        pictures = example_pictures(data, np.arange(16.0), None)
+        features = (*data.train.values(), *data.test.values(), *data.noise.values())
+        found.append([*features, torch.from_numpy(pictures.images)])
+        assert "stream" not in data.provenance.settings
+    assert isinstance(data.images, StreamedImages)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)

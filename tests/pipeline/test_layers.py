@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastdens.pipeline import AnalysisData, AnalysisOptions
-from fastdens.pipeline.layers import analyze_layer, fit_layer, projected_dimensions
+from fastdens.pipeline.layers import analyze_layer, fit_layer, project_layer, projected_dimensions
 
 QUICK = AnalysisOptions(density="gmm", components=1, entropy_draws=50, divergence_draws=20, device="cpu")
 
@@ -36,7 +36,9 @@ def test_dimensions_need_not_go_by_the_classes(rng, n_each, widths, expected):
 def test_the_projection_keeps_the_share_that_singular_values_say(rng):
     data = data_of(rng, 40, (6,))
     (features,) = data.train.values()
-    layer = analyze_layer(data, fit_layer(data, features, "stage 0", 2, QUICK, progress=False), QUICK)
+    layer = analyze_layer(
+        data, fit_layer(data, project_layer(data, features, "stage 0", 2), QUICK, progress=False), QUICK
+    )
     squares = np.linalg.svd(features.double().numpy(), compute_uv=False) ** 2
     assert layer.explained == pytest.approx(squares[:2].sum() / squares.sum(), rel=1e-5)
     assert (layer.n_features, layer.n_dimensions, layer.held_out, layer.chains) == (6, 2, None, None)
