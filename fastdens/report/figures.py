@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fastdens.analysis.figures import save_figure
 from fastdens.kernels.optional import require
+from fastdens.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,9 @@ def save_picture(name: str, figure: Figure, folder: Path) -> Picture:
 
 def save_pictures(figures: Iterable[tuple[str, Figure]], folder: Path) -> dict[str, Picture]:
     """Write figures, each after its name, into the folder, and return the pictures by name."""
-    with warnings.catch_warnings():
+    # Names are no programs of TeX, whatever the reader's own settings are.
+    plain = require("matplotlib", "write_report", "analysis").rc_context({"text.usetex": False})
+    with plain, warnings.catch_warnings():
         # The page shows names in every script, figures show boxes for what matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         return {name: save_picture(name, figure, folder) for name, figure in figures}
@@ -75,9 +78,10 @@ def panels(items: Iterable[_Panel], draw: Callable[[Axes, _Panel], object], heig
 def literal(name: str, longest: int = 40) -> str:
     """A name on one line of a figure, without its middle if it is long.
 
-    Dollar signs are escaped, since matplotlib typesets the text between two of them as a formula.
+    What is invisible in it is spelled out, and dollar signs are escaped, since matplotlib typesets the text between two
+    of them as a formula.
     """
-    name = " ".join(name.split())
+    name = printable(" ".join(name.split()))
     if len(name) > longest:
         name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
     return name.replace("$", r"\$")

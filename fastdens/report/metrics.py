@@ -87,7 +87,8 @@ def identifier(*parts: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def encode(name: str) -> str:
     """A name as one part of an identifier."""
-    return quote(name, safe="").replace(".", "%2E")
+    # Half of a surrogate pair, of which file names that are no UTF-8 are made, is encoded like a whole character.
+    return quote(name, safe="", errors="surrogatepass").replace(".", "%2E")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ A metric stands on the page as ``<data value="...">``, with all its digits in th
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastdens.kernels.optional import require
 from fastdens.pipeline.results import Analysis
+from fastdens.printable import printable
 from fastdens.report.figures import Picture
 from fastdens.report.metrics import Metrics
 from fastdens.report.section import Section
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+_STYLE, _SCRIPTS = "style.css", ("sorting.js", "lookup.js")
 
 
 def render_page(
@@ -77,9 +82,11 @@ def make_environment() -> Environment:
         If jinja2 is missing.
     """
     jinja2 = require("jinja2", "write_report", "analysis")
+    markup = require("markupsafe", "write_report", "analysis").Markup
     environment: Environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fastdens.report"),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -90,7 +97,33 @@ def make_environment() -> Environment:
     environment.filters["listed"] = listed
     environment.filters["option"] = format_option
     environment.tests["nan"] = math.isnan
+    sources = {name: _source(environment, name) for name in (_STYLE, *_SCRIPTS)}
+    environment.globals["inline"] = lambda name: markup(sources[name])
+    environment.globals["policy"] = _content_policy(sources)
     return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _content_policy(sources: Mapping[str, str]) -> str:
+    """What a browser may do with the page: show its pictures and run its own scripts, known by their digests."""
+    digests = {
+        name: f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+        for name, source in sources.items()
+    }
+    scripts = " ".join(digests[name] for name in _SCRIPTS)
+    return (
+        f"default-src 'none'; img-src data:; style-src {digests[_STYLE]}; script-src {scripts}; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def _shown(value: object) -> object:
+    """A value as the page shows it; what a macro made is text of the page already."""
+    return printable(value) if type(value) is str else value
 
 
 def listed(words: Sequence[str]) -> str:

@@ -13,10 +13,13 @@ from typing import Any
 
 from fastdens.io.atomic import atomic_write
 from fastdens.pipeline.results import Analysis
+from fastdens.printable import printable
 from fastdens.report.figures import save_pictures
 from fastdens.report.metrics import Metric, Metrics
 from fastdens.report.page import options_json, render_page
 from fastdens.report.sections import metrics_of, sections_of
+
+_FORMULAS = ("=", "+", "-", "@")
 
 
 def check_output(folder: str | os.PathLike[str], overwrite: bool) -> None:
@@ -34,7 +37,8 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
     - ``report.html``, a self-contained page;
     - a PNG and a PDF of each figure;
     - ``numbers.csv``, every number of the page and the divergences of all pairs of classes, a row each;
-    - ``examples.csv``, a row for each training example;
+    - ``examples.csv``, a row for each training example (a name that a spreadsheet would take for a formula has an
+      apostrophe before it in both; identifiers and ``report.json`` have names as they are);
     - ``report.json``, the options and every number of the page.
 
     A report in the folder is replaced; files of other names stay. The page is written last: where it exists, the other
@@ -124,9 +128,25 @@ def _examples_csv(analysis: Analysis) -> str:
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as the text of a CSV file."""
+    """A table as the text of a CSV file; spreadsheets take names for names, not for formulas."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(_cell, header))
+    writer.writerows(map(_cell, row) for row in rows)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A value as a cell has it: before a name that a spreadsheet would compute, an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    name = printable(value)
+    return f"'{name}" if name.startswith(_FORMULAS) and not _is_number(name) else name
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

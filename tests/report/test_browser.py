@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -16,6 +18,7 @@ from fastdens.report import metrics_of
 from fastdens.report.figures import Picture
 from fastdens.report.page import render_page
 from fastdens.report.sections import sections_of
+from tests.report import hostile_names
 from tests.report.analysis_problem import analysis_problem
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -62,11 +65,19 @@ def browse(tmp_path_factory):
     return run
 
 
+def allowed(page, script):
+    """The page with one more script in its policy."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "script-src " in page
+    return page.replace("script-src ", f"script-src &#39;sha256-{digest}&#39; ", 1)
+
+
 @pytest.fixture(scope="module", params=[360, 1200], ids=["phone in the dark", "desktop"])
 def measured(request, page, browse):
     width, dark = request.param, request.param == 360
     script = Path(__file__).with_name("measure_page.js").read_text()
-    text = page.replace("</body>", f"<script>\n(() => {{\n{script}}})();\n</script></body>")
+    script = f"(() => {{\n{script}}})();"
+    text = allowed(page, script).replace("</body>", f"<script>{script}</script></body>")
     # A window has a least width, a frame has not.
     around = f"""<iframe src="page.html" style="width: {width}px; height: 800px; border: 0"></iframe><pre></pre><script>
         onmessage = event => {{ document.querySelector("pre").textContent = JSON.stringify(event.data); }};
@@ -133,6 +144,27 @@ def test_an_example_is_looked_up_by_its_number_and_by_its_class(analysis, measur
     np.testing.assert_allclose(shown, numbers, atol=0.0006)
     n_of_class = int((examples.labels == 7).sum())
     assert measured["examplesOfClass"] == ["class 7"] * min(50, n_of_class) and measured["most"] == 50
+
+
+def test_hostile_names_run_no_script(browse):
+    """Neither by what is escaped, nor, where that failed, by what the page allows."""
+    names = hostile_names.CLASSES, hostile_names.LAYERS
+    analysis = analysis_problem(np.random.default_rng(), class_names=names[0], layer_names=names[1])
+    page = render_page(analysis, sections_of(analysis), metrics_of(analysis), Undrawn())
+    look = """const form = document.getElementById("example_lookup");
+        form.elements.class.value = "script"; form.dispatchEvent(new Event("input", { bubbles: true }));
+        document.documentElement.dataset.rows = document.querySelectorAll("#example_rows tbody tr").length;"""
+    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+    body = f"<script>{look}</script></body>"
+    unescaped = "".join(hostile_names.CLASSES[:6])
+    for text, ran in (
+        (policy.sub("", page).replace("</body>", body), False),
+        (allowed(page, look).replace("</body>", unescaped + body), False),
+        (policy.sub("", page).replace("</body>", unescaped + body), True),
+    ):
+        dom, _ = browse(text, "--virtual-time-budget=2000", "--dump-dom")
+        root = re.search(r"<html[^>]*>", dom)[0]
+        assert 'data-rows="50"' in root and ("data-ran" in root) == ran
 
 
 def test_folded_parts_are_printed_without_scripts(page, browse):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastdens.pipeline.pictures import SHOWN, Extremes, extreme_examples
 from fastdens.pipeline.results import Analysis, Examples
+from fastdens.printable import printable
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section
 from fastdens.report.thumbnails import thumbnail_sources
@@ -119,12 +120,14 @@ def _embedded(analysis: Analysis) -> NDArray[np.int64]:
 def _lookup_json(analysis: Analysis, embedded: NDArray[np.int64], sources: Mapping[int, str]) -> str:
     """The embedded examples as JSON that may stand in a script element: columns of labels and of rounded numbers."""
     examples = analysis.examples
-    numbers = {f"log-density {layer.name}": _rounded(layer.log_density[embedded]) for layer in analysis.layers}
+    numbers = {
+        f"log-density {printable(layer.name)}": _rounded(layer.log_density[embedded]) for layer in analysis.layers
+    }
     scores = _scores(analysis)
     if scores is not None:
         numbers["memorization score"] = _rounded(scores[embedded])
     content = {
-        "classes": examples.class_names,
+        "classes": [*map(printable, examples.class_names)],
         "examples": embedded.tolist(),
         "labels": {column: labels[embedded].tolist() for column, labels in _labels_of(examples).items()},
         "numbers": numbers,
