@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels import reference
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.operation import Backends
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
@@ -230,6 +231,7 @@ def _launch(covariances: Tensor, *, covariance_type: str = "full") -> tuple[Tens
 _BACKENDS = Backends(triton=_launch, cpu="cholesky:precision_cholesky", reference=reference.precision_cholesky)
 
 
+@checked
 def precision_cholesky(
     covariances: Tensor, *, covariance_type: str = "full", backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:

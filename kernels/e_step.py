@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastdens.kernels import mixture, reference
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.gaussian import mixture_components
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.mixture import Components
-from fastdens.kernels.operation import Backends, check_alike, check_gaussians
+from fastdens.kernels.operation import Backends, check_mixtures
 from torch import Tensor
 
 
@@ -43,6 +44,7 @@ _BACKENDS = Backends(
 )
 
 
+@checked
 def responsibilities(
     points: Tensor,
     layout: Layout | Tensor,
@@ -79,8 +81,7 @@ def responsibilities(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
-    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
-    check_alike(points, weights=weights)
+    check_mixtures(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     layout = as_layout(layout, len(means), len(points))
     results = _BACKENDS.run(
         backend,

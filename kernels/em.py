@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, Unpack
 
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.e_step import responsibilities
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import sufficient_statistics
+from fastdens.kernels.operation import check_points
 from fastdens.kernels.options import GaussianOptions
 from torch import Tensor
 
@@ -20,6 +22,7 @@ class EMStatistics(NamedTuple):
     scatter: Tensor
 
 
+@checked
 def em_statistics(
     points: Tensor,
     layout: Layout | Tensor,
@@ -49,6 +52,7 @@ def em_statistics(
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
     """
+    check_points(points)
     layout = as_layout(layout, len(means), len(points))
     e_step = responsibilities(points, layout, weights, means, precisions_cholesky, log_weights=log_weights, **options)
     sums = sufficient_statistics(points, layout, e_step.resp, means, **options)

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from fastdens.kernels import mixture, reference, tiny_em_steps
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.cholesky import factor_covariances, precision_cholesky
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import MStep, SufficientStatistics
-from fastdens.kernels.operation import Backends, check_alike, check_gaussians
+from fastdens.kernels.operation import Backends, check_mixtures
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.replay import take_steps
 from torch import Tensor
@@ -407,6 +408,7 @@ _BACKENDS = Backends(
 )
 
 
+@checked
 def em_steps(
     points: Tensor,
     layout: Layout | Tensor,
@@ -452,8 +454,7 @@ def em_steps(
     ----------
     Bishop, Pattern Recognition and Machine Learning, 2006, section 9.2.2.
     """
-    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
-    check_alike(points, weights=weights)
+    check_mixtures(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     if n_steps < 1:
         raise ValueError(f"n_steps is {n_steps}, but must be at least 1.")
     if lower_bound.dtype != torch.float64 or lower_bound.shape != means.shape[:1]:

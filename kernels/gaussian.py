@@ -14,7 +14,7 @@ import torch
 from fastdens.kernels import mixture, reference
 from fastdens.kernels.log_density import log_density
 from fastdens.kernels.mixture import Components
-from fastdens.kernels.operation import Backends, check_alike, check_gaussians
+from fastdens.kernels.operation import Backends, check_gaussians, check_mixtures
 from torch import Tensor
 
 
@@ -166,6 +166,8 @@ def gaussian_log_prob(
     NotImplementedError
         If a parameter requires a gradient.
     """
+    if means.ndim != 2:
+        raise ValueError(f"means have shape {tuple(means.shape)}, but they must be [G, D].")
     check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
     return _GAUSSIAN.run(
         backend, points, means, precisions_cholesky, covariance_type=covariance_type, matmul_precision=matmul_precision
@@ -207,7 +209,6 @@ def mixture_log_prob(
     NotImplementedError
         If a parameter requires a gradient.
     """
-    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
-    check_alike(points, weights=weights)
+    check_mixtures(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision}
     return _MIXTURE.run(backend, points, weights, means, precisions_cholesky, **options)

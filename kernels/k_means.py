@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.layout import Layout, as_layout, bounded_runs
 from fastdens.kernels.operation import check_points
 from fastdens.kernels.seeding import first_of_models, kmeans_plusplus
@@ -239,6 +240,7 @@ def start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backen
     return rows
 
 
+@checked
 def kmeans(
     points: Tensor,
     layout: Layout | Tensor,

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec
 
 import torch
 from fastdens.kernels import derivatives
+from fastdens.kernels.arguments import checks_of
 from fastdens.kernels.far_points import with_far_points
 from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
 from fastdens.kernels.mixture import Components
@@ -79,6 +80,7 @@ def log_density(
         # What may and what must be given by name after the first n arguments.
         possible = [frozenset(names[n:]) for n in range(n_positional + 1)]
         needed = [frozenset(p.name for p in parameters[n:] if p.default is p.empty) for n in range(n_positional + 1)]
+        check = checks_of(function)
         layout_at = names.index("layout") if "layout" in names else None
 
         def run(**arguments: Any) -> Tensor:
@@ -105,7 +107,9 @@ def log_density(
         _register_autograd(gradient_operator, operation, _PointGradient)
 
         @functools.wraps(function)
-        def call(*values: P.args, **named: P.kwargs) -> Tensor:
+        def call(*given: P.args, **named: P.kwargs) -> Tensor:
+            values: list[Any] = list(given)
+            check(values, named)
             n = len(values)
             if n > n_positional or not needed[n] <= named.keys() <= possible[n]:
                 signature.bind(*values, **named)  # Raises Python's own TypeError.

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 from fastdens.kernels import reference
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.mahalanobis import Config, config, load_centred, product_precision
-from fastdens.kernels.operation import Backends, check_alike
+from fastdens.kernels.operation import Backends, check_alike, check_points
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.options import COVARIANCE_TYPES, MATMUL_PRECISIONS, check_choice
 from torch import Tensor
@@ -436,6 +437,7 @@ def _launch(
 _BACKENDS = Backends(triton=_launch, cpu="m_step:sufficient_statistics", reference=reference.sufficient_statistics)
 
 
+@checked
 def sufficient_statistics(
     points: Tensor,
     layout: Layout | Tensor,
@@ -473,7 +475,9 @@ def sufficient_statistics(
     """
     check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
     check_choice("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
-    if tuple(points.shape) != (resp.shape[0], centres.shape[-1]) or resp.shape[1:] != centres.shape[1:2]:
+    check_points(points)
+    shape = (*resp.shape[:1], *centres.shape[-1:])
+    if centres.ndim != 3 or tuple(points.shape) != shape or resp.shape[1:] != centres.shape[1:2]:
         raise ValueError(
             f"points {tuple(points.shape)}, resp {tuple(resp.shape)} and centres {tuple(centres.shape)} must be "
             "[N, D], [N, K] and [M, K, D]."

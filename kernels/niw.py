@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.cholesky import precision_cholesky
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import sufficient_statistics
@@ -24,6 +25,7 @@ class NIWPosterior(NamedTuple):
     log_det: Tensor  # float64 [M, K], log det S
 
 
+@checked
 def niw_posterior(
     points: Tensor,
     layout: Layout | Tensor,

@@ -175,6 +175,24 @@ def check_gaussians(
     check_alike(points, means=means, precisions_cholesky=precisions_cholesky)
 
 
+def check_mixtures(
+    points: Tensor,
+    weights: Tensor,
+    means: Tensor,
+    precisions_cholesky: Tensor,
+    covariance_type: str,
+    matmul_precision: str,
+) -> None:
+    """Check mixtures of weights [M, K] and means [M, K, D] against points; errors as of :func:`check_gaussians`."""
+    if means.ndim != 3 or weights.shape != means.shape[:2]:
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)} and means {tuple(means.shape)}, but they must be [M, K] and "
+            "[M, K, D]."
+        )
+    check_gaussians(points, means, precisions_cholesky, covariance_type, matmul_precision)
+    check_alike(points, weights=weights)
+
+
 def check_alike(points: Tensor, **others: Tensor) -> None:
     """Check that tensors have the dtype and the device of the points.
 

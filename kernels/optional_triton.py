@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastdens.kernels.caches import check_cache
 from fastdens.kernels.optional import require
 
 try:
     import triton
     import triton.language as tl
+
+    check_cache("TRITON_CACHE_DIR")
 except ImportError:
 
     class _MissingKernel:

@@ -17,11 +17,12 @@ import math
 from collections.abc import Iterator
 
 import torch
+from fastdens.kernels.arguments import checked, count
 from fastdens.kernels.counter_random import hashed_uniform
 from fastdens.kernels.counter_random_triton import stream_of, uniform
-from fastdens.kernels.layout import Layout, bounded_runs
+from fastdens.kernels.layout import Layout, bounded_runs, ranges_of_offsets
 from fastdens.kernels.mahalanobis import load_centred
-from fastdens.kernels.operation import Backends
+from fastdens.kernels.operation import Backends, check_points
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
 
@@ -78,6 +79,7 @@ _RANDOM_RESPONSIBILITIES = Backends(
 )
 
 
+@checked
 def random_responsibilities(
     layout: Layout | Tensor,
     n_points: int,
@@ -98,8 +100,8 @@ def random_responsibilities(
     backend : {"auto", "triton", "cpu", "reference"}
         "triton" and "reference" are torch operations, on the device of the layout.
     """
-    layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, n_points)
-    resp = torch.zeros(n_points, n_components, dtype=dtype, device=layout.ranges.device)
+    layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, count("n_points", n_points))
+    resp = torch.zeros(n_points, count("n_components", n_components), dtype=dtype, device=layout.ranges.device)
     return _RANDOM_RESPONSIBILITIES.run(backend, resp, layout, seed)
 
 
@@ -120,6 +122,7 @@ def _random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
 _RANDOM_ROWS = Backends(triton=_random_rows, cpu="seeding:random_rows", reference=_random_rows)
 
 
+@checked
 def random_rows(layout: Layout | Tensor, n_rows: int, seed: int, *, backend: str = "auto") -> Tensor:
     """Draw ``n_rows`` different rows of every model.
 
@@ -136,7 +139,11 @@ def random_rows(layout: Layout | Tensor, n_rows: int, seed: int, *, backend: str
     Tensor
         int64 [M, n_rows], rows of the batch.
     """
-    layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, int(layout[-1]))
+    if not isinstance(layout, Layout):
+        layout = Layout.from_ranges(ranges_of_offsets(layout), int(layout[-1]))
+    if layout.n_models and int(layout.sizes.min()) < count("n_rows", n_rows):
+        m = int(layout.sizes.argmin())
+        raise ValueError(f"model {m} has {int(layout.sizes[m])} points, but {n_rows} of its rows are to be drawn.")
     rows: Tensor = _RANDOM_ROWS.run(backend, layout.ranges, n_rows, seed)
     return rows
 
@@ -444,6 +451,7 @@ def _launch(points: Tensor, layout: Layout, n_clusters: int, seed: int, n_trials
 _BACKENDS = Backends(triton=_launch, cpu="seeding:kmeans_plusplus", reference=_kmeans_plusplus)
 
 
+@checked
 def kmeans_plusplus(
     points: Tensor, layout: Layout | Tensor, n_clusters: int, seed: int, *, backend: str = "auto"
 ) -> Tensor:
@@ -473,7 +481,8 @@ def kmeans_plusplus(
     ----------
     Arthur & Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
     """
-    n_trials = 2 + int(math.log(n_clusters))
+    check_points(points)
+    n_trials = 2 + int(math.log(count("n_clusters", n_clusters)))
     # Two points that are each other's nearest leave the same potential, up to rounding: the earlier draw then stands.
     tie = 1e3 * torch.finfo(points.dtype).eps
     layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, len(points))

@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from fastdens.kernels.caches import check_cache
 from fastdens.kernels.optional import require
 
+check_cache("NUMBA_CACHE_DIR")
 numba = require("numba", "The CPU backend", "cpu")
 
 # Sums may be reordered so that loops vectorise; NaN and infinity keep their meaning.

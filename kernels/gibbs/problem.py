@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from fastdens.kernels.arguments import real
 from fastdens.kernels.layout import Layout
+from fastdens.kernels.operation import check_points
+from fastdens.kernels.surroundings import is_differentiated
 from torch import Tensor
 
 
@@ -101,6 +104,14 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
         If a shape, a device or a value is wrong.
     """
     points, layout = problem.points, problem.layout
+    check_points(points)
+    if problem.prior_mean.ndim != 2 or alpha.ndim != 2 or 0 in (*problem.prior_mean.shape, *alpha.shape):
+        raise ValueError(
+            f"prior_mean has shape {tuple(problem.prior_mean.shape)} and alpha {tuple(alpha.shape)}, but they must be "
+            "[M, D] and [M, C], none of them zero."
+        )
+    if problem.n_sweeps < 1 or problem.thin < 1 or problem.n_sweeps % problem.thin:
+        raise ValueError(f"n_sweeps is {problem.n_sweeps}, but it must be a multiple of thin, {problem.thin}.")
     n_models, n_features = problem.prior_mean.shape
     n_chains = alpha.shape[-1]
     wanted = {
@@ -121,6 +132,11 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but must have {shape}.")
         if tensor.device != points.device:
             raise ValueError(f"{name} is on {tensor.device} and points are on {points.device}: move one of them.")
+        if is_differentiated(tensor):
+            raise NotImplementedError(f"{name} requires a gradient, but chains have none: pass {name}.detach().")
+    prior = problem.alpha_prior
+    if not isinstance(prior, tuple) or len(prior) != 2 or not all(real("alpha_prior", part) >= 0 for part in prior):
+        raise ValueError(f"alpha_prior is {prior}, but it must be the shape and the rate of a gamma.")
     if layout.span != slice(0, len(points)):
         raise ValueError("the rows of the models leave out some points or overlap: pass offsets of sorted points.")
     beta = problem.inverse_temperature
@@ -144,8 +160,6 @@ def check_problem(problem: SweepProblem, labels: Tensor, alpha: Tensor) -> None:
             f"kappa0 is {problem.kappa0} and nu0 is {problem.nu0}, but they must be over 0 and over D - 1 = "
             f"{n_features - 1}."
         )
-    if problem.n_sweeps < 1 or problem.thin < 1 or problem.n_sweeps % problem.thin:
-        raise ValueError(f"n_sweeps is {problem.n_sweeps}, but it must be a multiple of thin, {problem.thin}.")
 
 
 class SingularScatterError(ArithmeticError, ValueError):

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import torch
 from fastdens.kernels import reference
+from fastdens.kernels.arguments import checked
 from fastdens.kernels.gibbs.normalisers import log_alpha_factors
 from fastdens.kernels.gibbs.problem import GibbsSweeps, SweepProblem, check_problem
 from fastdens.kernels.layout import Layout, as_layout
@@ -34,6 +35,7 @@ from fastdens.kernels.optional import require
 from torch import Tensor
 
 
+@checked
 def gibbs_sweep(
     points: Tensor,
     layout: Layout | Tensor,

@@ -22,7 +22,7 @@ def batch(rng):
 def points(rng):
     """Some near, some far."""
     near = torch.from_numpy(rng.normal(size=(7, 3))).float()
-    return near * torch.tensor([1, 1e20, 1e30, 1, 1e25, 1e15, 1])[:, None]
+    return near * torch.tensor([1, 1e21, 1e30, 1, 1e25, 1e15, 1])[:, None]
 
 
 @pytest.mark.parametrize("name", FITS)
