@@ -1,13 +1,15 @@
 PYTHON ?= python3
 SEED ?= 0
 ARGS ?=
+TARGET ?= all
+SECONDS ?= 60
 VENV := .venv
 BENCH_VENV := .venv-bench
 PYTHON_SANITIZE ?= python3.12
 SANITIZE_VENV := .venv-sanitize
 SANITIZE_TESTS ?= tests/sanitizer tests/kernels
 
-.PHONY: example test lint typecheck sanitize machine-code bench clean
+.PHONY: example test lint typecheck fuzz torture sanitize machine-code bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +33,12 @@ typecheck: $(VENV)/.installed
 	cp -r fastdens build/typecheck/fastdens && cp -r kernels build/typecheck/fastdens/kernels
 	cd build/typecheck && ../../$(VENV)/bin/mypy --config-file ../../pyproject.toml -p fastdens
 
+# Every long command killed at random moments and run again to the same bytes: a thousand times, where `make test` does
+# so a hundred times.
+torture: $(VENV)/.installed
+	FASTDENS_TORTURE=1000 FASTDENS_KILLS=100 $(VENV)/bin/python -m pytest -o timeout=7200 tests/torture \
+	    tests/activations/test_sharing.py tests/analysis/test_certify_together.py
+
 # The `gpu` tests of the kernels with no GPU, on the compiler's own intermediate code: out-of-bounds accesses and races.
 # `make sanitize SANITIZE_TESTS=tests/sanitizer` takes a minute: every kernel once, and faults that must be found.
 sanitize: $(SANITIZE_VENV)/.installed
@@ -42,6 +50,11 @@ $(SANITIZE_VENV)/.installed: pyproject.toml
 	$(PYTHON_SANITIZE) -m venv $(SANITIZE_VENV)
 	$(SANITIZE_VENV)/bin/python -m pip install --quiet -e '.[sanitize]'
 	touch $@
+
+# A coverage-guided fuzzer over one reader of files, or over all of them in turn: make fuzz TARGET=npy SECONDS=600.
+fuzz: $(VENV)/.installed
+	$(VENV)/bin/python -c 'import atheris' 2>/dev/null || $(VENV)/bin/python -m pip install --quiet -e '.[fuzz]'
+	$(VENV)/bin/python -m tests.fuzz $(TARGET) --seconds $(SECONDS)
 
 machine-code: $(VENV)/.installed
 	$(VENV)/bin/python -m fastdens.kernels.machine_code --report --output benchmarks/results/machine_code_sm90.json

@@ -24,7 +24,7 @@ import torch
 from fastdens.pipeline import AnalysisData, AnalysisOptions
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.experiment_options import ImageOptions, NetworkOptions
-from fastdens.pipeline.layers import fit_layer, projected_dimensions
+from fastdens.pipeline.layers import fit_layer, project_layer, projected_dimensions
 from fastdens.pipeline.options import DensityOptions, MachineOptions
 from fastdens.pipeline.presets import preset
 
@@ -63,7 +63,8 @@ def measure(seed: int, planted: bool) -> dict[str, Any]:
     }
     trained = time.process_time()
     for layer, n_dimensions in projected_dimensions(data, options).items():
-        fitted = fit_layer(data, data.train[layer], layer, n_dimensions, options, progress=False)
+        projected = project_layer(data, data.train[layer], layer, n_dimensions)
+        fitted = fit_layer(data, projected, options, progress=False)
         modes = fitted.modes
         sparse = modes.group == 0 if modes.n_groups == 2 else tailed & False
         row["stages"][layer] = {

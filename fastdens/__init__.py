@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastdens import activations, kernels, reduction
+    from fastdens import activations, distributed, kernels, reduction
     from fastdens.batch import RaggedBatch
     from fastdens.class_layer import ClassLayerModels
     from fastdens.distributions.divergences import MonteCarloEstimate
@@ -37,6 +37,7 @@ __all__ = [
     "StudentTMixtureDensity",
     "VariationalDirichletProcessMixtures",
     "activations",
+    "distributed",
     "kernels",
     "load",
     "reduction",

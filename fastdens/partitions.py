@@ -197,8 +197,9 @@ def credible_ball(labels: Tensor, estimate: Tensor, level: float = 0.95, loss: s
     ----------
     Wade & Ghahramani, Bayesian Analysis 13, 2018, section 4.
     """
-    if not 0 < level <= 1:
+    if not isinstance(level, int | float) or not 0 < level <= 1:
         raise ValueError(f"level is {level!r}, but it must lie between 0 and 1.")
+    _check_integers("estimate", estimate)
     if estimate.ndim != 1:
         raise ValueError(f"the estimate has shape {tuple(estimate.shape)}, but it must be one partition [N].")
     distances = _pairwise_loss(loss, _check_draws(labels).flatten(0, -2), estimate).sort().values
@@ -424,6 +425,10 @@ def _cluster_sizes(labels: Tensor) -> Tensor:
 
 
 def _check_integers(name: str, values: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} is a {type(values).__name__}, but it must be a tensor: pass torch.as_tensor({name}).")
+    if values.layout != torch.strided or values.is_nested or values.is_meta:
+        raise TypeError(f"{name} is no dense tensor of numbers: convert it.")
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"{name} is a tensor of {values.dtype}, but it must hold integers.")
 

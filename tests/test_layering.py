@@ -12,11 +12,13 @@ ROOT = Path(__file__).parents[1]
 # A module imports from its own package and from those of a lower level; the root is the door to all of them.
 LEVELS = (
     ("fastdens.kernels",),
-    ("fastdens.arrays", "fastdens.f_distribution", "fastdens.progress"),
+    ("fastdens.arrays", "fastdens.f_distribution", "fastdens.memory", "fastdens.printable"),
+    ("fastdens.progress",),
     ("fastdens.labels",),
     ("fastdens.io",),
     ("fastdens.batch",),
     ("fastdens.errors",),
+    ("fastdens.process_group",),
     (
         "fastdens.activations",
         "fastdens.convergence",
@@ -27,11 +29,12 @@ LEVELS = (
     ("fastdens.distributions",),
     ("fastdens.inference",),
     ("fastdens.mixtures",),
-    ("fastdens.class_layer",),
+    ("fastdens.class_layer", "fastdens.distributed"),
     ("fastdens.analysis", "fastdens.training"),
     ("fastdens.pipeline",),
     ("fastdens.report",),
     ("fastdens.cli_options",),
+    ("fastdens.cli_inputs",),
     ("fastdens.cli",),
     ("fastdens.__main__",),
     ("fastdens",),

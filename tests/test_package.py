@@ -19,7 +19,7 @@ def run(code: str, *flags: str, cwd: Path | None = None) -> str:
 
 
 def test_import_needs_torch_and_numpy_only():
-    optional = "triton numba sklearn scipy faiss torchvision matplotlib rich diptest safetensors"
+    optional = "triton numba sklearn scipy faiss torchvision matplotlib rich diptest safetensors zarr"
     run(f"import sys\nfor name in '{optional}'.split(): sys.modules[name] = None\nimport fastdens")
 
 
