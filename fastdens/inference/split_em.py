@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastdens import kernels
 from fastdens.inference.coordinate_ascent import Ascent, coordinate_ascent
-from fastdens.inference.em import EMInfo, EMState, Start, parameters_of_points, with_given
+from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, parameters_of_points, with_given
 from fastdens.inference.point_blocks import PointBlocks, WeightedSums, add_weighted
 from fastdens.inference.split_seeding import kmeans_plusplus, random_rows
 from fastdens.kernels.counter_random import hashed_uniform
@@ -20,35 +19,22 @@ from fastdens.kernels.layout import Layout
 
 @dataclass(frozen=True)
 class SplitProblem:
-    """One model, and the options of its fit.
+    """One model.
 
     Attributes
     ----------
     blocks : PointBlocks
     n_points : int
-    points : Tensor
-        [n, D], those of this rank.
+    own : EMProblem
+        The points [n, D] of this rank, and the options of the fit.
     coordinates : callable
         The points [T, D] at some rows of the model int64 [T], which may be other ranks'.
     """
 
     blocks: PointBlocks
     n_points: int
-    points: Tensor
+    own: EMProblem
     coordinates: Callable[[Tensor], Tensor]
-    covariance_type: str
-    reg_covar: float
-    backend: str
-    matmul_precision: str
-
-    @property
-    def kernel_options(self) -> dict[str, Any]:
-        """The options of kernel calls."""
-        return {
-            "covariance_type": self.covariance_type,
-            "backend": self.backend,
-            "matmul_precision": self.matmul_precision,
-        }
 
     def select(self, models: Tensor) -> SplitProblem:
         """Itself: there is one model."""
@@ -56,8 +42,9 @@ class SplitProblem:
 
     def sum(self, n_components: int, of_block: Callable[[slice], WeightedSums]) -> WeightedSums:
         """The sums over all rows."""
-        like = WeightedSums.zeros(n_components, self.points.shape[1], self.covariance_type, self.points.device)
-        return self.blocks.sum(like, of_block, lambda a, b: add_weighted(a, b, self.covariance_type))
+        points, kind = self.own.points, self.own.covariance_type
+        like = WeightedSums.zeros(n_components, points.shape[1], kind, points.device)
+        return self.blocks.sum(like, of_block, lambda a, b: add_weighted(a, b, kind))
 
 
 def layout_of_block(points: Tensor) -> Layout:
@@ -77,15 +64,15 @@ def expectation_maximization(
 def init(problem: SplitProblem, start: Start) -> tuple[EMState, EMInfo]:
     """The initial state, as :func:`fastdens.inference.em.init` chooses it."""
     initial = None if start.is_given else _initial_parameters(problem, start)
-    return with_given(start, initial, problem.covariance_type)
+    return with_given(start, initial, problem.own.covariance_type)
 
 
 def expectation(problem: SplitProblem, state: EMState) -> WeightedSums:
     """The sums of the M step, and the log-likelihood."""
 
     def of_block(rows: slice) -> WeightedSums:
-        own = problem.points[rows]
-        total, *statistics = kernels.em_statistics(own, layout_of_block(own), *state, **problem.kernel_options)
+        own = problem.own.points[rows]
+        total, *statistics = kernels.em_statistics(own, layout_of_block(own), *state, **problem.own.kernel_options)
         return WeightedSums.of_statistics(kernels.SufficientStatistics(*statistics), total)
 
     return problem.sum(state.weights.shape[1], of_block)
@@ -100,16 +87,16 @@ def maximization(problem: SplitProblem, sums: WeightedSums) -> tuple[EMState, EM
 
 def _parameters_of_sums(problem: SplitProblem, sums: WeightedSums) -> kernels.GaussianParameters:
     return kernels.gaussian_parameters(
-        sums.statistics(problem.points.dtype),
-        problem.points.shape[1],
-        reg_covar=problem.reg_covar,
-        covariance_type=problem.covariance_type,
-        backend=problem.backend,
+        sums.statistics(problem.own.points.dtype),
+        problem.own.points.shape[1],
+        reg_covar=problem.own.reg_covar,
+        covariance_type=problem.own.covariance_type,
+        backend=problem.own.backend,
     )
 
 
 def _initial_parameters(problem: SplitProblem, start: Start) -> kernels.GaussianParameters:
-    blocks, points, k = problem.blocks, problem.points, start.n_components
+    blocks, points, k = problem.blocks, problem.own.points, start.n_components
     if start.init_params == "random":
         centres = problem.coordinates(torch.zeros(k, dtype=torch.int64, device=points.device))[None]
         none = torch.zeros(1, dtype=torch.float64, device=points.device)
@@ -119,7 +106,7 @@ def _initial_parameters(problem: SplitProblem, start: Start) -> kernels.Gaussian
             position = torch.arange(first + rows.start, first + rows.stop, device=points.device)
             draws = torch.stack([hashed_uniform(start.seed, c, position).to(points.dtype) for c in range(k)], 1)
             resp = draws / draws.sum(1, keepdim=True)
-            options = problem.kernel_options
+            options = problem.own.kernel_options
             sums = kernels.sufficient_statistics(own, layout_of_block(own), resp, centres, **options)
             return WeightedSums.of_statistics(sums, none)
 
@@ -128,4 +115,4 @@ def _initial_parameters(problem: SplitProblem, start: Start) -> kernels.Gaussian
         chosen = random_rows(blocks, k, start.seed, points.device)
     else:
         chosen = kmeans_plusplus(blocks, points, problem.coordinates, k, start.seed)
-    return parameters_of_points(problem.coordinates(chosen)[None], problem.covariance_type, problem.reg_covar)
+    return parameters_of_points(problem.coordinates(chosen)[None], problem.own.covariance_type, problem.own.reg_covar)

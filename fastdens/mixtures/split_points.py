@@ -12,8 +12,9 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.inference.coordinate_ascent import Ascent, join_ascents
+from fastdens.inference.em import EMProblem
 from fastdens.inference.point_blocks import PointBlocks
-from fastdens.inference.split_em import SplitProblem, expectation_maximization
+from fastdens.inference.split_em import SplitProblem, expectation_maximization, layout_of_block
 from fastdens.inference.split_seeding import kmeans_plusplus
 from fastdens.inference.split_variational import SplitVariational, labels_of, nearest_labels, variational_inference
 from fastdens.inference.variational import VariationalInfo, VariationalState
@@ -65,15 +66,12 @@ class _SplitGaussianMixtures(GaussianMixtures):
         origin = central_points(points, layout.select([model]))
         blocks = PointBlocks(stop - start, self.group)
         own = points[start:stop][blocks.rows] - origin
+        options = (self.covariance_type, self.reg_covar, self.backend, self.matmul_precision)
         problem = SplitProblem(
             blocks,
             stop - start,
-            own,
+            EMProblem(own, layout_of_block(own), *options),
             lambda rows: points[start + rows] - origin,
-            self.covariance_type,
-            self.reg_covar,
-            self.backend,
-            self.matmul_precision,
         )
         given = {name: value[valid.models[model]][None] for name, value in initial.items()}
         if "means" in given:
