@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from fastdens.io.arrays import npy_header
 from fastdens.io.atomic import WriteError, atomic_write, check_place
-from fastdens.io.locks import claimed
+from fastdens.io.locks import done_by_one
 from fastdens.io.matrix_files import MatrixFile, open_matrix
 from fastdens.io.state_file import StateFile, fingerprint
 from fastdens.kernels.layout import offsets_of
@@ -33,7 +32,6 @@ _LARGEST_BLOCK = 256 << 20
 # A block as it is stored, as rows, and sorted, and as much to spare.
 _COPIES = 4
 _SLACK = 16 << 20
-_SECONDS_BETWEEN_LOOKS = 0.25
 
 
 def grouped_copy(
@@ -77,24 +75,22 @@ def grouped_copy(
     if (found := _found(folder, state, overwrite=overwrite)) is not None:
         return found
     check_place(folder)
+
+    def write() -> None:
+        with atomic_write(folder, overwrite=True) as partial:
+            partial.mkdir()
+            _write_grouped(matrix, codes.numpy(), n_groups, partial / _POINTS, limit)
+            StateFile(partial / _STATE, _KIND, identity).write({"offsets": offsets_of(codes.bincount())})
+
     try:
-        while (found := _found(folder, state, overwrite=overwrite)) is None:
-            with claimed(folder) as is_mine:
-                # It may have appeared in this moment.
-                if is_mine and (overwrite or not folder.exists()):
-                    with atomic_write(folder, overwrite=True) as partial:
-                        partial.mkdir()
-                        _write_grouped(matrix, codes.numpy(), n_groups, partial / _POINTS, limit)
-                        StateFile(partial / _STATE, _KIND, identity).write({"offsets": offsets_of(codes.bincount())})
-            if not is_mine:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-        return found
+        done_by_one(folder, lambda: _found(folder, state, overwrite=overwrite) is not None, write)
     except WriteError as error:
         size = describe_bytes(matrix.shape[0] * matrix.row_bytes)
         raise OSError(
             f"{folder}, a copy of x sorted by class of {size}, cannot be written ({error.reason}): make room, or pass "
             "a folder elsewhere."
         ) from None
+    return open_matrix(folder / _POINTS)
 
 
 def _found(folder: Path, state: StateFile, *, overwrite: bool) -> MatrixFile | None:

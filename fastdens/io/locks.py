@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fastdens.io.atomic import write_error
 from fastdens.kernels.optional import require
 
+_SECONDS_BETWEEN_LOOKS = 0.25
 # Hidden names in a folder that one process has for itself: what is locked, and who has locked it.
 _FOLDER, _OWNER = "folder", ".folder.owner"
 
@@ -60,6 +62,26 @@ def claimed(file: Path) -> Iterator[bool]:
         with suppress(PermissionError):
             lock_path(file).unlink(missing_ok=True)
         lock.release()
+
+
+def done_by_one(file: Path, is_done: Callable[[], bool], do: Callable[[], None]) -> None:
+    """Let one of the processes that call this at the same time do something; the others wait, and take over if it dies.
+
+    Parameters
+    ----------
+    file : Path
+        What a process claims while it does it.
+    is_done : callable
+        Whether it is done, by whatever process.
+    do : callable
+    """
+    while not is_done():
+        with claimed(file) as is_mine:
+            # It may have been done in this moment.
+            if is_mine and not is_done():
+                do()
+        if not is_mine:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def remove_stale_lock(file: Path) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastdens.io.locks import claimed
+from fastdens.io.locks import claimed, done_by_one
 from fastdens.io.state_file import StateFile, read_state
 
 Piece = dict[str, Tensor]
@@ -140,12 +140,7 @@ class SharedWork:
         remedy = f"delete the folder {self.folder} to begin anew, or pass another path"
         begun = StateFile(self.folder / _BEGUN, f"begun {self._kind}", identity, self._differences, remedy)
         sample = {name: value.detach().cpu() for name, value in sample.items()}
-        while not begun.path.exists():
-            with claimed(begun.path) as is_mine:
-                if is_mine and not begun.path.exists():
-                    begun.write(sample)
-            if not is_mine:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        done_by_one(begun.path, begun.path.exists, lambda: begun.write(sample))
         # A damaged one is no reason to begin anew.
         read_state(begun.path, begun.kind, _REMEDY)
         found = begun.read().tensors
@@ -197,13 +192,12 @@ class SharedWork:
         write : callable
             Gets the pieces in their order, several of them joined, and writes the result under its final name.
         """
-        while self.is_unfinished:
-            with claimed(self.folder / "result") as is_mine:
-                if is_mine and self.is_unfinished:
-                    write(self._pieces())
-                    self.remove()
-            if not is_mine:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+        def write_and_remove() -> None:
+            write(self._pieces())
+            self.remove()
+
+        done_by_one(self.folder / "result", lambda: not self.is_unfinished, write_and_remove)
 
     def remove(self) -> None:
         """Remove the folder, with all that is finished, and what a process left that was killed while it did so."""
