@@ -27,6 +27,7 @@ class _Model(NamedTuple):
     means: Tensor  # [K, D]
     factors: Tensor  # U [K, D, D], or its diagonal [K, D]
     degrees_of_freedom: Tensor | None  # [K]
+    directions: Tensor | None  # A [K, D, Q] where U is its diagonal times I - A A'
 
     def precision_times(self, vectors: Tensor) -> Tensor:
         """``U_k U_k' v`` [n, K, D] of vectors [n, K, D] or [n, 1, D]."""
@@ -35,14 +36,21 @@ class _Model(NamedTuple):
     def factor_times(self, vectors: Tensor) -> Tensor:
         """``U_k' v`` [n, K, D]."""
         if self.factors.ndim == 2:
-            return vectors * self.factors
+            return self._outside_directions(vectors * self.factors)
         return (vectors.transpose(0, 1) @ self.factors).transpose(0, 1)
 
     def transposed_factor_times(self, vectors: Tensor) -> Tensor:
         """``U_k v`` [n, K, D]."""
         if self.factors.ndim == 2:
-            return vectors * self.factors
+            return self._outside_directions(vectors) * self.factors
         return (vectors.transpose(0, 1) @ self.factors.mT).transpose(0, 1)
+
+    def _outside_directions(self, vectors: Tensor) -> Tensor:
+        """``(I - A_k A_k') v`` [n, K, D]; v itself where there is no A."""
+        if self.directions is None:
+            return vectors
+        inside = vectors.transpose(0, 1) @ self.directions @ self.directions.mT
+        return vectors - inside.transpose(0, 1)
 
     def terms(self, points: Tensor) -> _Terms:
         x = points[self.rows].double()
@@ -114,7 +122,9 @@ def _models(points: Tensor, components: Components, layout: Layout | None) -> It
     # A component of weight zero adds nothing, whatever its parameters are.
     dead = log_joint_norm == -torch.inf
     means = components.means.double().reshape(-1, d).masked_fill(dead[:, None], 0)
-    dof = components.degrees_of_freedom
+    dof, directions = components.degrees_of_freedom, components.directions
+    if directions is not None:
+        directions = directions.reshape(-1, *directions.shape[-2:]).masked_fill(dead[:, None, None], 0)
     for m, (start, stop) in enumerate(ranges):
         own = slice(offsets[m], offsets[m + 1])
         n_components = offsets[m + 1] - offsets[m]
@@ -133,6 +143,7 @@ def _models(points: Tensor, components: Components, layout: Layout | None) -> It
                 means[own],
                 factors,
                 None if dof is None else dof[own].double(),
+                None if directions is None else directions[own],
             )
 
 

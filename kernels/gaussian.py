@@ -18,9 +18,18 @@ from fastdens.kernels.operation import Backends, check_gaussians, check_mixtures
 from torch import Tensor
 
 
-@lru_cache(maxsize=64)
-def _equal_offsets(n_models: int, n_components: int, device: torch.device) -> Tensor:
+def equal_offsets(n_models: int, n_components: int, device: torch.device) -> Tensor:
+    """Offsets int64 [M + 1] of M mixtures of K components each."""
+    # What is made while a program is exported has no numbers, and must not be kept.
+    make = _new_offsets if torch.compiler.is_exporting() else _kept_offsets
+    return make(n_models, n_components, device)
+
+
+def _new_offsets(n_models: int, n_components: int, device: torch.device) -> Tensor:
     return torch.arange(0, (n_models + 1) * n_components, n_components, device=device)
+
+
+_kept_offsets = lru_cache(maxsize=64)(_new_offsets)
 
 
 def _log_norm(means: Tensor, precisions_cholesky: Tensor, covariance_type: str) -> Tensor:
@@ -39,7 +48,7 @@ def mixture_components(
 ) -> Components:
     """The components of mixtures with means [M, K, D] and log weights float64 [M, K]."""
     return Components(
-        _equal_offsets(*means.shape[:2], means.device),
+        equal_offsets(means.shape[0], means.shape[1], means.device),
         _log_norm(means, precisions_cholesky, covariance_type) + log_weights,
         means,
         precisions_cholesky if covariance_type != "spherical" else precisions_cholesky[..., None].expand_as(means),
@@ -66,7 +75,7 @@ def _gaussians(means: Tensor, precisions_cholesky: Tensor, *, covariance_type: s
     elif covariance_type == "spherical":
         factors = factors[:, None].expand(g, d)
     triangular = covariance_type in ("full", "tied")
-    return (Components(_equal_offsets(g, 1, means.device), log_norm, means, factors, triangular, False, None),)
+    return (Components(equal_offsets(g, 1, means.device), log_norm, means, factors, triangular, False, None),)
 
 
 def _mixtures(
@@ -87,7 +96,7 @@ def _fake(points: Tensor, means: Tensor, **_: Any) -> Tensor:
     return points.new_empty(points.shape[0], means.shape[0])
 
 
-def _wanted(grad: Tensor) -> list[int]:
+def wanted(grad: Tensor) -> list[int]:
     """The models, among M of cotangents [N, M], that are differentiated at all: others may have failed and be NaN."""
     return torch.nonzero((grad != 0).any(0))[:, 0].tolist()
 
@@ -96,7 +105,7 @@ def _gaussian_gradient(
     grad: Tensor, points: Tensor, means: Tensor, precisions_cholesky: Tensor, covariance_type: str, **_: Any
 ) -> Tensor:
     out = torch.zeros_like(points)
-    for g in _wanted(grad):
+    for g in wanted(grad):
         factor = precisions_cholesky if covariance_type == "tied" else precisions_cholesky[g]
         out -= grad[:, g, None] * precision_times_centred(points, means[g], factor, covariance_type)
     return out
@@ -114,7 +123,7 @@ def _mixture_gradient(
 ) -> Tensor:
     """``d log p / dx = -sum_k r_k U_k U_k' (x - mu_k)``, one model at a time: memory stays at [N, D]."""
     out = torch.zeros_like(points)
-    for m in _wanted(grad):
+    for m in wanted(grad):
         factors = precisions_cholesky[m]
         joint = torch.ops.fastdens.gaussian_log_prob(
             points, means[m], factors, covariance_type=covariance_type, **options

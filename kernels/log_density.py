@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec
 
 import torch
-from fastdens.kernels import derivatives
+from fastdens.kernels import derivatives, portable
 from fastdens.kernels.arguments import checks_of
 from fastdens.kernels.far_points import with_far_points
 from fastdens.kernels.layout import Layout, as_layout, ranges_of_offsets
@@ -42,9 +42,8 @@ class _Operation:
 
     def components_and_layout(self, arguments: tuple[Any, ...]) -> tuple[Components, Layout | None]:
         by_name = dict(zip(self.names, arguments, strict=True))
-        n_points = len(by_name["points"])
         if by_name.get("layout") is not None:
-            by_name["layout"] = Layout.from_ranges(by_name["layout"], n_points)
+            by_name["layout"] = Layout.from_ranges(by_name["layout"], len(by_name["points"]))
         components, *layout = self.prepare(**{k: v for k, v in by_name.items() if k not in _NOT_PREPARED})
         return components, layout[0] if layout else None
 
@@ -53,6 +52,9 @@ def log_density(
     *, fake: Callable[..., Tensor], gradient: Callable[..., Tensor], prepare: Callable[..., tuple[Any, ...]]
 ) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
     """Make a log-density of points an operator of torch.library, differentiable in the points.
+
+    A program that is exported holds plain operations of torch in its place, so that it runs without this library,
+    unless a backend is asked for by name, or a layout is given.
 
     The operator has the name of the decorated function and its parameters, in the same order and with the same
     defaults. The function runs inside the operator, checks included: torch.compile and autograd see no more than the
@@ -82,6 +84,7 @@ def log_density(
         needed = [frozenset(p.name for p in parameters[n:] if p.default is p.empty) for n in range(n_positional + 1)]
         check = checks_of(function)
         layout_at = names.index("layout") if "layout" in names else None
+        backend_at = names.index("backend")
 
         def run(**arguments: Any) -> Tensor:
             if arguments.get("layout") is not None:
@@ -117,6 +120,10 @@ def log_density(
             if layout_at is not None and arguments[layout_at] is not None:
                 arguments[layout_at] = _as_ranges(arguments[layout_at], len(arguments[0]))
             _refuse_parameter_gradients(names, arguments)
+            if torch.compiler.is_exporting() and arguments[backend_at] == "auto":
+                components, layout = operation.components_and_layout(tuple(arguments))
+                if layout is None:
+                    return portable.log_prob(arguments[0], components)
             transformed = is_transformed()
             if transformed or arguments[0].requires_grad:
                 arguments[1:n_tensors] = [t if t is None else outside_inference(t) for t in arguments[1:n_tensors]]

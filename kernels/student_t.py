@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import torch
-from fastdens.kernels import mixture, reference
+from fastdens.kernels import mixture, portable, reference
 from fastdens.kernels.gaussian import precision_times_centred
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.log_density import log_density
@@ -26,7 +26,8 @@ def _log_joint_norm(log_weights: Tensor, scale_precisions_cholesky: Tensor, degr
     """Log weight plus log normaliser of each component, float64 [G]."""
     d, nu = scale_precisions_cholesky.shape[-1], degrees_of_freedom.double()
     log_det = scale_precisions_cholesky.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
-    log_gammas = torch.lgamma(0.5 * (nu + d)) - torch.lgamma(0.5 * nu)
+    log_gamma = portable.log_gamma if torch.compiler.is_exporting() else torch.lgamma
+    log_gammas = log_gamma(0.5 * (nu + d)) - log_gamma(0.5 * nu)
     return log_weights.double() + log_gammas - 0.5 * d * (nu * math.pi).log() + log_det
 
 

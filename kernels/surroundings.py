@@ -40,6 +40,10 @@ def undisturbed(function: Callable[P, R], *, lasting: bool = False) -> Callable[
             and not (lasting and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled())
         ):
             return function(*values, **named)
+        if torch.compiler.is_compiling():
+            # Tracing follows plain blocks only.
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                return function(*values, **named)
         with _undisturbed(lasting):
             return function(*values, **named)
 
@@ -69,7 +73,7 @@ class Undisturbed:
         super().__init_subclass__(**options)
         for name, member in list(vars(cls).items()):
             if inspect.isfunction(member) and not name.startswith("_"):
-                setattr(cls, name, undisturbed(member, lasting=name in ("fit", "density")))
+                setattr(cls, name, undisturbed(member, lasting=name in ("fit", "partial_fit", "refit", "density")))
 
 
 def outside_inference(tensor: Tensor) -> Tensor:

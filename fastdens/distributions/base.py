@@ -1,30 +1,67 @@
-"""Batched densities in the manner of torch.distributions: ``log_prob``, ``sample``, ``entropy``."""
+"""Batched densities in the manner of torch.distributions: ``log_prob``, ``sample``, ``entropy``; modules of torch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from fastdens.arrays import as_tensor
-from fastdens.batch import RaggedBatch, as_points
+from fastdens.arrays import as_points, as_tensor
+from fastdens.batch import RaggedBatch
 from fastdens.distributions import divergences
 from fastdens.distributions.divergences import MonteCarloEstimate
+from fastdens.distributions.module import PreciseModule
 from fastdens.errors import check_batch_of
-from fastdens.kernels.surroundings import Undisturbed
 
 # Points as they are read, in the dtype of the density, centred, and one copy to spare.
 _COPIES = 4
 
 
-class BatchedDensity(Undisturbed, ABC):
+class BatchedDensity(PreciseModule, ABC):
     """Densities of M models in D dimensions: checks of arguments, and estimates by Monte Carlo.
 
-    A subclass has its parameters as attributes and computes the log-densities of points that are known to fit.
+    A :class:`torch.nn.Module` whose parameters are buffers: ``to`` moves them, ``state_dict`` holds them, and there is
+    nothing to train, for densities are differentiable in the points only. To call it is :meth:`log_prob`. It computes
+    in float32 or float64: ``half()`` and its like leave it as it is.
+
+    A program of torch.export holds plain operations, and runs without this library; with a ``backend`` other than
+    "auto" it holds the kernels of that name, and is loaded after their import from :mod:`fastdens.kernels`.
+
+    A subclass computes the log-densities of points that are known to fit.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Tensor
+        Buffers, each also an argument of the constructor of the subclass.
+    options : mapping of str to object
+        Attributes, likewise.
     """
+
+    _option_names: tuple[str, ...]
+    _is_of_a_fit = False
+
+    def __init__(self, parameters: Mapping[str, Tensor], options: Mapping[str, Any]) -> None:
+        super().__init__()
+        # As register_buffer and setattr do, which cost more than to score a handful of points.
+        self._buffers.update(parameters)
+        vars(self).update(options, _option_names=tuple(options))
+
+    def extra_repr(self) -> str:
+        """The sizes and options, for ``repr``."""
+        sizes = {"n_models": self.n_models, "n_features": self.n_features}
+        return ", ".join(f"{name}={value!r}" for name, value in {**sizes, **self._options}.items())
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._option_names}
+
+    def _with(self, **parameters: Tensor) -> Self:
+        """A density of the same options, and of the parameters that are not given."""
+        make: Callable[..., Self] = type(self)
+        return make(**{**dict(self.named_buffers(recurse=False)), **parameters}, **self._options)
 
     @property
     @abstractmethod
@@ -72,6 +109,25 @@ class BatchedDensity(Undisturbed, ABC):
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n]."""
 
+    def of_a_fit(self) -> Self:
+        """Itself, of tensors that belong to a fit: a state that is loaded later leaves these as they are."""
+        self._is_of_a_fit = True
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        if self._is_of_a_fit:
+            self._buffers.update({name: tensor.clone() for name, tensor in self.named_buffers(recurse=False)})
+            self._is_of_a_fit = False
+        super()._load_from_state_dict(*arguments)
+
+    def clone(self) -> Self:
+        """The same density with tensors of its own."""
+        return self._with(**{name: tensor.clone() for name, tensor in self.named_buffers(recurse=False)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``log_prob(x)``, [N, M]."""
+        return self.log_prob(x)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density of each point under every model, [N, M]; differentiable in ``x``, any number of times.
 
@@ -89,16 +145,18 @@ class BatchedDensity(Undisturbed, ABC):
         """
         # A tensor as it is: derivatives of any kind may hang on it.
         points = as_tensor(x) if isinstance(x, Tensor) and x.is_floating_point() else as_points(x)
-        n_features = self.n_features
+        # Attributes of modules are slow to look up.
+        locations = self._locations
+        n_features, device = locations.shape[-1], locations.device
         if points.ndim != 2 or points.shape[1] != n_features:
             raise ValueError(
                 f"x has shape {tuple(points.shape)}, but the models have D = {n_features}: pass [N, {n_features}]."
             )
-        if points.device != self.device:
+        if points.device != device:
             raise ValueError(
-                f"x is on {points.device} and the models are on {self.device}: move x with x.to({str(self.device)!r})."
+                f"x is on {points.device} and the models are on {device}: move x with x.to({str(device)!r})."
             )
-        return self._log_prob(points.to(self.dtype))
+        return self._log_prob(points.to(locations.dtype))
 
     def score_samples(self, batch: RaggedBatch) -> Tensor:
         """Log-density of each point under its own model, [N], in the caller's row order.

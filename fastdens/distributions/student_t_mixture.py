@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
@@ -36,11 +35,12 @@ class StudentTComponents(NamedTuple):
     degrees_of_freedom: Tensor
 
 
-@dataclass(frozen=True)
 class StudentTMixtureDensity(BatchedDensity):
     """M mixtures of Student-t distributions in D dimensions, each with as many components as it needs, G in all.
 
-    Attributes
+    A module of torch, whose state fits densities of the same number of components.
+
+    Parameters
     ----------
     offsets : Tensor
         int64 [M + 1]: the components of model m are ``offsets[m]:offsets[m + 1]``. A model without any is NaN.
@@ -66,8 +66,22 @@ class StudentTMixtureDensity(BatchedDensity):
     locations: Tensor
     scale_precisions_cholesky: Tensor
     degrees_of_freedom: Tensor
-    backend: str = "auto"
-    matmul_precision: str = "tf32x3"
+    backend: str
+    matmul_precision: str
+
+    def __init__(
+        self,
+        offsets: Tensor,
+        log_weights: Tensor,
+        locations: Tensor,
+        scale_precisions_cholesky: Tensor,
+        degrees_of_freedom: Tensor,
+        backend: str = "auto",
+        matmul_precision: str = "tf32x3",
+    ) -> None:
+        components = StudentTComponents(log_weights, locations, scale_precisions_cholesky, degrees_of_freedom)
+        options = {"backend": backend, "matmul_precision": matmul_precision}
+        super().__init__({"offsets": offsets, **components._asdict()}, options)
 
     @classmethod
     def from_components(
@@ -108,8 +122,7 @@ class StudentTMixtureDensity(BatchedDensity):
     def select(self, begin: int, end: int) -> Self:
         """The densities of the models ``begin:end``."""
         first, last = self.offsets[[begin, end]].tolist()
-        return replace(
-            self,
+        return self._with(
             offsets=self.offsets[begin : end + 1] - first,
             **{name: value[first:last] for name, value in self.components._asdict().items()},
         )
@@ -127,8 +140,7 @@ class StudentTMixtureDensity(BatchedDensity):
             self.offsets,
             *self.components,
             layout=layout,
-            backend=self.backend,
-            matmul_precision=self.matmul_precision,
+            **self._options,
         )
 
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
