@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from fastdens.kernels.surroundings import is_differentiated, is_transformed
+
 _NUMERIC = "biuf"
 _DL_CPU = 1
 
@@ -43,6 +45,60 @@ def as_tensor(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
     """
     found = read(x, name)
     return found if isinstance(found, Tensor) else tensor_of(as_numbers(found, name))
+
+
+def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
+    """A tensor [N, D] of float32 or float64: integers become float64, half precision float32.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` does not hold real numbers.
+    ValueError
+        If ``x`` is not two-dimensional, has no columns, or has a masked or missing value.
+    NotImplementedError
+        If torch.func or forward mode differentiates ``x``; a gradient that autograd would record is left out.
+    """
+    tensor = as_tensor(x, name)
+    if is_transformed() and is_differentiated(tensor):
+        raise NotImplementedError(
+            f"{name} is differentiated, but its numbers are taken without derivatives here: log_prob of a density and "
+            f"transform of a projection have derivatives; elsewhere pass {name}.detach()."
+        )
+    check_points_shape(tuple(tensor.shape), name)
+    if tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.float() if tensor.is_floating_point() else tensor.double()
+    return tensor.detach().contiguous()
+
+
+def stack_points(arrays: Iterable[ArrayLike | Tensor]) -> tuple[Tensor, list[int]]:
+    """The points [N, D] of several arrays [N_m, D], one array after the other, and how many each has.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is none, an array is not [N_m, D], or they disagree in D or in their device.
+    """
+    try:
+        listed = list(arrays)
+    except TypeError:
+        raise TypeError(f"arrays is {type(arrays).__name__}: pass a list of one array for each model.") from None
+    if not listed:
+        raise ValueError("arrays is empty: pass one array for each model.")
+    parts = [as_points(x, f"array {m}") for m, x in enumerate(listed)]
+    for m, part in enumerate(parts):
+        if part.shape[1] != parts[0].shape[1]:
+            raise ValueError(
+                f"array {m} has {part.shape[1]} features and array 0 has {parts[0].shape[1]}: models of different "
+                "D belong in batches of their own."
+            )
+        if part.device != parts[0].device:
+            raise ValueError(
+                f"array {m} is on {part.device} and array 0 on {parts[0].device}: move them to one device."
+            )
+    dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
+    points = parts[0] if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
+    return points, [len(part) for part in parts]
 
 
 def as_array(x: ArrayLike | Tensor, name: str = "x") -> NDArray[Any]:

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.arrays import as_tensor, check_points_shape
+from fastdens.arrays import as_points, stack_points
 from fastdens.io.activation_files import LABELS
 from fastdens.io.grouping import grouped_copy
 from fastdens.io.matrix_files import READING_BYTES, MatrixFile, open_matrix, read_column, read_rows
 from fastdens.kernels.layout import Layout, bounded_runs, offsets_of
-from fastdens.kernels.surroundings import is_differentiated, is_transformed
-from fastdens.labels import encode_classes, names_of_classes, read_labels
+from fastdens.labels import encode_classes, names_of_classes, read_labels, rows_by_class
 from fastdens.memory import MemoryLimit, code_bytes, parse_bytes, room_under
-
-
-def as_points(x: ArrayLike | Tensor, name: str = "x") -> Tensor:
-    """A tensor [N, D] of float32 or float64: integers become float64, half precision float32.
-
-    Every kind of array that :mod:`fastdens.arrays` knows is taken.
-
-    Raises
-    ------
-    TypeError
-        If ``x`` does not hold real numbers.
-    ValueError
-        If ``x`` is not two-dimensional, has no columns, or has a masked or missing value.
-    NotImplementedError
-        If torch.func or forward mode differentiates ``x``; a gradient that autograd would record is left out.
-    """
-    tensor = as_tensor(x, name)
-    if is_transformed() and is_differentiated(tensor):
-        raise NotImplementedError(
-            f"{name} is differentiated, but its numbers are taken without derivatives here: log_prob of a density and "
-            f"transform of a projection have derivatives; elsewhere pass {name}.detach()."
-        )
-    check_points_shape(tuple(tensor.shape), name)
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.float() if tensor.is_floating_point() else tensor.double()
-    return tensor.detach().contiguous()
+from fastdens.sample_weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -67,6 +42,8 @@ class RaggedBatch:
         The class of each model: a label as the caller had it.
     layer : str or None
         The network layer the points come from, for messages.
+    weights : Tensor or None
+        float64 [N], how often each (sorted) point counts; None where each counts once. See :meth:`weighted`.
     """
 
     points: Tensor
@@ -74,6 +51,7 @@ class RaggedBatch:
     index: Tensor
     classes: tuple[Hashable, ...]
     layer: str | None = None
+    weights: Tensor | None = None
 
     @classmethod
     def from_labels(
@@ -124,7 +102,7 @@ class RaggedBatch:
             raise ValueError("x has no rows: pass at least one point.")
         codes, names = encode_classes(labels, n_classes, classes)
         codes = codes.to(points.device)
-        offsets, index, are_sorted = _places(codes, len(names))
+        offsets, index, are_sorted = rows_by_class(codes, len(names))
         return cls(points if are_sorted else points[index], offsets, index, names, layer)
 
     @classmethod
@@ -195,7 +173,7 @@ class RaggedBatch:
             raise ValueError("x has no rows: pass at least one point.")
         codes, names = encode_classes(labels, n_classes, classes)
         codes = codes.cpu()
-        offsets, index, are_sorted = _places(codes, len(names))
+        offsets, index, are_sorted = rows_by_class(codes, len(names))
         if not are_sorted:
             if folder is None:
                 of_name = "" if name is None else f".{quote(name, safe=' ')}"
@@ -227,25 +205,11 @@ class RaggedBatch:
         TypeError, ValueError
             If an array is not [N_m, D], or they disagree.
         """
-        parts = [as_points(x, f"array {m}") for m, x in enumerate(_each(arrays))]
-        if not parts:
-            raise ValueError("arrays is empty: pass one array for each model.")
-        for m, part in enumerate(parts):
-            if part.shape[1] != parts[0].shape[1]:
-                raise ValueError(
-                    f"array {m} has {part.shape[1]} features and array 0 has {parts[0].shape[1]}: models of different "
-                    "D belong in batches of their own."
-                )
-            if part.device != parts[0].device:
-                raise ValueError(
-                    f"array {m} is on {part.device} and array 0 on {parts[0].device}: move them to one device."
-                )
-        names: tuple[Hashable, ...] = tuple(range(len(parts)))
+        points, sizes = stack_points(arrays)
+        names: tuple[Hashable, ...] = tuple(range(len(sizes)))
         if labels is not None:
-            names = names_of_classes(read_labels(labels, len(parts), rows="there are {} arrays").tolist(), "labels")
-        dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        points = parts[0] if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
-        offsets = offsets_of(torch.tensor([len(part) for part in parts], device="cpu"))
+            names = names_of_classes(read_labels(labels, len(sizes), rows="there are {} arrays").tolist(), "labels")
+        offsets = offsets_of(torch.tensor(sizes, device="cpu"))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)
 
@@ -295,6 +259,11 @@ class RaggedBatch:
         return self.layout.ranges
 
     @property
+    def total_weights(self) -> Tensor:
+        """float64 [M], the sum of the weights of each model's points; how many these are where they have none."""
+        return self.sizes.double() if self.weights is None else self.layout.sum(self.weights)
+
+    @property
     def model_of_row(self) -> Tensor:
         """int64 [N], the model of each (sorted) row."""
         return torch.repeat_interleave(torch.arange(self.n_models, device=self.offsets.device), self.sizes)
@@ -313,10 +282,7 @@ class RaggedBatch:
         if (begin, end) == (0, self.n_models):
             return self
         start, stop = self.offsets[[begin, end]].tolist()
-        offsets = self.offsets[begin : end + 1] - start
-        return RaggedBatch(
-            self.points[start:stop], offsets, self.index[start:stop], self.classes[begin:end], self.layer
-        )
+        return self._of_rows(slice(start, stop), self.offsets[begin : end + 1] - start, self.classes[begin:end])
 
     def groups(self, model_bytes: Tensor, purpose: str) -> list[tuple[int, int]]:
         """Runs ``begin, end`` of models to work on at a time: all at once where the points are in memory anyway.
@@ -349,22 +315,67 @@ class RaggedBatch:
 
     def select(self, models: Tensor) -> RaggedBatch:
         """Some of the models, int64 [A] in ascending order; ``index`` still counts all rows of the caller."""
+        if len(models) == self.n_models:
+            return self
         rows = torch.isin(self.model_of_row, models)
         classes = tuple(self.classes[m] for m in models.tolist())
-        return RaggedBatch(self.points[rows], offsets_of(self.sizes[models]), self.index[rows], classes, self.layer)
+        return self._of_rows(rows, offsets_of(self.sizes[models]), classes)
+
+    def _of_rows(self, rows: Tensor | slice, offsets: Tensor, classes: tuple[Hashable, ...]) -> RaggedBatch:
+        """Some of the (sorted) rows as a batch."""
+        weights = None if self.weights is None else self.weights[rows]
+        return RaggedBatch(self.points[rows], offsets, self.index[rows], classes, self.layer, weights)
+
+    def weighted(self, sample_weight: ArrayLike | Tensor | None) -> Self:
+        """The batch with weights: a point of weight w counts as w equal points would.
+
+        Parameters
+        ----------
+        sample_weight : array or Tensor, or None
+            [N] in the caller's row order, finite and not negative; they need not sum to anything. A point of weight
+            zero counts as if it were absent. None takes the weights away.
+
+        Returns
+        -------
+        RaggedBatch
+            Of the same points, which are shared.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``sample_weight`` does not hold such numbers, or the batch has some of the caller's rows only.
+
+        Examples
+        --------
+        >>> batch = fd.RaggedBatch.from_list([[[1.0], [2.0]], [[3.0]]]).weighted([0.5, 2.0, 1.0])
+        >>> batch.total_weights
+        tensor([2.5000, 1.0000], dtype=torch.float64)
+        """
+        weights = None
+        if sample_weight is not None:
+            weights = read_weights(sample_weight, self.n_points).to(self.device)
+            if self.n_points and int(self.index.max()) >= self.n_points:
+                raise ValueError("the batch has some of the caller's rows only: weigh the whole batch, then select.")
+            weights = weights[self.index]
+        made = copy.copy(self)
+        object.__setattr__(made, "weights", weights)
+        return made
+
+    def without_zero_weights(self) -> RaggedBatch:
+        """The batch without the points of weight zero; one on disk is itself and loses them once its parts are read."""
+        if self.weights is None or bool((self.weights > 0).all()):
+            return self
+        rows = self.weights > 0
+        return self._of_rows(rows, offsets_of(self.layout.sum(rows).long()), self.classes)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
         """The batch on another device or in another floating-point type; itself where it is so already."""
         points = self.points.to(device=device, dtype=dtype)
         if points is self.points:
             return self
-        return RaggedBatch(
-            points,
-            self.offsets.to(device=device),
-            self.index.to(device=device),
-            self.classes,
-            self.layer,
-        )
+        weights = None if self.weights is None else self.weights.to(device=device)
+        offsets, index = self.offsets.to(device=device), self.index.to(device=device)
+        return RaggedBatch(points, offsets, index, self.classes, self.layer, weights)
 
     def in_caller_order(self, values: Tensor) -> Tensor:
         """Values of the sorted rows [N, ...], brought to the caller's row order."""
@@ -393,6 +404,7 @@ class BatchOnDisk(RaggedBatch):
         classes: tuple[Hashable, ...],
         layer: str | None,
         max_memory: int,
+        weights: Tensor | None = None,
     ) -> None:
         for name, value in (
             ("_matrix", matrix),
@@ -403,6 +415,7 @@ class BatchOnDisk(RaggedBatch):
             ("classes", classes),
             ("layer", layer),
             ("_limit", max_memory),
+            ("weights", weights),
         ):
             object.__setattr__(self, name, value)
 
@@ -449,7 +462,11 @@ class BatchOnDisk(RaggedBatch):
         for first, last in self._runs():
             begin, end = self.offsets[[first, last]].tolist()
             read_rows(self._matrix, int(self._starts[first]), points[begin:end])
-        return RaggedBatch(points, self.offsets, self.index, self.classes, self.layer)
+        return RaggedBatch(points, self.offsets, self.index, self.classes, self.layer, self.weights)
+
+    def without_zero_weights(self) -> BatchOnDisk:
+        """Itself: its points are not at hand."""
+        return self
 
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Runs of models that lie one after the other in the file."""
@@ -470,26 +487,14 @@ class BatchOnDisk(RaggedBatch):
 
     def select(self, models: Tensor) -> BatchOnDisk:
         """Some of the models, int64 [A] in ascending order, on disk as before."""
-        index = self.index[torch.isin(self.model_of_row, models)]
+        rows = torch.isin(self.model_of_row, models)
+        weights = None if self.weights is None else self.weights[rows]
         classes = tuple(self.classes[m] for m in models.tolist())
         starts, offsets = self._starts[models], offsets_of(self.sizes[models])
-        return BatchOnDisk(self._matrix, starts, offsets, index, classes, self.layer, self.max_memory)
+        return BatchOnDisk(
+            self._matrix, starts, offsets, self.index[rows], classes, self.layer, self.max_memory, weights
+        )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
         """The batch in memory, on a device and in a floating-point type."""
         return self.load().to(device, dtype)
-
-
-def _places(codes: Tensor, n_models: int) -> tuple[Tensor, Tensor, bool]:
-    """Offsets of the models, the rows in the order of their models, and whether they are in that order already."""
-    offsets = offsets_of(torch.bincount(codes, minlength=n_models))
-    if bool((codes[1:] >= codes[:-1]).all()):
-        return offsets, torch.arange(len(codes), device=codes.device), True
-    return offsets, torch.argsort(codes, stable=True), False
-
-
-def _each(arrays: Sequence[ArrayLike | Tensor]) -> list[ArrayLike | Tensor]:
-    try:
-        return list(arrays)
-    except TypeError:
-        raise TypeError(f"arrays is {type(arrays).__name__}: pass a list of one array for each model.") from None

@@ -89,7 +89,7 @@ def check_batch_of(batch: object, n_models: int, n_features: int, device: torch.
     if checked.n_models != n_models or checked.n_features != n_features:
         raise ValueError(
             f"the batch has {checked.n_models} models with D = {checked.n_features}, but {n_models} models with "
-            f"D = {n_features} were fitted: pass a batch of the same models (from_labels takes n_classes)."
+            f"D = {n_features} were fitted: pass a batch of the same models (from_labels takes classes)."
         )
     if checked.device != device:
         raise ValueError(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastdens.arrays import as_numbers, is_missing, kind_of, read, tensor_of
+from fastdens.kernels.layout import offsets_of
 
 # Labels as they were read: integers or booleans are a tensor, all others an array.
 Labels = Tensor | NDArray[Any]
@@ -255,3 +256,18 @@ def _count_from_0(labels: Labels, n_classes: int) -> Tensor:
     if high >= n_classes:
         raise ValueError(f"y has the label {high}, but n_classes is {n_classes}: it must be at least {high + 1}.")
     return labels
+
+
+def rows_by_class(codes: Tensor, n_classes: int) -> tuple[Tensor, Tensor, bool]:
+    """The rows of codes int64 [N] sorted by class.
+
+    Returns
+    -------
+    tuple
+        Offsets int64 [n_classes + 1] of the classes among the sorted rows, the rows int64 [N] in that order, and
+        whether they are in it already.
+    """
+    offsets = offsets_of(torch.bincount(codes, minlength=n_classes))
+    if bool((codes[1:] >= codes[:-1]).all()):
+        return offsets, torch.arange(len(codes), device=codes.device), True
+    return offsets, torch.argsort(codes, stable=True), False

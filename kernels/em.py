@@ -7,8 +7,8 @@ from typing import NamedTuple, Unpack
 from fastdens.kernels.arguments import checked
 from fastdens.kernels.e_step import responsibilities
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.m_step import sufficient_statistics
-from fastdens.kernels.operation import check_points
+from fastdens.kernels.m_step import sufficient_statistics, weighted
+from fastdens.kernels.operation import check_points, check_sample_weight
 from fastdens.kernels.options import GaussianOptions
 from torch import Tensor
 
@@ -31,6 +31,7 @@ def em_statistics(
     precisions_cholesky: Tensor,
     *,
     log_weights: bool = False,
+    sample_weight: Tensor | None = None,
     **options: Unpack[GaussianOptions],
 ) -> EMStatistics:
     """The sums that one EM iteration of M mixtures needs.
@@ -39,6 +40,8 @@ def em_statistics(
     ----------
     points, layout, weights, means, precisions_cholesky, log_weights
         As for :func:`fastdens.kernels.responsibilities`.
+    sample_weight : Tensor, optional
+        [N], as for :func:`fastdens.kernels.em_steps`.
     **options
         ``covariance_type``, ``backend`` and ``matmul_precision``, as for :func:`fastdens.kernels.responsibilities`.
 
@@ -54,6 +57,10 @@ def em_statistics(
     """
     check_points(points)
     layout = as_layout(layout, len(means), len(points))
-    e_step = responsibilities(points, layout, weights, means, precisions_cholesky, log_weights=log_weights, **options)
-    sums = sufficient_statistics(points, layout, e_step.resp, means, **options)
-    return EMStatistics(layout.sum(e_step.log_prob_norm), *sums)
+    resp, log_prob = responsibilities(
+        points, layout, weights, means, precisions_cholesky, log_weights=log_weights, **options
+    )
+    if sample_weight is not None:
+        check_sample_weight(points, sample_weight)
+    sums = sufficient_statistics(points, layout, weighted(resp, sample_weight), means, **options)
+    return EMStatistics(layout.sum(weighted(log_prob, sample_weight)), *sums)

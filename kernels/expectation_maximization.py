@@ -17,7 +17,7 @@ from fastdens.kernels.arguments import checked
 from fastdens.kernels.cholesky import factor_covariances, precision_cholesky
 from fastdens.kernels.layout import Layout, as_layout
 from fastdens.kernels.m_step import MStep, SufficientStatistics
-from fastdens.kernels.operation import Backends, check_mixtures
+from fastdens.kernels.operation import Backends, check_mixtures, check_sample_weight
 from fastdens.kernels.optional_triton import tl, triton
 from fastdens.kernels.replay import take_steps
 from torch import Tensor
@@ -157,6 +157,7 @@ def _end_kernel(
     chunk_log_likelihood_ptr,  # float64 [C]
     first_ptr,  # int64 [M + 1]: the chunks of model m are first[m]:first[m + 1]
     ranges_ptr,  # int64 [M, 2]
+    total_weight_ptr,  # float64 [M], or None: the number of rows
     covariances_ptr,  # [M, K, D], SPHERICAL: [M, K]; not read if MATRICES
     factors_ptr,  # MATRICES: [M, K, D, D], TIED: [M, D, D]; else [M, K, D], written here
     lost_ptr,  # int8 [M, K], TIED: [M]: matrices that have no factor; not read unless MATRICES
@@ -226,8 +227,11 @@ def _end_kernel(
     log_likelihood = tl.full([], 0.0, tl.float64)
     for chunk in range(tl.load(first_ptr + model), tl.load(first_ptr + model + 1)):
         log_likelihood += tl.load(chunk_log_likelihood_ptr + chunk)
-    size = tl.load(ranges_ptr + 2 * model + 1) - tl.load(ranges_ptr + 2 * model)
-    bound = log_likelihood / size.to(tl.float64)
+    if total_weight_ptr is not None:
+        bound = log_likelihood / tl.load(total_weight_ptr + model)
+    else:
+        size = tl.load(ranges_ptr + 2 * model + 1) - tl.load(ranges_ptr + 2 * model)
+        bound = log_likelihood / size.to(tl.float64)
     change = tl.abs(bound - tl.load(lower_bound_ptr + model))
     bad = tl.max(lost, 0)
     converged = tl.where((change < tl.load(tol_ptr)) & (bad == 0), 1, 0)
@@ -253,6 +257,7 @@ def _large_steps(
     reg_covar: float,
     tol: float,
     n_steps: int,
+    sample_weight: Tensor | None,
     matmul_precision: str,
 ) -> EMSteps:
     """Steps in place, over buffers that are made once: a step is six or seven launches, and nothing for the host."""
@@ -274,10 +279,15 @@ def _large_steps(
     )
     offsets = torch.arange(0, (m + 1) * k, k, device=device)
     components = mixture.Components(offsets, log_joint_norm, means, factors, matrices, tied, None)
+    total_weight = None if sample_weight is None else layout.sum(sample_weight)
     constants = {"MATRICES": matrices, "TIED": tied, **PARAMETER_BLOCKS}
 
     def step() -> None:
         mixture.launch(points, components, layout, log_prob, resp, done, matmul_precision=matmul_precision)
+        if sample_weight is not None:
+            # What the rows of finished models come to, nobody reads.
+            resp.mul_(sample_weight[:, None])
+            log_prob.mul_(sample_weight)
         m_step.set_means(resp, means, means, log_prob)
         m_step.set_covariances(resp, means, regularization)
         if matrices:
@@ -289,6 +299,7 @@ def _large_steps(
             m_step.log_likelihood,
             m_step.chunks.first,
             layout.ranges,
+            total_weight,
             m_step.covariances,
             factors,
             lost,
@@ -335,6 +346,7 @@ def _tiny_steps(
     reg_covar: float,
     tol: float,
     n_steps: int,
+    sample_weight: Tensor | None,
     matmul_precision: str,
 ) -> EMSteps:
     """All steps of tiny models in one launch, which forms no matrix product."""
@@ -342,10 +354,8 @@ def _tiny_steps(
     covariances, taken = torch.empty_like(factors), torch.zeros_like(layout.sizes)
     converged, bad = torch.zeros(2, len(means), dtype=torch.int8, device=points.device)
     state = weights, means, covariances, factors, lower_bound, taken, converged, bad
-    numbers = _numbers(points.device, tol, reg_covar)
-    tiny_em_steps.launch(
-        points.contiguous(), layout, *numbers, *state, covariance_type=covariance_type, n_steps=n_steps
-    )
+    numbers, options = _numbers(points.device, tol, reg_covar), (covariance_type, n_steps)
+    tiny_em_steps.launch(points.contiguous(), layout, *options, sample_weight, *numbers, *state)
     return EMSteps(*state[:6], converged.view(torch.bool), bad.view(torch.bool))
 
 
@@ -420,6 +430,7 @@ def em_steps(
     n_steps: int,
     tol: float,
     reg_covar: float,
+    sample_weight: Tensor | None = None,
     covariance_type: str = "full",
     backend: str = "auto",
     matmul_precision: str = "tf32x3",
@@ -440,6 +451,9 @@ def em_steps(
         A model has converged when its lower bound changes by less than this; with zero it takes all the steps.
     reg_covar : float
         Added to the variances.
+    sample_weight : Tensor, optional
+        [N], positive, in the dtype of the points: what a point contributes to the sums and to the mean log-likelihood
+        is multiplied by its weight.
 
     Returns
     -------
@@ -463,6 +477,8 @@ def em_steps(
             f"[{len(means)}], one for each model."
         )
     layout = as_layout(layout, len(means), len(points))
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(points, sample_weight)
     return _BACKENDS.run(
         backend,
         points,
@@ -475,5 +491,6 @@ def em_steps(
         reg_covar=reg_covar,
         tol=tol,
         n_steps=n_steps,
+        sample_weight=sample_weight,
         matmul_precision=matmul_precision,
     )

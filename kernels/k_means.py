@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels.arguments import checked
 from fastdens.kernels.layout import Layout, as_layout, bounded_runs
-from fastdens.kernels.operation import check_points
-from fastdens.kernels.seeding import first_of_models, kmeans_plusplus
+from fastdens.kernels.operation import check_points, check_sample_weight
+from fastdens.kernels.races import copies_of_models, first_of_models
+from fastdens.kernels.seeding import kmeans_plusplus
 from torch import Tensor
 
 _TILE_ROWS = 128
@@ -34,7 +35,7 @@ class KMeans(NamedTuple):
     centres : Tensor
         [M, K, D], in the dtype of the points, K the largest number of clusters; NaN for clusters that a model lacks.
     inertia : Tensor
-        float64 [M], sum of the squared distances of the points to their centres.
+        float64 [M], sum of the (weighted) squared distances of the points to their centres.
     n_iter : Tensor
         int64 [M], iterations of each model.
     """
@@ -53,14 +54,17 @@ class _Tiles(NamedTuple):
     valid: Tensor  # bool [T, R]
     x: Tensor  # float64 [T, R, D], about the origin of the model
     norm: Tensor  # float64 [T, R]
+    weight: Tensor | None = None  # float64 [T, R]
 
     def select(self, models: Tensor) -> tuple[_Tiles, Tensor]:
         """The tiles of some of the models, by mask [A], and the mask [T] that selects them."""
         own = models[self.model]
-        return _Tiles((models.cumsum(0) - 1)[self.model[own]], *(value[own] for value in self[1:])), own
+        weight = None if self.weight is None else self.weight[own]
+        model = (models.cumsum(0) - 1)[self.model[own]]
+        return _Tiles(model, self.row[own], self.valid[own], self.x[own], self.norm[own], weight), own
 
 
-def _tiles_of(points: Tensor, layout: Layout) -> tuple[_Tiles, Tensor]:
+def _tiles_of(points: Tensor, layout: Layout, sample_weight: Tensor | None) -> tuple[_Tiles, Tensor]:
     """The points about an origin of each model, and the origins float64 [A, D].
 
     The origin is the point nearest to the mean, so that subtracting it is exact where the points lie on a grid.
@@ -77,7 +81,8 @@ def _tiles_of(points: Tensor, layout: Layout) -> tuple[_Tiles, Tensor]:
     central = first_of_models(far[valid], layout.rows.model, layout.sizes, row[valid])
     origin = points[central].double()
     x -= origin[model][:, None]
-    return _Tiles(model, row, valid, x, torch.linalg.vector_norm(x, dim=-1)), origin
+    weight = None if sample_weight is None else sample_weight[row].double()
+    return _Tiles(model, row, valid, x, torch.linalg.vector_norm(x, dim=-1), weight), origin
 
 
 def _row_sums(values: Tensor) -> Tensor:
@@ -88,10 +93,16 @@ def _row_sums(values: Tensor) -> Tensor:
 
 def _mean_variance(tiles: _Tiles, layout: Layout) -> Tensor:
     """Mean variance of the features of each model, float64 [A]."""
-    x, sizes = tiles.x[tiles.valid], layout.sizes
-    mean = torch.segment_reduce(x, "sum", lengths=sizes) / sizes[:, None]
-    squares = torch.segment_reduce((x - mean[layout.rows.model]).square_(), "sum", lengths=sizes)
-    return _row_sums(squares) / (sizes * x.shape[1])
+    x, total = tiles.x[tiles.valid], layout.sizes
+    weight = None if tiles.weight is None else tiles.weight[tiles.valid][:, None]
+    if weight is not None:
+        total = torch.segment_reduce(weight, "sum", lengths=layout.sizes)[:, 0]
+
+    def sums(values: Tensor) -> Tensor:
+        return torch.segment_reduce(values if weight is None else weight * values, "sum", lengths=layout.sizes)
+
+    mean = sums(x) / total[:, None]
+    return _row_sums(sums((x - mean[layout.rows.model]).square_())) / (total * x.shape[1])
 
 
 def _squared_distance(a: Tensor, a_row: tuple[Tensor, ...], b: Tensor, b_row: tuple[Tensor, ...]) -> Tensor:
@@ -108,7 +119,7 @@ def _nearest(tiles: _Tiles, centres: Tensor, present: Tensor) -> Tensor:
     longest = length.amax(1).sqrt()
     length = length.masked_fill(~present, math.inf)
     n_tiles = max(1, _MAX_DISTANCES // (tiles.norm.shape[1] * centres.shape[1]))
-    pieces = zip(*(value.split(n_tiles) for value in tiles), strict=True)
+    pieces = zip(*(value.split(n_tiles) for value in tiles[:5]), strict=True)
     return torch.cat([_nearest_of_some(_Tiles(*piece), centres, length, longest) for piece in pieces])
 
 
@@ -143,8 +154,14 @@ def _means(tiles: _Tiles, labels: Tensor, centres: Tensor, present: Tensor) -> T
     if bool(empty.any()):
         cluster = _fill_empty(tiles, labels, cluster, centres, empty)
         counts = torch.bincount(cluster.flatten(), minlength=n_all + 1)
-    sums = _sums_of_clusters(tiles.x.flatten(0, 1), cluster.flatten(), counts)[:-1]
-    means = torch.where(counts[:-1, None] > 0, sums / counts[:-1, None], centres.flatten(0, 1))
+    x, total = tiles.x.flatten(0, 1), counts[:-1, None]
+    if tiles.weight is None:
+        sums = _sums_of_clusters(x, cluster.flatten(), counts)[:-1]
+    else:
+        weight = tiles.weight.reshape(-1, 1)
+        sums = _sums_of_clusters(torch.cat([weight * x, weight], 1), cluster.flatten(), counts)[:-1]
+        sums, total = sums[:, :-1], sums[:, -1:]
+    means = torch.where(total > 0, sums / total, centres.flatten(0, 1))
     return means.reshape(n_models, n_clusters, n_features)
 
 
@@ -172,7 +189,7 @@ def _fill_empty(tiles: _Tiles, labels: Tensor, cluster: Tensor, centres: Tensor,
     rank = torch.arange(len(model), device=model.device) - torch.searchsorted(model, model)
     # Where every point lies on its centre, a point taken would leave all as it is.
     useful = distance[farthest[first]] > 0
-    pick = farthest[first + rank][useful]
+    pick = farthest[(first + rank)[useful]]
     return cluster.index_put((tile[pick], row[pick]), (model * empty.shape[1] + label)[useful])
 
 
@@ -198,7 +215,7 @@ def _lloyd(tiles: _Tiles, centres: Tensor, present: Tensor, tol: Tensor, max_ite
     return final, n_iter
 
 
-def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
+def _cluster_counts(n_clusters: Tensor | int, layout: Layout, sample_weight: Tensor | None) -> Tensor:
     """Number of clusters of each model, int64 [M], checked."""
     counts = n_clusters if isinstance(n_clusters, Tensor) else torch.full_like(layout.sizes, n_clusters)
     counts = counts.to(layout.sizes.device)
@@ -207,7 +224,7 @@ def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
             f"n_clusters is {counts.dtype} of shape {tuple(counts.shape)}, but must be an int or int64 "
             f"[{layout.n_models}], one for each model."
         )
-    wrong = (counts > layout.sizes) | ((counts < 1) & (layout.sizes > 0)) | (counts < 0)
+    wrong = (counts > copies_of_models(layout, sample_weight)) | ((counts < 1) & (layout.sizes > 0)) | (counts < 0)
     if bool(wrong.any()):
         m = int(wrong.nonzero()[0])
         raise ValueError(
@@ -217,12 +234,19 @@ def _cluster_counts(n_clusters: Tensor | int, layout: Layout) -> Tensor:
     return counts
 
 
-def start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backend: str) -> Tensor:
+def start_rows(
+    points: Tensor,
+    layout: Layout,
+    counts: Tensor,
+    seed: int,
+    backend: str,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
     """Rows that k-means++ chooses in models of different numbers of clusters; a model's do not depend on the others.
 
     Parameters
     ----------
-    points, layout, seed, backend
+    points, layout, seed, backend, sample_weight
         As of :func:`kmeans`.
     counts : Tensor
         int64 [M], clusters of each model, at most its points.
@@ -236,7 +260,8 @@ def start_rows(points: Tensor, layout: Layout, counts: Tensor, seed: int, backen
     for k in counts.unique().tolist():
         if k:
             models = (counts == k).nonzero()[:, 0]
-            rows[models, :k] = kmeans_plusplus(points, layout.select(models), k, seed, backend=backend)
+            own = layout.select(models)
+            rows[models, :k] = kmeans_plusplus(points, own, k, seed, sample_weight=sample_weight, backend=backend)
     return rows
 
 
@@ -247,6 +272,7 @@ def kmeans(
     n_clusters: Tensor | int,
     seed: int,
     *,
+    sample_weight: Tensor | None = None,
     max_iter: int = 20,
     tol: float = 1e-4,
     backend: str = "auto",
@@ -267,6 +293,8 @@ def kmeans(
         int64 [M] or the same for all models: at least 1 and at most the number of points, 0 for a model without points.
     seed : int
         Of :func:`fastdens.kernels.kmeans_plusplus`.
+    sample_weight : Tensor, optional
+        [N], positive, in the dtype of the points: how often each counts, in the start and in the means.
     max_iter : int
     tol : float
         A model has converged when no label changes, or when the sum of the squared movements of its centres is at most
@@ -291,9 +319,11 @@ def kmeans(
     """
     check_points(points)
     layout = as_layout(layout, layout.n_models if isinstance(layout, Layout) else len(layout) - 1, len(points))
-    counts = _cluster_counts(n_clusters, layout)
+    if sample_weight is not None:
+        check_sample_weight(points, sample_weight)
+    counts = _cluster_counts(n_clusters, layout, sample_weight)
     points = points.detach()
-    starts = start_rows(points, layout, counts, seed, backend)
+    starts = start_rows(points, layout, counts, seed, backend, sample_weight)
     occupied = layout.sizes.nonzero()[:, 0]
     result = KMeans(
         torch.full((len(points),), -1, device=points.device),
@@ -304,7 +334,7 @@ def kmeans(
     runs = bounded_runs(layout.sizes[occupied].tolist(), max(1, _MAX_POINT_ELEMENTS // points.shape[1]))
     for models in (occupied[begin:end] for begin, end in runs if begin < end):
         own = layout.select(models)
-        tiles, origin = _tiles_of(points, own)
+        tiles, origin = _tiles_of(points, own, sample_weight)
         present = torch.arange(int(counts[models].max()), device=points.device) < counts[models, None]
         rows = starts[models, : present.shape[1]]
         start = (points[rows].double() - origin[:, None]).masked_fill_(~present[..., None], 0.0)
@@ -314,7 +344,9 @@ def kmeans(
         result.labels[tiles.row[tiles.valid]] = labels[tiles.valid]
         placed = (centres + origin[:, None]).masked_fill_(~present[..., None], math.nan)
         result.centres[models, : rows.shape[1]] = placed.to(points.dtype)
-        error = (tiles.x - centres[tiles.model[:, None], labels])[tiles.valid]
-        result.inertia[models] = _row_sums(torch.segment_reduce(error.square_(), "sum", lengths=own.sizes))
+        error = (tiles.x - centres[tiles.model[:, None], labels])[tiles.valid].square_()
+        if tiles.weight is not None:
+            error *= tiles.weight[tiles.valid][:, None]
+        result.inertia[models] = _row_sums(torch.segment_reduce(error, "sum", lengths=own.sizes))
         result.n_iter[models] = n_iter
     return result

@@ -33,6 +33,11 @@ class SufficientStatistics(NamedTuple):
     scatter: Tensor
 
 
+def weighted(values: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """Values [N, ...] of points times their weights [N]; as they are without weights."""
+    return values if sample_weight is None else values * sample_weight.reshape(-1, *[1] * (values.ndim - 1))
+
+
 @triton.jit
 def _first_moments_kernel(
     points_ptr,  # [N, D]

@@ -193,6 +193,17 @@ def check_mixtures(
     check_alike(points, weights=weights)
 
 
+def check_sample_weight(points: Tensor, sample_weight: Tensor) -> Tensor:
+    """Weights [N] of the points, contiguous; errors as of :func:`check_alike`."""
+    if sample_weight.shape != points.shape[:1]:
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)}, but there are {len(points)} points: pass one "
+            "number for each."
+        )
+    check_alike(points, sample_weight=sample_weight)
+    return sample_weight.contiguous()
+
+
 def check_alike(points: Tensor, **others: Tensor) -> None:
     """Check that tensors have the dtype and the device of the points.
 

@@ -2,9 +2,8 @@
 
 k-means++ is the greedy variant of Arthur & Vassilvitskii (2007), as in scikit-learn: each new centre is the best of
 ``2 + log K`` candidates drawn with probability proportional to the squared distance to the nearest centre so far.
-A draw with probabilities p_n is the first to arrive of exponential clocks of rates p_n, so that all models draw at once
-without a running sum across models. Random numbers are a hash of (seed, draw, row within the model): a model starts
-alike whatever else is in the batch, on whatever device.
+Draws are races (:mod:`~fastdens.kernels.races`), whose random numbers are a hash of (seed, draw, row within the model):
+a model starts alike whatever else is in the batch, on whatever device. Points with weights start by those operations.
 
 On a GPU one program chooses all centres of a model, in one launch for all models. Where one of them is too large for
 that, chunks of rows are the programs, in two launches for each centre: chunks race for the candidates, and add up what
@@ -14,19 +13,17 @@ each candidate would leave. Either way sums run in the same order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from typing import Any
 
 import torch
+from fastdens.kernels import races
 from fastdens.kernels.arguments import checked, count
-from fastdens.kernels.counter_random import hashed_uniform
 from fastdens.kernels.counter_random_triton import stream_of, uniform
-from fastdens.kernels.layout import Layout, bounded_runs, ranges_of_offsets
+from fastdens.kernels.layout import Layout, ranges_of_offsets
 from fastdens.kernels.mahalanobis import load_centred
-from fastdens.kernels.operation import Backends, check_points
+from fastdens.kernels.operation import Backends, check_points, check_sample_weight
 from fastdens.kernels.optional_triton import tl, triton
 from torch import Tensor
-
-_MAX_ELEMENTS = 1 << 23
 
 # Rows of a chunk, the unit of sums, and of a model that one program takes alone.
 _CHUNK_ROWS, _ONE_PROGRAM_ROWS = 1024, 4096
@@ -35,47 +32,8 @@ _CLOCKS, _MAX_REGISTERS = 512, 168
 _NO_ROW = tl.constexpr(torch.iinfo(torch.int64).max)
 
 
-def first_of_models(clock: Tensor, model: Tensor, sizes: Tensor, row: Tensor) -> Tensor:
-    """Row (within the batch) of the smallest clock of each model; the first one of equals.
-
-    The clocks of a model, float64 [N], lie one after the other, and as many as its size, int64 [M], which is not zero.
-    """
-    # Unsafe: the sizes of a layout are right, and looking at them would wait for the device.
-    soonest = torch.segment_reduce(clock, "min", lengths=sizes, unsafe=True)
-    # Float64 holds the number of any row.
-    candidate = torch.where(clock == soonest[model], row.double(), math.inf)
-    return torch.segment_reduce(candidate, "min", lengths=sizes, unsafe=True).long()
-
-
-def _exponential(seed: int, draw: int, position: Tensor) -> Tensor:
-    return -torch.log(hashed_uniform(seed, draw, position))
-
-
-class _Block:
-    """The rows of a run of models, gathered: row in the batch, model, position within the model."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.n_models, self.sizes = layout.n_models, layout.sizes
-        self.model, self.position = layout.rows
-        self.row = layout.ranges[self.model, 0] + self.position
-
-
-def _blocks(layout: Layout, width: int) -> Iterator[_Block]:
-    """Runs of consecutive models whose points, ``width`` numbers each, stay within a bound on memory."""
-    for begin, end in bounded_runs(layout.sizes.tolist(), max(1, _MAX_ELEMENTS // width)):
-        yield _Block(layout.select(slice(begin, end)))
-
-
-def _random_responsibilities(resp: Tensor, layout: Layout, seed: int) -> Tensor:
-    n_components = resp.shape[1]
-    for block in _blocks(layout, n_components + 16):
-        own = torch.stack([hashed_uniform(seed, k, block.position).to(resp.dtype) for k in range(n_components)], 1)
-        resp[block.row] = own / own.sum(1, keepdim=True)
-    return resp
-
-
 _RANDOM_RESPONSIBILITIES = Backends(
-    triton=_random_responsibilities, cpu="seeding:random_responsibilities", reference=_random_responsibilities
+    triton=races.random_responsibilities, cpu="seeding:random_responsibilities", reference=races.random_responsibilities
 )
 
 
@@ -87,6 +45,7 @@ def random_responsibilities(
     seed: int,
     dtype: torch.dtype,
     *,
+    sample_weight: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Uniform random responsibilities [N, K], normalised; zero for rows that no model owns.
@@ -97,33 +56,33 @@ def random_responsibilities(
         The rows of each model: a layout, or offsets int64 [M + 1].
     n_points, n_components, seed : int
     dtype : torch.dtype
+    sample_weight : Tensor, optional
+        [n_points], not negative. A row of integer weight w has the mean of the responsibilities of w rows, as long as
+        the weights of its model are all integers and not very large.
     backend : {"auto", "triton", "cpu", "reference"}
-        "triton" and "reference" are torch operations, on the device of the layout.
+        "triton" and "reference" are torch operations, on the device of the layout, as is everything with weights.
     """
     layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, count("n_points", n_points))
     resp = torch.zeros(n_points, count("n_components", n_components), dtype=dtype, device=layout.ranges.device)
-    return _RANDOM_RESPONSIBILITIES.run(backend, resp, layout, seed)
+    return _run(_RANDOM_RESPONSIBILITIES, backend, sample_weight, resp, layout, seed)
 
 
-def _random_rows(ranges: Tensor, n_rows: int, seed: int) -> Tensor:
-    chosen = []
-    for block in _blocks(Layout(ranges, 0), 16):
-        clock = _exponential(seed, 0, block.position)
-        local = torch.arange(len(block.row), device=clock.device)
-        picks = []
-        for _ in range(n_rows):
-            pick = first_of_models(clock, block.model, block.sizes, local)
-            picks.append(block.row[pick])
-            clock[pick] = math.inf
-        chosen.append(torch.stack(picks, 1))
-    return torch.cat(chosen)
+def _random_rows(ranges: Tensor, n_rows: int, seed: int, sample_weight: Tensor | None = None) -> Tensor:
+    return races.random_rows(Layout(ranges, 0), n_rows, seed, sample_weight)
 
 
 _RANDOM_ROWS = Backends(triton=_random_rows, cpu="seeding:random_rows", reference=_random_rows)
 
 
 @checked
-def random_rows(layout: Layout | Tensor, n_rows: int, seed: int, *, backend: str = "auto") -> Tensor:
+def random_rows(
+    layout: Layout | Tensor,
+    n_rows: int,
+    seed: int,
+    *,
+    sample_weight: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
     """Draw ``n_rows`` different rows of every model.
 
     Parameters
@@ -131,8 +90,11 @@ def random_rows(layout: Layout | Tensor, n_rows: int, seed: int, *, backend: str
     layout : Layout or Tensor
         The rows of each model, at least ``n_rows``: a layout, or offsets int64 [M + 1].
     n_rows, seed : int
+    sample_weight : Tensor, optional
+        [N], not negative: rows are drawn in proportion to their weights. A row of integer weight w counts as w rows,
+        and may be drawn as often, as long as the weights of its model are all integers and not very large.
     backend : {"auto", "triton", "cpu", "reference"}
-        "triton" and "reference" are torch operations, on the device of the layout.
+        "triton" and "reference" are torch operations, on the device of the layout, as is everything with weights.
 
     Returns
     -------
@@ -141,44 +103,8 @@ def random_rows(layout: Layout | Tensor, n_rows: int, seed: int, *, backend: str
     """
     if not isinstance(layout, Layout):
         layout = Layout.from_ranges(ranges_of_offsets(layout), int(layout[-1]))
-    if layout.n_models and int(layout.sizes.min()) < count("n_rows", n_rows):
-        m = int(layout.sizes.argmin())
-        raise ValueError(f"model {m} has {int(layout.sizes[m])} points, but {n_rows} of its rows are to be drawn.")
-    rows: Tensor = _RANDOM_ROWS.run(backend, layout.ranges, n_rows, seed)
-    return rows
-
-
-def _kmeans_plusplus(points: Tensor, layout: Layout, n_clusters: int, seed: int, n_trials: int, tie: float) -> Tensor:
-    chosen = []
-    for block in _blocks(layout, points.shape[1] + 8):
-        x = points[block.row]
-        local = torch.arange(len(block.row), device=points.device)
-        pick = first_of_models(_exponential(seed, 0, block.position), block.model, block.sizes, local)
-        taken = torch.zeros(len(local), dtype=torch.bool, device=points.device)
-        taken[pick] = True
-        picks = [block.row[pick]]
-        nearest = (x - x[pick][block.model]).square_().sum(1).double()
-        for k in range(1, n_clusters):
-            # A potential of zero leaves nothing to be proportional to: then any row not yet taken is as good.
-            spread = torch.segment_reduce(nearest, "max", lengths=block.sizes, unsafe=True) > 0
-            rate = torch.where(spread[block.model], nearest, (~taken).double())
-            best_sum = nearest.new_full((block.n_models,), math.inf)
-            best_pick, best_nearest = pick, nearest
-            for trial in range(n_trials):
-                clock = _exponential(seed, k * n_trials + trial, block.position) / rate
-                candidate = first_of_models(clock, block.model, block.sizes, local)
-                distance = (x - x[candidate][block.model]).square_().sum(1).double()
-                distance = torch.minimum(distance, nearest)
-                potential = torch.segment_reduce(distance, "sum", lengths=block.sizes, unsafe=True)
-                better = potential < best_sum * (1 - tie)
-                best_sum = torch.where(better, potential, best_sum)
-                best_pick = torch.where(better, candidate, best_pick)
-                best_nearest = torch.where(better[block.model], distance, best_nearest)
-            nearest, pick = best_nearest, best_pick
-            taken[pick] = True
-            picks.append(block.row[pick])
-        chosen.append(torch.stack(picks, 1))
-    return torch.cat(chosen)
+    _check_choice("random_rows", layout, count("n_rows", n_rows), sample_weight)
+    return _run(_RANDOM_ROWS, backend, sample_weight, layout.ranges, n_rows, seed)
 
 
 @triton.jit
@@ -448,12 +374,18 @@ def _launch(points: Tensor, layout: Layout, n_clusters: int, seed: int, n_trials
     return chosen
 
 
-_BACKENDS = Backends(triton=_launch, cpu="seeding:kmeans_plusplus", reference=_kmeans_plusplus)
+_BACKENDS = Backends(triton=_launch, cpu="seeding:kmeans_plusplus", reference=races.kmeans_plusplus)
 
 
 @checked
 def kmeans_plusplus(
-    points: Tensor, layout: Layout | Tensor, n_clusters: int, seed: int, *, backend: str = "auto"
+    points: Tensor,
+    layout: Layout | Tensor,
+    n_clusters: int,
+    seed: int,
+    *,
+    sample_weight: Tensor | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """Greedy k-means++ in every model at once.
 
@@ -464,7 +396,11 @@ def kmeans_plusplus(
     layout : Layout or Tensor
         The rows of each model, at least ``n_clusters``: a layout, or offsets int64 [M + 1].
     n_clusters, seed : int
+    sample_weight : Tensor, optional
+        [N], not negative, in the dtype of the points. The choice is that among rows repeated as often as they weigh, as
+        long as the weights of the model are all integers and not very large; else single rows compete by their weights.
     backend : {"auto", "triton", "cpu", "reference"}
+        "reference" is torch operations, as is everything with weights.
 
     Returns
     -------
@@ -486,10 +422,22 @@ def kmeans_plusplus(
     # Two points that are each other's nearest leave the same potential, up to rounding: the earlier draw then stands.
     tie = 1e3 * torch.finfo(points.dtype).eps
     layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, len(points))
-    if layout.n_models and int(layout.sizes.min()) < n_clusters:
-        m = int(layout.sizes.argmin())
-        raise ValueError(
-            f"model {m} has {int(layout.sizes[m])} points, but k-means++ is to choose {n_clusters} of its rows."
-        )
-    rows: Tensor = _BACKENDS.run(backend, points, layout, n_clusters, seed, n_trials, tie)
-    return rows
+    _check_choice("k-means++", layout, n_clusters, sample_weight)
+    if sample_weight is not None:
+        check_sample_weight(points, sample_weight)
+    return _run(_BACKENDS, backend, sample_weight, points, layout, n_clusters, seed, n_trials, tie)
+
+
+def _run(operation: Backends[Tensor], backend: str, sample_weight: Tensor | None, *arguments: Any) -> Tensor:
+    """An operation of this file; weights are known to torch operations alone, whatever the backend."""
+    if sample_weight is None:
+        return operation.run(backend, *arguments)
+    return operation.run("reference", *arguments, sample_weight)
+
+
+def _check_choice(chooser: str, layout: Layout, n_rows: int, sample_weight: Tensor | None) -> None:
+    """Raise a ValueError if a model has fewer rows, or copies of rows, than are to be chosen."""
+    sizes = races.copies_of_models(layout, sample_weight)
+    if layout.n_models and int(sizes.min()) < n_rows:
+        m = int(sizes.argmin())
+        raise ValueError(f"model {m} has {int(sizes[m])} points, but {chooser} is to choose {n_rows} of its rows.")

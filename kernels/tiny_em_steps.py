@@ -55,7 +55,9 @@ def _load_point(points_ptr, row, mask, D: tl.constexpr):
 
 
 @triton.jit
-def _weigh(x, mask, means, factors, log_joint_norm, D: tl.constexpr, MATRICES: tl.constexpr, LOWEST: tl.constexpr):
+def _responsibilities(
+    x, mask, means, factors, log_joint_norm, D: tl.constexpr, MATRICES: tl.constexpr, LOWEST: tl.constexpr
+):
     """Responsibilities [B, K], zero outside the mask, and log-densities [B, 1] of a point of each model."""
     joint = log_joint_norm
     for j in tl.static_range(D):
@@ -67,6 +69,28 @@ def _weigh(x, mask, means, factors, log_joint_norm, D: tl.constexpr, MATRICES: t
     top = tl.maximum(tl.max(joint, 1, keep_dims=True), LOWEST)
     log_prob = top + tl.log(tl.sum(tl.exp(joint - top), 1, keep_dims=True))
     return tl.where(mask, tl.exp(joint - log_prob), 0.0), log_prob
+
+
+@triton.jit
+def _weigh(
+    points_ptr,
+    sample_weight_ptr,
+    row,
+    mask,
+    means,
+    factors,
+    log_joint_norm,
+    D: tl.constexpr,
+    MATRICES: tl.constexpr,
+    LOWEST: tl.constexpr,
+):
+    """A row of each model; its responsibilities and log-density, times its weight if there are weights."""
+    x = _load_point(points_ptr, row, mask, D)
+    r, log_prob = _responsibilities(x, mask, means, factors, log_joint_norm, D, MATRICES, LOWEST)
+    if sample_weight_ptr is not None:
+        weight = tl.load(sample_weight_ptr + row, mask=mask, other=0.0)
+        r, log_prob = r * weight, log_prob * weight
+    return x, r, log_prob
 
 
 @triton.jit
@@ -98,6 +122,8 @@ def _inverse_factor(a, D: tl.constexpr):
 def _tiny_em_steps_kernel(
     points_ptr,  # [N, D]
     ranges_ptr,  # int64 [M, 2]
+    sample_weight_ptr,  # [N], or None
+    total_weight_ptr,  # float64 [M], or None: the number of rows
     tol_ptr,  # float64 [1]
     reg_covar_ptr,  # float64 [1]
     weights_ptr,  # [M, K]
@@ -131,6 +157,9 @@ def _tiny_em_steps_kernel(
     stop = tl.load(ranges_ptr + 2 * m + 1, mask=going, other=0)
     # Past the rows of a model its sums take up zeros, so that the other models of the program do not touch them.
     longest = tl.max(tl.max(stop - start, 1), 0)
+    total_weight = (stop - start).to(tl.float64)
+    if total_weight_ptr is not None:
+        total_weight = tl.load(total_weight_ptr + m, mask=going, other=1.0)
     tol, reg_covar = tl.load(tol_ptr), tl.load(reg_covar_ptr)
     bound = tl.load(lower_bound_ptr + m, mask=going, other=0.0)
     weights = tl.load(weights_ptr + g, mask=inside, other=0.0)
@@ -158,8 +187,9 @@ def _tiny_em_steps_kernel(
             moments = moments + (tl.zeros([BATCH, BLOCK_K], dtype),)
         for n in range(longest):
             own = start + n < stop
-            x = _load_point(points_ptr, start + n, own, D)
-            r, log_prob = _weigh(x, own, means, factors, log_joint_norm, D, MATRICES, LOWEST)
+            x, r, log_prob = _weigh(
+                points_ptr, sample_weight_ptr, start + n, own, means, factors, log_joint_norm, D, MATRICES, LOWEST
+            )
             log_likelihood += tl.where(own, log_prob, 0.0)
             nk += r
             sums = ()
@@ -177,8 +207,9 @@ def _tiny_em_steps_kernel(
             scatter = scatter + (tl.zeros([BATCH, BLOCK_K], dtype),)
         for n in range(longest):
             own = start + n < stop
-            x = _load_point(points_ptr, start + n, own, D)
-            r = _weigh(x, own, means, factors, log_joint_norm, D, MATRICES, LOWEST)[0]
+            x, r, log_prob = _weigh(
+                points_ptr, sample_weight_ptr, start + n, own, means, factors, log_joint_norm, D, MATRICES, LOWEST
+            )
             sums = ()
             for i in tl.static_range(D):
                 z = r * tl.where(own, x[i] - new_means[i], 0.0)
@@ -218,7 +249,7 @@ def _tiny_em_steps_kernel(
             factors = factors + (new_factors[e].to(dtype),)
             lost |= (new_factors[e] != new_factors[e]).to(tl.int32)
 
-        before, bound = bound, log_likelihood / (stop - start).to(tl.float64)
+        before, bound = bound, log_likelihood / total_weight
         bad = tl.max(tl.where(inside, lost, 0), 1, keep_dims=True)
         converged = tl.where((tl.abs(bound - before) < tol) & (bad == 0), 1, 0)
         # A model that is done goes on in registers for the sake of the others, and is not stored again.
@@ -249,6 +280,9 @@ def _tiny_em_steps_kernel(
 def launch(
     points: Tensor,
     layout: Layout,
+    covariance_type: str,
+    n_steps: int,
+    sample_weight: Tensor | None,
     tol: Tensor,
     reg_covar: Tensor,
     weights: Tensor,
@@ -256,8 +290,6 @@ def launch(
     covariances: Tensor,
     factors: Tensor,
     *progress: Tensor,
-    covariance_type: str,
-    n_steps: int,
 ) -> None:
     """Take the steps, in place; ``tol`` and ``reg_covar`` are float64 [1], and the rest as the kernel has it."""
     n_models, n_components, n_features = means.shape
@@ -265,6 +297,8 @@ def launch(
     _tiny_em_steps_kernel[(-(-n_models * block_k // _THREADS),)](
         points,
         layout.ranges,
+        sample_weight,
+        None if sample_weight is None else layout.sum(sample_weight),
         tol,
         reg_covar,
         weights,

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastdens.arrays import Matrix, as_array, as_tensor
-from fastdens.batch import as_points
+from fastdens.arrays import Matrix, as_array, as_points, as_tensor
 
 
 class WithArray:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fastdens.analysis.arguments import as_labels, as_numpy
-from fastdens.batch import as_points
+from fastdens.arrays import as_points
 from fastdens.errors import check_integer
 from fastdens.kernels.optional import require
 

@@ -38,8 +38,8 @@ def mean_pairwise_distance(batch: RaggedBatch) -> MonteCarloEstimate:
 
     Raises
     ------
-    TypeError
-        If ``batch`` is not a RaggedBatch.
+    TypeError, ValueError
+        If ``batch`` is not a RaggedBatch, or its points have weights.
 
     References
     ----------
@@ -47,6 +47,8 @@ def mean_pairwise_distance(batch: RaggedBatch) -> MonteCarloEstimate:
     1948. Arvesen, Jackknifing U-statistics, Annals of Mathematical Statistics 40, 1969.
     """
     checked = check_batch(batch)
+    if checked.weights is not None:
+        raise ValueError("the points have weights, which pairs of points do not: pass batch.weighted(None).")
     value, standard_error = (np.full(checked.n_models, math.nan) for _ in range(2))
     for m, n in enumerate(checked.sizes.tolist()):
         if n < 2:

@@ -92,7 +92,7 @@ def relative_entropy(
     density : Density
         M models.
     batch : RaggedBatch
-        The points of the same models. Variances are about the mean, with divisor n.
+        The points of the same models, perhaps with weights. Variances are about the mean, with divisor n.
     n_samples, generator
         As for :func:`entropy`.
 
@@ -233,9 +233,19 @@ def _own_log_prob(density: Density, drawn: Tensor) -> Tensor:
 
 
 def _class_moments(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
-    """Mean and variance (divisor n) of each feature in each class, float64 [M, D]; NaN for a class without points."""
+    """Mean and variance (divisor n) of each feature in each class, float64 [M, D]; NaN for a class without points.
+
+    A point of weight w counts as w equal ones.
+    """
     shape = (batch.n_models, batch.n_features)
     mean, variance = (torch.full(shape, math.nan, dtype=torch.float64, device=batch.device) for _ in range(2))
-    for m in torch.nonzero(batch.sizes)[:, 0].tolist():
-        variance[m], mean[m] = torch.var_mean(batch.part(m, m + 1).points.double(), 0, correction=0)
+    for m in torch.nonzero(batch.total_weights)[:, 0].tolist():
+        part = batch.part(m, m + 1).without_zero_weights()
+        points = part.points.double()
+        if part.weights is None:
+            variance[m], mean[m] = torch.var_mean(points, 0, correction=0)
+        else:
+            share = part.weights / part.weights.sum()
+            mean[m] = share @ points
+            variance[m] = share @ (points - mean[m]).square()
     return mean, variance

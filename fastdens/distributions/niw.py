@@ -14,6 +14,7 @@ from torch import Tensor
 from fastdens.distributions.student_t_mixture import StudentTComponents
 from fastdens.kernels.centre import central_points
 from fastdens.kernels.layout import Layout
+from fastdens.kernels.m_step import weighted
 
 
 class NormalInverseWishart(NamedTuple):
@@ -181,6 +182,7 @@ def data_prior(
     nu0: float | None = None,
     init_components: int = 6,
     variance_floor: float = 0.0,
+    sample_weight: Tensor | None = None,
 ) -> NormalInverseWishart:
     """The prior that fits the data of each model (Jamroz & Kurdziel 2023).
 
@@ -202,6 +204,8 @@ def data_prior(
         K0, the number of clusters that the data are thought to have.
     variance_floor : float
         The variance of a feature that does not vary in a model, as a share of the mean variance of those that do.
+    sample_weight : Tensor, optional
+        float64 [N], positive: how often each point counts.
 
     Returns
     -------
@@ -224,11 +228,11 @@ def data_prior(
     rows = torch.arange(len(points), device=points.device)
     # Rows that no model owns go to a neighbour: they are not part of any sum.
     model = torch.searchsorted(layout.ranges[:, 1].contiguous(), rows, right=True).clamp_max(layout.n_models - 1)
-    sizes = layout.sizes[:, None]
+    total = (layout.sizes if sample_weight is None else layout.sum(sample_weight))[:, None]
     origin = central_points(points, layout).double()
     centred = points.double() - origin[model]
-    mean = layout.sum(centred) / sizes
-    variance = layout.sum((centred - mean[model]).square_()) / sizes
+    mean = layout.sum(weighted(centred, sample_weight)) / total
+    variance = layout.sum(weighted((centred - mean[model]).square_(), sample_weight)) / total
     if variance_floor > 0:
         constant = constant_features(points, layout)
         of_others = variance.masked_fill(constant, 0.0).sum(1) / (~constant).sum(1).clamp_min(1)

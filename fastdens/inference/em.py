@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from fastdens import kernels
-from fastdens.inference.coordinate_ascent import Ascent
+from fastdens.inference.coordinate_ascent import Ascent, InfoT, StateT
 from fastdens.kernels.layout import Layout
-from fastdens.kernels.seeding import random_responsibilities
+from fastdens.kernels.m_step import weighted
+
+# Of k-means starts, as in scikit-learn.
+_LLOYD_ITERATIONS = 300
+# Weights are left as they are while their mean is from one to this.
+_LARGEST_MEAN = 1 << 20
 
 
 class EMState(NamedTuple):
@@ -40,7 +45,7 @@ class EMInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class EMProblem:
-    """Points [N, D] of A models, and the options that all steps share."""
+    """Points [N, D] of A models, and the options that all steps share; weights of the points [N], if they have any."""
 
     points: Tensor
     layout: Layout
@@ -48,6 +53,7 @@ class EMProblem:
     reg_covar: float
     backend: str
     matmul_precision: str
+    sample_weight: Tensor | None = None
 
     @property
     def kernel_options(self) -> dict[str, Any]:
@@ -61,7 +67,10 @@ class EMProblem:
 
 @dataclass(frozen=True)
 class Start:
-    """How EM starts: K components by ``init_params`` and a seed, unless weights, means or precisions are given."""
+    """How EM starts: K components by ``init_params`` and a seed, unless weights, means or precisions are given.
+
+    To go on from an ascent, all that it ended with is given: factors of the precisions in place of these, too.
+    """
 
     n_components: int
     init_params: str
@@ -69,16 +78,20 @@ class Start:
     weights: Tensor | None = None
     means: Tensor | None = None
     precisions: Tensor | None = None
+    precisions_cholesky: Tensor | None = None
+    covariances: Tensor | None = None
+    lower_bound: Tensor | None = None
 
     @property
     def is_given(self) -> bool:
         """Whether weights, means and precisions are all given."""
-        return self.weights is not None and self.means is not None and self.precisions is not None
+        has_precisions = self.precisions is not None or self.precisions_cholesky is not None
+        return self.weights is not None and self.means is not None and has_precisions
 
 
 def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
     """The initial state: an M step from initial responsibilities, with the given parameters in place of its own."""
-    return with_given(start, None if start.is_given else _initial_parameters(problem, start), problem.covariance_type)
+    return with_given(start, None if start.is_given else initial_parameters(problem, start), problem.covariance_type)
 
 
 def with_given(
@@ -92,13 +105,18 @@ def with_given(
     if means is None:
         assert initial is not None
         means = initial.means
-    if start.precisions is None:
+    bad = torch.zeros(len(means), dtype=torch.bool, device=means.device)
+    if start.precisions_cholesky is not None:
+        assert start.covariances is not None
+        covariances, factors = start.covariances, start.precisions_cholesky
+    elif start.precisions is None:
         assert initial is not None
         covariances, factors, bad = initial.covariances, initial.precisions_cholesky, initial.bad
     else:
         covariances, factors = factors_of_precisions(start.precisions, covariance_type)
-        bad = torch.zeros(len(means), dtype=torch.bool, device=means.device)
-    lower_bound = torch.full((len(means),), -torch.inf, dtype=torch.float64, device=means.device)
+    lower_bound = start.lower_bound
+    if lower_bound is None:
+        lower_bound = torch.full((len(means),), -torch.inf, dtype=torch.float64, device=means.device)
     return EMState(weights, means, factors), EMInfo(lower_bound, covariances, bad)
 
 
@@ -121,6 +139,7 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
         n_steps=max_iter,
         tol=tol,
         reg_covar=problem.reg_covar,
+        sample_weight=problem.sample_weight,
         **problem.kernel_options,
     )
     # One component takes all points even from a start that has no density, and so no bound.
@@ -133,7 +152,7 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
     )
 
 
-def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[EMState, EMInfo]:
+def better_of(a: Ascent[StateT, InfoT], b: Ascent[StateT, InfoT]) -> Ascent[StateT, InfoT]:
     """For each model the ascent with the larger lower bound; one that turned bad loses to one that did not."""
     take_b = (a.info.bad & ~b.info.bad) | ((b.info.lower_bound > a.info.lower_bound) & (a.info.bad == b.info.bad))
 
@@ -141,24 +160,27 @@ def better_of(a: Ascent[EMState, EMInfo], b: Ascent[EMState, EMInfo]) -> Ascent[
         return torch.where(take_b.reshape(-1, *[1] * (x.ndim - 1)), y, x)
 
     return Ascent(
-        EMState(*map(pick, a.state, b.state)),
-        EMInfo(*map(pick, a.info, b.info)),
+        type(a.state)(*map(pick, a.state, b.state)),
+        type(a.info)(*map(pick, a.info, b.info)),
         pick(a.n_iter, b.n_iter),
         pick(a.converged, b.converged),
     )
 
 
-def _initial_parameters(problem: EMProblem, start: Start) -> kernels.GaussianParameters:
+def initial_parameters(problem: EMProblem, start: Start) -> kernels.GaussianParameters:
     """An M step from initial responsibilities, with scikit-learn's meanings of ``init_params``.
 
-    "random" draws them uniform and normalised; "random_from_data" and "kmeans++" give each component the one point
-    that was chosen for it.
+    "kmeans" gives each point to its cluster, "random" draws responsibilities uniform and normalised;
+    "random_from_data" and "kmeans++" give each component the one point that was chosen for it.
     """
     points, layout, k = problem.points, problem.layout, start.n_components
-    if start.init_params == "random":
-        resp = random_responsibilities(layout, len(points), k, start.seed, points.dtype, backend=problem.backend)
+    options: dict[str, Any] = {"sample_weight": problem.sample_weight, "backend": problem.backend}
+    if start.init_params in ("kmeans", "random"):
+        resp = initial_responsibilities(problem, start)
         centres = points[layout.ranges[:, 0]][:, None].expand(-1, k, -1)
-        sums = kernels.sufficient_statistics(points, layout, resp, centres, **problem.kernel_options)
+        sums = kernels.sufficient_statistics(
+            points, layout, weighted(resp, problem.sample_weight), centres, **problem.kernel_options
+        )
         return kernels.gaussian_parameters(
             sums,
             points.shape[1],
@@ -167,10 +189,32 @@ def _initial_parameters(problem: EMProblem, start: Start) -> kernels.GaussianPar
             backend=problem.backend,
         )
     if start.init_params == "random_from_data":
-        chosen = kernels.random_rows(layout, k, start.seed, backend=problem.backend)
+        chosen = kernels.random_rows(layout, k, start.seed, **options)
     else:
-        chosen = kernels.kmeans_plusplus(points, layout, k, start.seed, backend=problem.backend)
+        chosen = kernels.kmeans_plusplus(points, layout, k, start.seed, **options)
     return parameters_of_points(points[chosen], problem.covariance_type, problem.reg_covar)
+
+
+def initial_responsibilities(problem: EMProblem, start: Start) -> Tensor:
+    """Responsibilities [N, K] of a "kmeans" or "random" start."""
+    points, k = problem.points, start.n_components
+    options: dict[str, Any] = {"sample_weight": problem.sample_weight, "backend": problem.backend}
+    if start.init_params == "random":
+        return kernels.random_responsibilities(problem.layout, len(points), k, start.seed, points.dtype, **options)
+    labels = kernels.kmeans(points, problem.layout, k, start.seed, max_iter=_LLOYD_ITERATIONS, **options).labels
+    return torch.zeros(len(points), k, dtype=points.dtype, device=points.device).scatter_(1, labels[:, None], 1.0)
+
+
+def weights_for_em(weights: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
+    """Weights float64 [N] in a dtype, those of each model times a power of two if they are small or large on average.
+
+    EM does not depend on the unit of the weights, but float32 does not hold all of them, and counts have an epsilon
+    added to them. Powers of two round nothing; integers stay what they are, unless they are millions.
+    """
+    # The mantissa over the mean is a power of two without rounding.
+    mean = (layout.sum(weights) / layout.sizes).clamp_min(torch.finfo(torch.float64).tiny)
+    scale = torch.where((mean >= 1) & (mean < _LARGEST_MEAN), 1.0, 2 * torch.frexp(mean).mantissa / mean)
+    return (weights * scale[layout.rows.model]).to(dtype).clamp_min_(torch.finfo(dtype).tiny)
 
 
 def parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) -> kernels.GaussianParameters:

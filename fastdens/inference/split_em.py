@@ -10,7 +10,15 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.inference.coordinate_ascent import Ascent, coordinate_ascent
-from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, parameters_of_points, with_given
+from fastdens.inference.em import (
+    EMInfo,
+    EMProblem,
+    EMState,
+    Start,
+    initial_parameters,
+    parameters_of_points,
+    with_given,
+)
 from fastdens.inference.point_blocks import PointBlocks, WeightedSums, add_weighted
 from fastdens.inference.split_seeding import kmeans_plusplus, random_rows
 from fastdens.kernels.counter_random import hashed_uniform
@@ -24,17 +32,21 @@ class SplitProblem:
     Attributes
     ----------
     blocks : PointBlocks
-    n_points : int
+    total_weight : float
+        How many rows there are, or the sum of their weights.
     own : EMProblem
         The points [n, D] of this rank, and the options of the fit.
     coordinates : callable
         The points [T, D] at some rows of the model int64 [T], which may be other ranks'.
+    whole : callable
+        Makes the problem of all rows, for starts that are not divided over ranks.
     """
 
     blocks: PointBlocks
-    n_points: int
+    total_weight: float
     own: EMProblem
     coordinates: Callable[[Tensor], Tensor]
+    whole: Callable[[], EMProblem]
 
     def select(self, models: Tensor) -> SplitProblem:
         """Itself: there is one model."""
@@ -71,8 +83,11 @@ def expectation(problem: SplitProblem, state: EMState) -> WeightedSums:
     """The sums of the M step, and the log-likelihood."""
 
     def of_block(rows: slice) -> WeightedSums:
-        own = problem.own.points[rows]
-        total, *statistics = kernels.em_statistics(own, layout_of_block(own), *state, **problem.own.kernel_options)
+        own, weight = problem.own.points[rows], problem.own.sample_weight
+        weight = None if weight is None else weight[rows]
+        total, *statistics = kernels.em_statistics(
+            own, layout_of_block(own), *state, sample_weight=weight, **problem.own.kernel_options
+        )
         return WeightedSums.of_statistics(kernels.SufficientStatistics(*statistics), total)
 
     return problem.sum(state.weights.shape[1], of_block)
@@ -82,7 +97,7 @@ def maximization(problem: SplitProblem, sums: WeightedSums) -> tuple[EMState, EM
     """The next state (Bishop 2006, eqs. 9.24 to 9.27)."""
     new = _parameters_of_sums(problem, sums)
     state = EMState(new.weights, new.means, new.precisions_cholesky)
-    return state, EMInfo(sums.total / problem.n_points, new.covariances, new.bad)
+    return state, EMInfo(sums.total / problem.total_weight, new.covariances, new.bad)
 
 
 def _parameters_of_sums(problem: SplitProblem, sums: WeightedSums) -> kernels.GaussianParameters:
@@ -97,6 +112,8 @@ def _parameters_of_sums(problem: SplitProblem, sums: WeightedSums) -> kernels.Ga
 
 def _initial_parameters(problem: SplitProblem, start: Start) -> kernels.GaussianParameters:
     blocks, points, k = problem.blocks, problem.own.points, start.n_components
+    if start.init_params == "kmeans" or problem.own.sample_weight is not None:
+        return initial_parameters(problem.whole(), start)
     if start.init_params == "random":
         centres = problem.coordinates(torch.zeros(k, dtype=torch.int64, device=points.device))[None]
         none = torch.zeros(1, dtype=torch.float64, device=points.device)

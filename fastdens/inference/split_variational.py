@@ -35,8 +35,9 @@ class SplitVariational:
 
     def of_block(self, rows: slice) -> VariationalProblem:
         """A block as a model of its own."""
-        points = self.own.points[rows]
-        return replace(self.own, points=points, layout=layout_of_block(points))
+        points, weight = self.own.points[rows], self.own.sample_weight
+        weight = None if weight is None else weight[rows]
+        return replace(self.own, points=points, layout=layout_of_block(points), sample_weight=weight)
 
 
 def variational_inference(

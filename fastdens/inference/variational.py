@@ -20,6 +20,7 @@ from fastdens import kernels
 from fastdens.distributions.niw import NormalInverseWishart, posterior
 from fastdens.inference.coordinate_ascent import Ascent, coordinate_ascent
 from fastdens.kernels.layout import Layout
+from fastdens.kernels.m_step import weighted
 
 
 class VariationalState(NamedTuple):
@@ -96,6 +97,8 @@ class VariationalProblem:
         Shape and rate of its Gamma prior, where ``alpha`` is None.
     backend : {"auto", "triton", "cpu", "reference"}
     matmul_precision : {"tf32x3", "ieee", "tf32"}
+    sample_weight : Tensor, optional
+        [N], in the dtype of the points: how often each counts.
     """
 
     points: Tensor
@@ -105,6 +108,7 @@ class VariationalProblem:
     alpha_prior: tuple[float, float] = (1.0, 1.0)
     backend: str = "auto"
     matmul_precision: str = "tf32x3"
+    sample_weight: Tensor | None = None
 
     def select(self, models: Tensor) -> VariationalProblem:
         """The problem of some of the models, by index or mask."""
@@ -124,7 +128,12 @@ def init(problem: VariationalProblem, resp: Tensor) -> tuple[VariationalState, V
 def statistics(problem: VariationalProblem, resp: Tensor) -> kernels.SufficientStatistics:
     """Sums over the points with responsibilities [N, T], formed about the means of the prior."""
     centres = problem.prior.mean[:, None].expand(-1, resp.shape[1], -1).to(problem.points.dtype)
-    return kernels.sufficient_statistics(problem.points, problem.layout, resp, centres, **problem.kernel_options)
+    return _statistics(problem, resp, centres)
+
+
+def _statistics(problem: VariationalProblem, resp: Tensor, centres: Tensor) -> kernels.SufficientStatistics:
+    counted = weighted(resp, problem.sample_weight)
+    return kernels.sufficient_statistics(problem.points, problem.layout, counted, centres, **problem.kernel_options)
 
 
 def first_state(
@@ -152,9 +161,9 @@ def nearest_centres(points: Tensor, layout: Layout, centres: Tensor, counts: Ten
 def expectation(problem: VariationalProblem, state: VariationalState) -> VariationalSums:
     """E step: q(z), and sums over the points under it (Bishop 2006, eqs. 10.49, 10.51 to 10.53)."""
     resp = responsibilities(problem, state)
-    entropy = problem.layout.sum(torch.special.entr(resp).sum(1, dtype=torch.float64))
-    sums = kernels.sufficient_statistics(problem.points, problem.layout, resp, state.means, **problem.kernel_options)
-    return VariationalSums(sums, entropy, state.alpha, state.bad)
+    of_points = torch.special.entr(resp).sum(1, dtype=torch.float64)
+    entropy = problem.layout.sum(weighted(of_points, problem.sample_weight))
+    return VariationalSums(_statistics(problem, resp, state.means), entropy, state.alpha, state.bad)
 
 
 def responsibilities(problem: VariationalProblem, state: VariationalState) -> Tensor:

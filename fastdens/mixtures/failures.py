@@ -11,6 +11,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.errors import ModelError
 from fastdens.kernels.centre import central_points
+from fastdens.kernels.races import copies_of_models
 
 Failures = dict[int, str]
 
@@ -24,13 +25,17 @@ _COPIES = 4
 def failures_of(
     batch: RaggedBatch, find: Callable[[RaggedBatch], Failures], groups: Sequence[tuple[int, int]] | None = None
 ) -> Failures:
-    """What ``find`` finds in some models at a time: by default all, or as many as a batch on disk allows."""
+    """What ``find`` finds in some models at a time: by default all, or as many as a batch on disk allows.
+
+    It does not see points of weight zero.
+    """
     if groups is None:
         # The points, and their differences or squares.
         groups = batch.groups(batch.sizes.double() * (_COPIES * 8 * batch.n_features), "checking")
     found: Failures = {}
     for begin, end in groups:
-        found.update({begin + m: reason for m, reason in find(batch.part(begin, end)).items()})
+        reasons = find(batch.part(begin, end).without_zero_weights())
+        found.update({begin + m: reason for m, reason in reasons.items()})
     return found
 
 
@@ -97,10 +102,10 @@ def out_of_range(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
 
 
 def fewer_points_than_components(batch: RaggedBatch, n_components: int) -> Failures:
-    """Models that hold fewer points than a mixture has components."""
+    """Models that hold fewer points than a mixture has components; a point of weight two is two, say."""
     need = "1 component needs" if n_components == 1 else f"{n_components} components need"
     failures: Failures = {}
-    for m, size in enumerate(batch.sizes.tolist()):
+    for m, size in enumerate(copies_of_models(batch.layout, batch.weights).tolist()):
         if size >= n_components:
             continue
         failures[m] = (
@@ -109,10 +114,31 @@ def fewer_points_than_components(batch: RaggedBatch, n_components: int) -> Failu
     return failures
 
 
+def no_more_points_than_factors(batch: RaggedBatch, n_factors: int) -> Failures:
+    """Models of so few points that the factors of a factor analyser would explain them without noise."""
+    failures: Failures = {}
+    for m in torch.nonzero(batch.sizes <= n_factors)[:, 0].tolist():
+        size, factors = int(batch.sizes[m]), f"{n_factors} factor{'s' * (n_factors != 1)}"
+        failures[m] = (
+            f"has {size} point{'s' * (size != 1)}, but {factors} need{'s' * (n_factors == 1)} at least "
+            f"{n_factors + 1}: add points or lower n_factors"
+        )
+    return failures
+
+
 def without_points(batch: RaggedBatch) -> Failures:
     """Models that hold no points."""
     reason = "has no points: add points or leave the class out"
     return dict.fromkeys(torch.nonzero(batch.sizes == 0)[:, 0].tolist(), reason)
+
+
+def without_weight(batch: RaggedBatch) -> Failures:
+    """Models that hold points, but none of positive weight."""
+    if batch.weights is None:
+        return {}
+    weightless = (batch.sizes > 0) & (batch.total_weights == 0)
+    reason = "has no point of positive weight: raise a weight or leave the class out"
+    return dict.fromkeys(torch.nonzero(weightless)[:, 0].tolist(), reason)
 
 
 def without_variance(batch: RaggedBatch, constant: Tensor, variance_floor: float) -> Failures:

@@ -20,7 +20,8 @@ class Partition:
     whole : RaggedBatch
         All M models.
     batch : RaggedBatch
-        The A models to fit; ``whole`` itself if none failed. Its index counts the caller's rows of all models.
+        The A models to fit, without points of weight zero; ``whole`` itself if that is all. Its index counts the
+        caller's rows of all models.
     models : Tensor
         int64 [A], their numbers among all models.
     failures : dict of int to str
@@ -37,10 +38,11 @@ class Partition:
         """Leave the failed models out."""
         device = whole.device
         if not failures:
-            return cls(whole, whole, torch.arange(whole.n_models, device=device), {})
+            return cls(whole, whole.without_zero_weights(), torch.arange(whole.n_models, device=device), {})
         valid = [m for m in range(whole.n_models) if m not in failures]
         models = torch.tensor(valid, dtype=torch.int64, device=device)
-        return cls(whole, whole.select(models), models, dict(sorted(failures.items())))
+        batch = whole.select(models).without_zero_weights()
+        return cls(whole, batch, models, dict(sorted(failures.items())))
 
     @property
     def failed(self) -> Tensor:
@@ -60,7 +62,7 @@ class Partition:
         return out
 
     def scatter_rows(self, values: Tensor) -> Tensor:
-        """Values of rows of ``batch`` [..., n] among the caller's [..., N]: NaN or -1 in rows of failed models."""
+        """Values of rows of ``batch`` [..., n] among the caller's [..., N]: NaN or -1 in all other rows."""
         missing = float("nan") if values.is_floating_point() else -1
         out = values.new_full((*values.shape[:-1], self.whole.n_points), missing)
         out[..., self.batch.index] = values

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.inference.coordinate_ascent import Ascent, join_ascents
-from fastdens.inference.em import EMProblem
+from fastdens.inference.em import EMProblem, better_of, weights_for_em
 from fastdens.inference.point_blocks import PointBlocks
 from fastdens.inference.split_em import SplitProblem, expectation_maximization, layout_of_block
 from fastdens.inference.split_seeding import kmeans_plusplus
@@ -41,6 +41,7 @@ def fit_points(estimator: BaseMixtures, batch: RaggedBatch, group: Group) -> Bas
     if type(estimator) not in _SPLIT:
         raise TypeError(f"split is 'points', which {type(estimator).__name__} cannot do: use split='models'.")
     split = _SPLIT[type(estimator)](**{name: getattr(estimator, name) for name in estimator._parameter_names()})
+    vars(split).update(estimator._start_of_models(batch, torch.arange(batch.n_models, device=batch.device)))
     split.group = group
     with warnings.catch_warnings():
         # The caller warns, on one rank.
@@ -65,19 +66,30 @@ class _SplitGaussianMixtures(GaussianMixtures):
         start, stop = layout.ranges[model].tolist()
         origin = central_points(points, layout.select([model]))
         blocks = PointBlocks(stop - start, self.group)
-        own = points[start:stop][blocks.rows] - origin
         options = (self.covariance_type, self.reg_covar, self.backend, self.matmul_precision)
+        weights, total = valid.batch.weights, float(stop - start)
+        if weights is not None:
+            weights = weights_for_em(weights[start:stop], layout_of_block(points[start:stop]), points.dtype)
+            total = float(weights.sum(dtype=torch.float64))
+
+        def of_rows(rows: slice) -> EMProblem:
+            own = points[start:stop][rows] - origin
+            return EMProblem(own, layout_of_block(own), *options, None if weights is None else weights[rows])
+
         problem = SplitProblem(
             blocks,
-            stop - start,
-            EMProblem(own, layout_of_block(own), *options),
+            total,
+            of_rows(blocks.rows),
             lambda rows: points[start + rows] - origin,
+            lambda: of_rows(slice(None)),
         )
         given = {name: value[valid.models[model]][None] for name, value in initial.items()}
         if "means" in given:
             given["means"] = given["means"] - origin[:, None]
         best = self._best_ascent(
-            given, lambda start: expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter)
+            given,
+            lambda start: expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter),
+            better_of,
         )
         return best._replace(state=best.state._replace(means=best.state.means + origin[:, None]))
 
@@ -109,11 +121,19 @@ class _SplitVariational(VariationalDirichletProcessMixtures):
             return (points[start:stop][rows].double() - origin).to(self._dtype_of_fit(valid.batch))
 
         own = centred(blocks.rows)
+        weights = self._weights_of_fit(valid.batch)
+        weights = None if weights is None else weights[start:stop]
         of_prior = prior._replace(mean=prior.mean - origin)
-        problem = SplitVariational(blocks, self._problem(own, layout.select([model]), of_prior))
+        of_rank = None if weights is None else weights[blocks.rows]
+        problem = SplitVariational(blocks, self._problem(own, layout.select([model]), of_prior, of_rank))
         if given is None:
-            count = min(self.truncation, stop - start)
-            chosen = kmeans_plusplus(blocks, own, centred, count, self.random_state)
+            if weights is None:
+                count = min(self.truncation, stop - start)
+                chosen = kmeans_plusplus(blocks, own, centred, count, self.random_state)
+            else:
+                # Every rank chooses among all rows.
+                whole = centred(slice(None))
+                chosen = self._start_rows(whole, layout_of_block(whole), weights)[1][0]
             resp = self._one_component_each(nearest_labels(problem, centred(chosen)), own.dtype)
         else:
             resp = given[start:stop][blocks.rows]

@@ -66,8 +66,27 @@ def _log_joint_norms(weights, factors, norms):
 
 
 @inlined
-def _expectation(tied, tiles, n_points, weights, means, factors, shared, panel, centred, norms, total, log_prob, resp):
-    """Responsibilities ``resp[t, k, b]`` of each tile, and the log-likelihood."""
+def _expectation(
+    tied,
+    sample_weight,
+    first,
+    tiles,
+    n_points,
+    weights,
+    means,
+    factors,
+    shared,
+    panel,
+    centred,
+    norms,
+    total,
+    log_prob,
+    resp,
+):
+    """Responsibilities ``resp[t, k, b]`` of each tile, and the log-likelihood, of rows from ``first`` on.
+
+    Both are times the weights of the rows if there are weights.
+    """
     number = tiles.dtype.type
     n_components, n_features = means.shape
     size = tile_width(n_features)
@@ -89,6 +108,12 @@ def _expectation(tied, tiles, n_points, weights, means, factors, shared, panel, 
             for b in range(whole_vectors(width)):
                 joint[k, b] = norms[k] - number(0.5) * joint[k, b]
         normalise(joint, width, total, log_prob)
+        if sample_weight is not None:
+            for b in range(width):
+                log_prob[b] *= sample_weight[first + start + b]
+            for k in range(n_components):
+                for b in range(width):
+                    joint[k, b] *= sample_weight[first + start + b]
         for b in range(width):
             log_likelihood += log_prob[b]
         for k in range(n_components):
@@ -215,6 +240,7 @@ def _all_steps(
     begin,
     end,
     tied,
+    sample_weight,
     row_ranges,
     points,
     weights,
@@ -231,7 +257,8 @@ def _all_steps(
 ):
     """Steps of models ``begin:end``, whose state is overwritten.
 
-    ``tied`` is True where several components share a factor, else None: each of the two is compiled by itself.
+    ``tied`` is True where several components share a factor, else None; ``sample_weight`` is [N] or None: each of the
+    four cases is compiled by itself.
     """
     n_components, n_features = means.shape[1:]
     n_padded, size = padded(n_features), tile_width(n_features)
@@ -253,10 +280,15 @@ def _all_steps(
     for m in range(begin, end):
         first, last = row_ranges[m]
         n_points = last - first
+        total_weight = 0.0
+        for row in range(first, last):
+            total_weight += 1.0 if sample_weight is None else sample_weight[row]
         _load_tiles(points, first, last, tiles)
         for _ in range(n_steps):
             bound = _expectation(
                 tied,
+                sample_weight,
+                first,
                 tiles,
                 n_points,
                 weights[m],
@@ -270,7 +302,7 @@ def _all_steps(
                 log_prob,
                 resp,
             )
-            bound /= n_points
+            bound /= total_weight
             _weights_and_means(points, first, tiles, n_points, resp, centre, nk, moment, weights[m], means[m])
             if factors.ndim == 4:
                 _scatter(tied, tiles, n_points, resp, means[m], nk, shared, column, root, centred, scatter)
@@ -309,6 +341,7 @@ def _small_models(
     reg_covar: float,
     tol: float,
     n_steps: int,
+    sample_weight: Tensor | None,
 ) -> EMSteps:
     """The steps of models that are worth one thread each."""
     factors = precisions_cholesky
@@ -334,6 +367,7 @@ def _small_models(
         _all_steps,
         layout.n_models,
         True if covariance_type == "tied" and means.shape[1] > 1 else None,
+        None if sample_weight is None else as_array(sample_weight),
         layout.ranges.numpy(),
         as_array(points),
         state.weights.numpy(),
@@ -364,6 +398,7 @@ def _large_models(
     reg_covar: float,
     tol: float,
     n_steps: int,
+    sample_weight: Tensor | None,
 ) -> EMSteps:
     """The steps of models that threads share, as calls of the operations that a step consists of.
 
@@ -371,13 +406,17 @@ def _large_models(
     """
     options: GaussianOptions = {"covariance_type": covariance_type, "backend": "cpu"}
     active, finished = torch.arange(layout.n_models, device="cpu"), []
+    total_weight = layout.sizes.double() if sample_weight is None else layout.sum(sample_weight)
     # Taken out of the list, the matrices of a step go before the next ones come: memory peaks there.
     state = [(weights, means, precisions_cholesky)]
     for step in range(1, n_steps + 1):
         weights, means, precisions_cholesky = state.pop()
         resp, log_prob = responsibilities(points, layout, weights, means, precisions_cholesky, **options)
         del weights, precisions_cholesky
-        before, lower_bound = lower_bound, layout.sum(log_prob) / layout.sizes.double()
+        if sample_weight is not None:
+            resp *= sample_weight[:, None]
+            log_prob *= sample_weight
+        before, lower_bound = lower_bound, layout.sum(log_prob) / total_weight
         sums = sufficient_statistics(points, layout, resp, means, **options)
         del resp
         new = gaussian_parameters(
@@ -395,6 +434,7 @@ def _large_models(
             finished.append((active[leaving], EMSteps(*(value[leaving] for value in steps))))
             steps = EMSteps(*(value[~leaving] for value in steps))
             active, layout, lower_bound = active[~leaving], layout.select(~leaving), lower_bound[~leaving]
+            total_weight = total_weight[~leaving]
         state.append((steps.weights, steps.means, steps.precisions_cholesky))
         del steps
     return joined(finished)

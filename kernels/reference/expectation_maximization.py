@@ -20,21 +20,27 @@ def em_steps(
     reg_covar: float,
     tol: float,
     n_steps: int,
+    sample_weight: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Weights, means, covariances, factors, lower bounds, steps taken, converged, bad: of each model, stacked."""
+    of_point = torch.ones(len(points), dtype=torch.float64, device=points.device)
+    if sample_weight is not None:
+        of_point = sample_weight.double()
     results = []
     for m in range(layout.n_models):
         own = layout.select([m])
+        rows = slice(*own.ranges[0].tolist())
         pi, mu, u = weights[[m]], means[[m]], precisions_cholesky[[m]]
         bound, taken, converged, bad = lower_bound[[m]], 0, False, False
         while taken < n_steps and not converged and not bad:
             before = bound
             resp, log_prob = responsibilities(points, own, pi, mu, u, covariance_type=covariance_type)
-            nk, mu, scatter = sufficient_statistics(points, own, resp, mu, covariance_type=covariance_type)
+            weighted = resp * of_point[:, None]
+            nk, mu, scatter = sufficient_statistics(points, own, weighted, mu, covariance_type=covariance_type)
             pi = nk / nk.sum(1, keepdim=True)
             sigma = covariances_from_scatter(scatter, nk, points.shape[1], reg_covar, covariance_type)
             u, lost = precision_cholesky(sigma, covariance_type=covariance_type)
-            bound = log_prob[slice(*own.ranges[0].tolist())].mean()[None]
+            bound = (of_point[rows] * log_prob[rows]).sum()[None] / of_point[rows].sum()
             taken, bad = taken + 1, bool(lost)
             converged = bool((bound - before).abs() < tol) and not bad
         of_model = (

@@ -66,3 +66,6 @@ def test_small_and_broken_classes(rng):
     assert same.value.tolist() == same.standard_error.tolist() == [0.0]
     with pytest.raises(TypeError, match="expected a RaggedBatch"):
         mean_pairwise_distance(classes)
+    weighted = fd.RaggedBatch.from_list(classes).weighted(torch.ones(sum(map(len, classes))))
+    with pytest.raises(ValueError, match="the points have weights"):
+        mean_pairwise_distance(weighted)

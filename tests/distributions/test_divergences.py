@@ -93,6 +93,18 @@ def test_relative_entropy_to_the_gaussian_of_the_class(rng, generator, shift):
     assert_near(density.relative_entropy(batch, 20_000, generator), exact)
 
 
+def test_relative_entropy_counts_weights_as_repeated_points(rng):
+    x, y, w = rng.normal(size=(60, 3)), rng.integers(0, 3, 60), rng.integers(0, 4, 60)
+    repeated = fd.RaggedBatch.from_labels(x.repeat(w, 0), y.repeat(w))
+    density = fd.GaussianMixtures(1).fit(repeated).density()
+    x[w == 0] = np.nan
+    weighted = fd.RaggedBatch.from_labels(x, y).weighted(w)
+    one, other = (
+        density.relative_entropy(batch, 100, torch.Generator().manual_seed(0)).value for batch in (weighted, repeated)
+    )
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
 def test_relative_entropy_where_the_class_has_no_gaussian(rng, generator):
     problem = student_t_problem(rng, 1, 2, [2, 1, 1, 0])
     classes = [rng.normal(size=(20, 2)) for _ in range(4)]

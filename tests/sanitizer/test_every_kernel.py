@@ -69,11 +69,14 @@ def test_em(rng, backend, device, sizes, n_features, n_components, covariance_ty
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 # Tiny models, a larger one, and one of several chunks.
 @pytest.mark.parametrize(("sizes", "n_features"), [([5, 1, 9], 3), ([40, 1], 17), ([1030, 3], 2)])
-def test_em_steps(rng, backend, device, sizes, n_features, covariance_type):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_em_steps(rng, backend, device, sizes, n_features, covariance_type, weighted):
     problem = mixture_problem(rng, sizes, n_features, 3, covariance_type, device=device)
     bound = torch.zeros(len(sizes), dtype=torch.float64, device=device)
     options = {"n_steps": 2, "tol": 0.0, "reg_covar": 0.1, "covariance_type": covariance_type}
     x, offsets, *parameters = problem
+    if weighted:
+        options["sample_weight"] = torch.from_numpy(rng.random(len(x))).to(device)
     start = x, layout_of(offsets), *parameters, bound
     for got, want in zip(*(em_steps(*start, backend=b, **options) for b in (backend, "reference")), strict=True):
         assert relative_error(got, want) < TOLERANCE[x.dtype]
