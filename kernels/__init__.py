@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from fastdens.kernels.expectation_maximization import GaussianParameters as GaussianParameters
     from fastdens.kernels.expectation_maximization import em_steps as em_steps
     from fastdens.kernels.expectation_maximization import gaussian_parameters as gaussian_parameters
+    from fastdens.kernels.factor_analysers import FactorResponsibilities as FactorResponsibilities
+    from fastdens.kernels.factor_analysers import FactorStatistics as FactorStatistics
+    from fastdens.kernels.factor_analysers import factor_mixture_log_prob as factor_mixture_log_prob
+    from fastdens.kernels.factor_analysers import factor_responsibilities as factor_responsibilities
+    from fastdens.kernels.factor_analysers import factor_statistics as factor_statistics
+    from fastdens.kernels.factor_m_step import FactorParameters as FactorParameters
+    from fastdens.kernels.factor_m_step import canonical_loadings as canonical_loadings
+    from fastdens.kernels.factor_m_step import factor_update as factor_update
     from fastdens.kernels.gaussian import gaussian_log_prob as gaussian_log_prob
     from fastdens.kernels.gaussian import mixture_log_prob as mixture_log_prob
     from fastdens.kernels.gibbs import GibbsSweeps as GibbsSweeps
@@ -38,6 +46,9 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "EMStatistics": "em",
     "EMSteps": "expectation_maximization",
+    "FactorParameters": "factor_m_step",
+    "FactorResponsibilities": "factor_analysers",
+    "FactorStatistics": "factor_analysers",
     "GaussianParameters": "expectation_maximization",
     "GibbsSweeps": "gibbs",
     "KMeans": "k_means",
@@ -46,8 +57,13 @@ _MODULE_OF = {
     "Responsibilities": "e_step",
     "SufficientStatistics": "m_step",
     "as_layout": "layout",
+    "canonical_loadings": "factor_m_step",
     "em_statistics": "em",
     "em_steps": "expectation_maximization",
+    "factor_mixture_log_prob": "factor_analysers",
+    "factor_responsibilities": "factor_analysers",
+    "factor_statistics": "factor_analysers",
+    "factor_update": "factor_m_step",
     "gaussian_log_prob": "gaussian",
     "gaussian_parameters": "expectation_maximization",
     "gibbs_sweep": "gibbs",

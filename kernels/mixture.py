@@ -30,6 +30,8 @@ class Components(NamedTuple):
     triangular: bool
     tied: bool  # the components of a model share one factor
     degrees_of_freedom: Tensor | None  # [G] of Student-t distributions, None of Gaussians
+    # A [G, D, Q] of factor analysers: U is a diagonal times I - A A'. The loops of this module do not know it.
+    directions: Tensor | None = None
 
     @property
     def n_models(self) -> int:

@@ -135,8 +135,9 @@ def _mixture_tiles(
 def _run(points: Tensor, components: Components, layout: Layout | None, log_prob: Tensor, resp: Tensor | None) -> None:
     n_points, n_features = points.shape
     if layout is None:
-        first, last, start, stop = _tiles_and_models(
-            n_points, n_features, components.n_models, components.log_joint_norm.numel(), torch.get_num_threads()
+        point_work = components.log_joint_norm.numel() * n_features * n_features
+        first, last, start, stop = tiles_and_models(
+            n_points, tile_width(n_features), components.n_models, point_work, torch.get_num_threads()
         )
     else:
         first, start, stop, _ = (t.numpy() for t in layout.tiles(tile_width(n_features)))
@@ -188,14 +189,17 @@ def responsibilities(points: Tensor, components: Components, layout: Layout) -> 
 
 
 @lru_cache(maxsize=64)
-def _tiles_and_models(
-    n_points: int, n_features: int, n_models: int, n_components: int, n_threads: int
+def tiles_and_models(
+    n_points: int, size: int, n_models: int, point_work: int, n_threads: int
 ) -> tuple[NDArray[np.int64], ...]:
-    """Every tile under all models; where tiles are fewer than the threads can share, under a part of them."""
-    size = tile_width(n_features)
+    """Every tile under all models; where tiles are fewer than the threads can share, under a part of them.
+
+    Four arrays, an item for each program: first model and one past the last, first row and one past the last.
+    ``point_work`` is the number of multiply-adds that a point takes under all models.
+    """
     start = np.arange(0, n_points, size)
     wanted = _ITEMS_PER_THREAD * n_threads
-    work = min(size, n_points) * n_components * n_features * n_features
+    work = min(size, n_points) * point_work
     n_blocks = max(1, min(n_models, -(-wanted // max(1, len(start))), work // _MIN_WORK))
     bounds = np.arange(n_blocks + 1) * n_models // n_blocks
     first, last = np.tile(bounds[:-1], len(start)), np.tile(bounds[1:], len(start))

@@ -5,6 +5,14 @@ and says what the operation means.
 """
 
 from fastdens.kernels.reference.expectation_maximization import em_steps
+from fastdens.kernels.reference.factor_analysers import (
+    factor_log_prob,
+    factor_mixture_log_prob,
+    factor_responsibilities,
+    factor_statistics,
+    factor_update,
+    whitened_loadings,
+)
 from fastdens.kernels.reference.gibbs import gibbs_sweep, log_joint, resample_concentration
 from fastdens.kernels.reference.mixtures import (
     gaussian_log_prob,
@@ -17,6 +25,11 @@ from fastdens.kernels.reference.mixtures import (
 
 __all__ = [
     "em_steps",
+    "factor_log_prob",
+    "factor_mixture_log_prob",
+    "factor_responsibilities",
+    "factor_statistics",
+    "factor_update",
     "gaussian_log_prob",
     "gibbs_sweep",
     "log_joint",
@@ -26,4 +39,5 @@ __all__ = [
     "responsibilities",
     "student_t_log_prob",
     "sufficient_statistics",
+    "whitened_loadings",
 ]

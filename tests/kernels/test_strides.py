@@ -38,13 +38,16 @@ def operations(backend: str) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
     def mixtures(t: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         return t["weights"], t["means"], t["factors"]
 
+    def analysers(t: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return t["weights"], t["means"], t["loadings"], t["noise_variances"]
+
     def sweep(t: dict[str, Tensor]) -> Any:
         start = (t["labels"][None], t["alpha"], t["keys"], t["prior_mean"], t["prior_scale"])
         options: dict[str, Any] = {"kappa0": 0.1, "nu0": D + 2.0, "n_sweeps": 1}
         return kernels.gibbs_sweep(t["points"], layout(t), *start, **options, backend=backend)
 
     own: dict[str, Any] = {"backend": backend}
-    steps: dict[str, Any] = {"n_steps": 2, "tol": 0.0, "reg_covar": 1e-6}
+    steps: dict[str, Any] = {"n_steps": 2, "tol": 0.0, "reg_covar": 0.1}
     return {
         "gaussian_log_prob": lambda t: kernels.gaussian_log_prob(t["points"], t["means"][0], t["factors"][0], **own),
         "mixture_log_prob": lambda t: kernels.mixture_log_prob(t["points"], *mixtures(t), **own),
@@ -65,6 +68,18 @@ def operations(backend: str) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
             t["points"], layout(t), t["labels"], K, t["prior_mean"], t["prior_scale"], 0.1, **own
         ),
         "gibbs_sweep": sweep,
+        "factor_mixture_log_prob": lambda t: kernels.factor_mixture_log_prob(t["points"], *analysers(t), **own),
+        "factor_responsibilities": lambda t: kernels.factor_responsibilities(
+            t["points"], layout(t), *analysers(t), **own
+        ),
+        "factor_statistics": lambda t: kernels.factor_statistics(t["points"], layout(t), *analysers(t), **own),
+        "factor_update": lambda t: kernels.factor_update(
+            kernels.FactorStatistics(*(t[name] for name in kernels.FactorStatistics._fields)),
+            *analysers(t)[1:],
+            min_noise_variance=1e-6,
+            **own,
+        ),
+        "canonical_loadings": lambda t: kernels.canonical_loadings(*analysers(t)[2:], **own),
     }
 
 
@@ -72,7 +87,13 @@ def operations(backend: str) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
 def tensors(rng) -> dict[str, Tensor]:
     points, offsets, weights, means, factors = mixture_problem(rng, SIZES, D, K, "full")
     resp = torch.from_numpy(rng.dirichlet([1.0] * K, sum(SIZES)))
+    loadings = torch.from_numpy(rng.normal(size=(len(SIZES), K, D, 2)))
+    noise_variances = torch.from_numpy(rng.uniform(0.5, 2, (len(SIZES), K, D)))
+    sums = kernels.factor_statistics(points, offsets, weights, means, loadings, noise_variances, backend="reference")
     return {
+        **sums._asdict(),
+        "loadings": loadings,
+        "noise_variances": noise_variances,
         "points": points,
         "ranges": torch.stack([offsets[:-1], offsets[1:]], 1),
         "one_each": torch.arange(len(SIZES) + 1),
