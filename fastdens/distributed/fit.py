@@ -89,6 +89,9 @@ def fit(
     check_batch(batch)
     check_choice("split", split, SPLITS)
     check_choice("gather", gather, GATHERS)
+    estimator._check_each_by_itself()
+    if split == "points" and getattr(estimator, "shrinkage", None) is not None:
+        raise ValueError("split is 'points', which shrinks no covariances: use split='models', or leave shrinkage out.")
     folder = None if checkpoint is None else Path(checkpoint)
     if split == "points" and any(given is not None for given in (folder, held_out, max_memory)):
         raise ValueError("split is 'points', which has no use for checkpoint, held_out and max_memory: leave them out.")

@@ -100,6 +100,7 @@ def check_agreement(estimator: BaseMixtures, batch: RaggedBatch, group: Group) -
         "dtype": str(batch.dtype),
         "classes": [str(label) for label in batch.classes],
         "points": _identity(batch),
+        "weights": "" if batch.weights is None else fingerprint([batch.weights]),
     }
     states = [state.metadata for state in group.all_gather(SavedState({}, own))]
     for rank, other in enumerate(states):

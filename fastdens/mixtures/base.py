@@ -11,22 +11,33 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
-from fastdens.errors import ConvergenceWarning, NotFittedError, check_batch_of, check_integer, check_non_negative
+from fastdens.errors import (
+    ConvergenceWarning,
+    NotFittedError,
+    check_batch,
+    check_batch_of,
+    check_integer,
+    check_non_negative,
+)
 from fastdens.io.expected import check_tensors
 from fastdens.io.state_file import write_state
 from fastdens.kernels.options import BACKENDS, MATMUL_PRECISIONS, check_choice
+from fastdens.kernels.races import most_copies
 from fastdens.kernels.surroundings import Undisturbed
 from fastdens.memory import MemoryLimit
-from fastdens.mixtures.failures import Failures, failures_of, non_finite, raise_failures
+from fastdens.mixtures.failures import Failures, failures_of, non_finite, raise_failures, without_weight
 from fastdens.mixtures.partition import Partition
 
 # Parameters that saved fits may hold under an earlier name.
 _RENAMED = {"precision": "matmul_precision"}
 
 AUTO = "auto"
+# Of what races in place of weighted points at the start.
+_BYTES_OF_COPY = 80
 
 # Raises an error that names the parameter if its value is not allowed.
 Constraint = Callable[[str, Any], object]
@@ -35,6 +46,12 @@ Constraint = Callable[[str, Any], object]
 def integer(minimum: int) -> Constraint:
     """An integer of at least ``minimum``."""
     return lambda name, value: check_integer(name, value, minimum)
+
+
+def boolean(name: str, value: object) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, but it must be True or False.")
 
 
 def one_of(choices: Sequence[str]) -> Constraint:
@@ -114,8 +131,18 @@ class BaseMixtures(Undisturbed, ABC):
         vars(self).update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
 
     @abstractmethod
-    def fit(self, batch: RaggedBatch, *, max_memory: MemoryLimit | None = None) -> BaseMixtures:
+    def fit(
+        self,
+        batch: RaggedBatch,
+        *,
+        sample_weight: ArrayLike | Tensor | None = None,
+        max_memory: MemoryLimit | None = None,
+    ) -> BaseMixtures:
         """Fit every model of the batch."""
+
+    @abstractmethod
+    def score_samples(self, batch: RaggedBatch) -> Tensor:
+        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models."""
 
     @abstractmethod
     def _fit_bytes(self, batch: RaggedBatch) -> tuple[Tensor, Tensor]:
@@ -154,8 +181,25 @@ class BaseMixtures(Undisturbed, ABC):
     def _doubts(self) -> list[Doubt]:
         """What the caller of ``fit`` is warned of."""
 
+    def _weight_bytes(self, batch: RaggedBatch) -> Tensor | float:
+        """Upper estimates of the memory in bytes that the weights of each model's points take; zero without weights."""
+        if batch.weights is None:
+            return 0.0
+        copies = torch.minimum(batch.total_weights.maximum(batch.sizes), most_copies(batch.sizes))
+        return 32 * batch.sizes + _BYTES_OF_COPY * copies
+
     def _check_start(self, batch: RaggedBatch) -> None:
         """Raise a ValueError if initial values that are given as arrays do not fit the batch."""
+
+    def _check_unchanged(self, batch: RaggedBatch, models: Tensor) -> None:
+        """Raise a ValueError if some models, int64 [A], do not have the points of the fit, as far as it knows them."""
+
+    def _start_of_models(self, batch: RaggedBatch, models: Tensor) -> dict[str, Any]:
+        """Attributes from which ``fit`` goes on in an estimator of some of the models, int64 [A], if it does."""
+        return {}
+
+    def _check_each_by_itself(self) -> None:
+        """Raise a ValueError if models depend on each other, so that some of them are no part of a fit of all."""
 
     def _check_parameters(self) -> None:
         for name, constraint in self._parameter_constraints.items():
@@ -168,6 +212,7 @@ class BaseMixtures(Undisturbed, ABC):
     def _checked_failures(self, batch: RaggedBatch, groups: Sequence[tuple[int, int]] | None = None) -> Failures:
         """Models that cannot be fitted; raises if there are some and ``on_error`` is "raise"."""
         failures = failures_of(batch, lambda part: self._find_failures(self._in_dtype(part)), groups)
+        failures |= without_weight(batch)
         if self.on_error == "raise":
             raise_failures(batch, failures, "on_error='skip' fits all others")
         return failures
@@ -202,8 +247,8 @@ class BaseMixtures(Undisturbed, ABC):
         if not hasattr(self, "failed_"):
             raise NotFittedError(self, "fit(batch)")
 
-    def _check_scored(self, batch: object) -> RaggedBatch:
-        """``batch`` if it holds points of the fitted models; raises for NaN and infinity if ``on_error`` is "raise"."""
+    def _check_models(self, batch: object) -> RaggedBatch:
+        """``batch`` if it is one of the fitted models; raises a ValueError if it is one of others."""
         self._check_fitted()
         checked = check_batch_of(batch, len(self.failed_), *self._fitted_features)
         if self.classes_ is not None:
@@ -215,9 +260,45 @@ class BaseMixtures(Undisturbed, ABC):
                     f"{checked.classes[m]!r}: pass the classes_ of the fit to from_labels(x, y, classes=...) or to "
                     "from_list(arrays, labels=...)."
                 )
+        return checked
+
+    def _check_scored(self, batch: object) -> RaggedBatch:
+        """``batch`` if it holds points of the fitted models; raises for NaN and infinity if ``on_error`` is "raise"."""
+        checked = self._check_models(batch)
         if self.on_error == "raise":
             raise_failures(checked, failures_of(checked, non_finite), "on_error='skip' gives NaN for such rows")
         return checked
+
+    def _weighted(self, batch: object, sample_weight: ArrayLike | Tensor | None) -> RaggedBatch:
+        """``batch`` if it is one, with weights if they are given here."""
+        checked = check_batch(batch)
+        if sample_weight is None:
+            return checked
+        if checked.weights is not None:
+            raise ValueError("sample_weight is given, but the batch has weights: pass one of them.")
+        return checked.weighted(sample_weight)
+
+    def score(self, batch: RaggedBatch, sample_weight: ArrayLike | Tensor | None = None) -> Tensor:
+        """Mean log-density of the points of each model, weighted if they have weights.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the fitted models.
+        sample_weight : array or Tensor, optional
+            [N], as :meth:`RaggedBatch.weighted` takes them; by default the weights of the batch, if it has some.
+
+        Returns
+        -------
+        Tensor
+            float64 [M]; NaN for a model that failed, or has no points of positive weight.
+        """
+        weighted = self._weighted(batch, sample_weight)
+        log_prob = self.score_samples(weighted)[weighted.index].double()
+        if weighted.weights is not None:
+            # Even a density of zero does not count where the weight is zero.
+            log_prob = torch.where(weighted.weights > 0, weighted.weights * log_prob, 0.0)
+        return torch.segment_reduce(log_prob, "sum", offsets=weighted.offsets) / weighted.total_weights
 
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a fitted estimator knows, as tensors and JSON-able metadata; see :meth:`from_state`.
@@ -249,8 +330,14 @@ class BaseMixtures(Undisturbed, ABC):
         Raises
         ------
         ValueError
-            If something is missing, or the tensors are not those of such an estimator.
+            If something is missing, the tensors are not those of such an estimator, or a newer version made it.
         """
+        saved = metadata.get("parameters")
+        for name in saved if isinstance(saved, Mapping) else ():
+            if _RENAMED.get(name, name) not in cls._parameter_names():
+                raise ValueError(
+                    f"{where} has the parameter {name!r}, which this {cls.__name__} lacks: upgrade fastdens."
+                )
         try:
             estimator = cls._with_parameters(metadata["parameters"])
             estimator.failures_ = {int(m): str(reason) for m, reason in metadata["failures"].items()}

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens import kernels
-from fastdens.arrays import as_tensor
-from fastdens.batch import RaggedBatch, as_points
+from fastdens.batch import RaggedBatch
 from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
-from fastdens.errors import check_batch, check_integer, check_non_negative
+from fastdens.distributions.shared_covariance import SharedCovarianceDensity
+from fastdens.errors import check_non_negative
+from fastdens.inference import shrunk_em
 from fastdens.inference.coordinate_ascent import Ascent
-from fastdens.inference.em import EMInfo, EMProblem, EMState, Start, better_of, expectation_maximization
+from fastdens.inference.em import (
+    EMInfo,
+    EMProblem,
+    EMState,
+    Start,
+    better_of,
+    expectation_maximization,
+    weights_for_em,
+)
+from fastdens.inference.shrunk_em import ShrunkInfo, ShrunkProblem
 from fastdens.kernels.centre import central_points
-from fastdens.kernels.options import COVARIANCE_TYPES
 from fastdens.memory import MemoryLimit
-from fastdens.mixtures.base import BaseMixtures, Doubt, integer, one_of
+from fastdens.mixtures.base import BaseMixtures, Doubt, boolean, integer, one_of, optional
+from fastdens.mixtures.covariances import (
+    AXES,
+    COVARIANCE_TYPES,
+    SHRINKAGE_AXES,
+    TIED_ACROSS_MODELS,
+    check_can_shrink,
+    check_shrinkage,
+    covariance_shape,
+    n_parameters,
+)
 from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite, out_of_range
+from fastdens.mixtures.gaussian_start import check_initial_parameters
 from fastdens.mixtures.limited_memory import fit_within
 from fastdens.mixtures.partition import Partition
+from fastdens.mixtures.refits import RefittedMixtures
+from fastdens.mixtures.scored import ScoredMixtures
+from fastdens.mixtures.streaming import StreamedMixtures, step_power
+from fastdens.mixtures.tied_across_models import MixturesFittedTogether
+from fastdens.mixtures.warm_start import WarmStartedMixtures
 
-INIT_PARAMS = ("kmeans++", "k-means++", "random_from_data", "random")
+INIT_PARAMS = ("kmeans++", "k-means++", "kmeans", "random_from_data", "random")
 
 _NOT_POSITIVE_DEFINITE = (
     "lost a positive definite covariance in EM: lower n_components, raise reg_covar, or compute in dtype=torch.float64"
@@ -40,18 +64,23 @@ _ATTRIBUTES = (
     "lower_bound_",
 )
 
-Fit = Ascent[EMState, EMInfo]
+# The info is an EMInfo or, of shrunk covariances, a ShrunkInfo.
+Fit = Ascent[EMState, Any]
 
 
-class GaussianMixtures(BaseMixtures):
+class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, MixturesFittedTogether, ScoredMixtures):
     """Mixtures of K Gaussians, one for each model of a :class:`~fastdens.RaggedBatch`, fitted by EM.
 
     Parameters
     ----------
     n_components : int
         Components K of every model.
-    covariance_type : {"full", "diag", "spherical", "tied"}
-        Each component its own matrix, its own variances, its own single variance; or one matrix for all.
+    covariance_type : {"full", "diag", "spherical", "tied", "tied_across_models"}
+        Each component its own matrix, its own variances, its own single variance; or one matrix for all components of
+        a model; or one for those of all models, which then depend on each other (with one component: linear
+        discriminant analysis, the Gaussians of Mahalanobis scores). Models of one matrix are fitted together until the
+        mean log-likelihood per point of all settles, and fail together if it has no Cholesky factor; one that cannot
+        be fitted is left out of it.
     tol : float
         A model has converged when its mean log-likelihood per point changes by less than this.
     reg_covar : float
@@ -60,11 +89,20 @@ class GaussianMixtures(BaseMixtures):
         EM iterations at most; 0 keeps the initial parameters.
     n_init : int
         Starts; the one with the largest lower bound is kept, for each model by itself.
-    init_params : {"kmeans++", "k-means++", "random_from_data", "random"}
+    init_params : {"kmeans++", "k-means++", "kmeans", "random_from_data", "random"}
         Start, with scikit-learn's meanings. The first two are the same.
     weights_init, means_init, precisions_init : array or Tensor, optional
         Initial parameters [M, K], [M, K, D] and precisions in the shape of ``covariances_``; those that are None come
         from ``init_params``.
+    warm_start : bool
+        ``fit`` goes on from the parameters that the estimator has, where it has some for the same classes, D and K:
+        one start, without ``init_params``. Models that failed start anew, those that share a covariance with them, too.
+    step_power : float
+        Of the steps of :meth:`partial_fit`, over 0.5 and at most 1, at which all points of a stream count alike; lower
+        powers forget the first responsibilities sooner.
+    start_points : int, optional
+        First points of a stream that each model keeps, for a good start; by default 128 for each component, with full
+        covariances at least four times D. One component needs no start.
     random_state : int
         Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
     backend : {"auto", "triton", "cpu", "reference"}
@@ -77,19 +115,32 @@ class GaussianMixtures(BaseMixtures):
     matmul_precision : {"tf32x3", "ieee", "tf32"}
         Of the matrix products of the Triton kernels in float32: "tf32x3" has the error of float32 and runs on tensor
         cores; "ieee" runs beside them; "tf32" has three digits.
+    shrinkage : {"ledoit_wolf", "oas"} or float, optional
+        Every M step takes ``(1 - s) S + s tr(S) / D I`` for a covariance S of type full or tied, be it across models,
+        so that it is well conditioned with fewer points than dimensions: with a number s from 0 to 1, or the s of
+        Ledoit & Wolf or of Chen et al. (:func:`fastdens.inference.shrinkage.share`), which count the effective number
+        ``(sum r)^2 / sum r^2`` of points by their responsibilities r; tied, all points. With one component the
+        covariances are those of scikit-learn's ``LedoitWolf``, ``OAS`` and ``ShrunkCovariance``. With several the lower
+        bound may fall now and then, as no step maximizes a likelihood; models stop when it settles.
 
     Attributes
     ----------
     weights_, means_ : Tensor
         [M, K] and [M, K, D].
     covariances_, precisions_cholesky_ : Tensor
-        full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K]. ``precision = U U'``, U upper triangular.
+        full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K], tied across models [D, D].
+        ``precision = U U'``, U upper triangular.
     converged_ : Tensor
         bool [M].
     n_iter_ : Tensor
         int64 [M].
     lower_bound_ : Tensor
-        float64 [M], mean log-likelihood per point at the last E step.
+        float64 [M], mean log-likelihood per point at the last E step; per unit of weight if points have weights, and
+        that of all models where they share a covariance.
+    shrinkage_ : Tensor
+        Shares s, float64: full [M, K], tied [M], tied across models []. Where ``shrinkage`` is not None.
+    n_points_seen_ : Tensor
+        float64 [M], the points that each model has learned from, in all batches of a stream: the sum of their weights.
     classes_ : tuple
         The class of each model, as in the batch.
     failed_ : Tensor
@@ -119,6 +170,10 @@ class GaussianMixtures(BaseMixtures):
         "reg_covar": check_non_negative,
         "covariance_type": one_of(COVARIANCE_TYPES),
         "init_params": one_of(INIT_PARAMS),
+        "shrinkage": check_shrinkage,
+        "warm_start": boolean,
+        "step_power": step_power,
+        "start_points": optional(integer(1)),
         **BaseMixtures._parameter_constraints,
     }
     _array_parameters = ("weights_init", "means_init", "precisions_init")
@@ -130,6 +185,7 @@ class GaussianMixtures(BaseMixtures):
     max_iter: int
     n_init: int
     init_params: str
+    shrinkage: str | float | None
 
     weights_: Tensor
     means_: Tensor
@@ -138,6 +194,7 @@ class GaussianMixtures(BaseMixtures):
     converged_: Tensor
     n_iter_: Tensor
     lower_bound_: Tensor
+    shrinkage_: Tensor
 
     def __init__(
         self,
@@ -152,27 +209,40 @@ class GaussianMixtures(BaseMixtures):
         weights_init: ArrayLike | Tensor | None = None,
         means_init: ArrayLike | Tensor | None = None,
         precisions_init: ArrayLike | Tensor | None = None,
+        warm_start: bool = False,
+        step_power: float = 0.7,
+        start_points: int | None = None,
         random_state: int = 0,
         backend: str = "auto",
         on_error: str = "raise",
         dtype: torch.dtype | None = None,
         matmul_precision: str = "tf32x3",
+        shrinkage: str | float | None = None,
     ) -> None:
         self._keep(locals())
 
     def __repr__(self) -> str:
         return f"GaussianMixtures(n_components={self.n_components}, covariance_type={self.covariance_type!r})"
 
-    def fit(self, batch: RaggedBatch, *, max_memory: MemoryLimit | None = None) -> GaussianMixtures:
+    def fit(
+        self,
+        batch: RaggedBatch,
+        *,
+        sample_weight: ArrayLike | Tensor | None = None,
+        max_memory: MemoryLimit | None = None,
+    ) -> GaussianMixtures:
         """Fit every model of the batch.
 
         Parameters
         ----------
         batch : RaggedBatch
+        sample_weight : array or Tensor, optional
+            [N], in the caller's row order: a point of weight w counts as w equal points would, from the start on, and
+            one of weight zero as if it were absent (:meth:`RaggedBatch.weighted`). By default the weights of the
+            batch, if it has some.
         max_memory : int or str, optional
             The most that the process may hold, in bytes or as "4GiB": the models are fitted in groups that fit into
-            it, with the same result, bit for bit. A batch on disk has a limit of
-            its own, by default.
+            it, with the same result, bit for bit. A batch on disk has a limit of its own, by default.
 
         Returns
         -------
@@ -182,18 +252,21 @@ class GaussianMixtures(BaseMixtures):
         Raises
         ------
         ModelError
-            If a model has NaN or infinity, fewer points than components, or loses a positive definite covariance,
-            and ``on_error`` is "raise".
+            If a model has NaN or infinity, fewer points than components, no point of positive weight, or loses a
+            positive definite covariance, and ``on_error`` is "raise".
         TypeError, ValueError
-            If a parameter is invalid, or ``max_memory`` too little for a model.
+            If a parameter is invalid, ``sample_weight`` are no weights, or ``max_memory`` is too little for a model.
 
         Warns
         -----
         ConvergenceWarning
             If models stop at ``max_iter`` (unless ``tol`` is 0, which asks for just that).
         """
-        limit = check_batch(batch).max_memory if max_memory is None else max_memory
-        if limit is None:
+        batch = self._weighted(batch, sample_weight)
+        limit = batch.max_memory if max_memory is None else max_memory
+        if self.covariance_type == TIED_ACROSS_MODELS:
+            self._set_fitted_tensors(self._fit_together(batch, limit), {})
+        elif limit is None:
             self._fit_at_once(batch)
         else:
             fit_within(self, batch, limit)
@@ -205,7 +278,7 @@ class GaussianMixtures(BaseMixtures):
         batch = self._in_dtype(batch)
         initial = self._initial_parameters(batch)
         valid = self._partition(batch)
-        result = self._fit_models(valid, initial)
+        result = self._fit_from_last(valid, initial)
         if bool(result.info.bad.any()):
             valid = self._leave_out(valid, result.info.bad, _NOT_POSITIVE_DEFINITE)
             result = result.select(~result.info.bad)
@@ -219,9 +292,10 @@ class GaussianMixtures(BaseMixtures):
         """
         k, d = self.n_components, batch.n_features
         size = torch.finfo(self.dtype or batch.dtype).bits // 8
-        result = float(size * (k * (1 + d) + 2 * math.prod(self._covariance_shape(d))))
+        result = float(size * (k * (1 + d) + 2 * math.prod(self._covariance_shape(1, d))))
         results = torch.full((batch.n_models,), result, dtype=torch.float64, device=batch.device)
-        return size * (5 * d + 2 * k) * batch.sizes.double() + (4 if self.n_init == 1 else 6) * results, results
+        points = size * (5 * d + 2 * k) * batch.sizes.double() + self._weight_bytes(batch)
+        return points + (4 if self.n_init == 1 else 6) * results, results
 
     def _doubts(self) -> list[Doubt]:
         # A tolerance of zero asks for just that many iterations.
@@ -234,6 +308,10 @@ class GaussianMixtures(BaseMixtures):
     def _check_start(self, batch: RaggedBatch) -> None:
         self._initial_parameters(batch)
 
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_can_shrink(self.shrinkage, self.covariance_type)
+
     def _find_failures(self, batch: RaggedBatch) -> Failures:
         return {
             **out_of_range(batch, batch.points.dtype),
@@ -244,10 +322,8 @@ class GaussianMixtures(BaseMixtures):
     def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
         return batch if self.dtype in (None, batch.dtype) else batch.to(dtype=self.dtype)
 
-    def _covariance_shape(self, n_features: int) -> tuple[int, ...]:
-        """The shape of ``covariances_``, without the axis of models."""
-        k, d = self.n_components, n_features
-        return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
+    def _covariance_shape(self, n_models: int, n_features: int) -> tuple[int, ...]:
+        return covariance_shape(self.covariance_type, n_models, self.n_components, n_features)
 
     def _initial_parameters(self, batch: RaggedBatch) -> dict[str, Tensor]:
         """Initial weights, means and precisions of all models, checked; those that are None are left out."""
@@ -255,41 +331,17 @@ class GaussianMixtures(BaseMixtures):
         shapes = {
             "weights_init": (n_models, k),
             "means_init": (n_models, k, d),
-            "precisions_init": (n_models, *self._covariance_shape(d)),
+            "precisions_init": self._covariance_shape(n_models, d),
         }
-        initial = {}
-        for name, shape in shapes.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            tensor = as_tensor(value, name).detach().to(batch.device, self.dtype or batch.dtype)
-            if tuple(tensor.shape) != shape:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but this batch needs {shape}.")
-            bad = ~torch.isfinite(tensor).flatten(1).all(1)
-            if name == "weights_init":
-                bad |= (tensor < 0).any(1) | ((tensor.sum(1) - 1).abs() > 1e-4)
-            elif name == "precisions_init" and self.covariance_type in ("diag", "spherical"):
-                bad |= (tensor <= 0).flatten(1).any(1)
-            elif name == "precisions_init":
-                symmetric = torch.isclose(tensor, tensor.mT, rtol=1e-4, atol=1e-6).flatten(1).all(1)
-                positive = torch.linalg.cholesky_ex(tensor).info.reshape(n_models, -1).eq(0).all(1)
-                bad |= ~symmetric | ~positive
-            if bool(bad.any()):
-                demand = {
-                    "weights_init": "finite, not negative and sum to 1",
-                    "means_init": "finite",
-                    "precisions_init": "finite, symmetric and positive definite",
-                }[name]
-                raise ValueError(f"{name} of {batch.describe(int(bad.nonzero()[0]))} must be {demand}.")
-            initial[name.removesuffix("_init")] = tensor
-        return initial
+        given = {name: getattr(self, name) for name in shapes}
+        return check_initial_parameters(given, shapes, batch, self.dtype or batch.dtype, self.covariance_type)
 
     def _fit_models(self, valid: Partition, initial: dict[str, Tensor]) -> Fit:
         """The best of ``n_init`` ascents for each of the models to fit."""
         batch = valid.batch
         if not len(valid.models):
             return self._fit_of_no_models(batch.points)
-        if valid.failures:
+        if len(valid.models) < valid.whole.n_models:
             initial = {name: value[valid.models] for name, value in initial.items()}
         # Each model is fitted in coordinates of its own, so that data far from the origin lose nothing to the rounding
         # of means. One buffer holds the origins first, the centred points after.
@@ -298,35 +350,30 @@ class GaussianMixtures(BaseMixtures):
         torch.sub(batch.points, points, out=points)
         if "means" in initial:
             initial = {**initial, "means": initial["means"] - origin[:, None]}
-        problem = EMProblem(
-            points, batch.layout, self.covariance_type, self.reg_covar, self.backend, self.matmul_precision
-        )
-        best = self._best_ascent(
-            initial, lambda start: expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter)
-        )
+        weights = None if batch.weights is None else weights_for_em(batch.weights, batch.layout, points.dtype)
+        options = (self.covariance_type, self.reg_covar, self.backend, self.matmul_precision)
+        problem = EMProblem(points, batch.layout, *options, weights)
+        best = self._best_ascent(initial, lambda start: self._ascend(problem, start, batch), better_of)
         best.state.means.add_(origin[:, None])
         return best
 
-    def _best_ascent(self, initial: dict[str, Tensor], ascend: Callable[[Start], Fit]) -> Fit:
-        """The best of ``n_init`` ascents for each model."""
-        best: Fit | None = None
-        for i in range(self.n_init):
-            # The seeds of one random_state are far apart, so that random_state and random_state + 1 share none.
-            start = Start(self.n_components, self.init_params, self.random_state + (i << 32), **initial)
-            result = ascend(start)
-            best = result if best is None else better_of(best, result)
-            if start.is_given:
-                # Every start would be the same.
-                break
-        assert best is not None
-        return best
+    def _ascend(self, problem: EMProblem, start: Start, batch: RaggedBatch) -> Fit:
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter}
+        if self.shrinkage is None:
+            return expectation_maximization(problem, start, **options)
+        shrunk = ShrunkProblem(problem, self.shrinkage, batch.total_weights)
+        return shrunk_em.expectation_maximization(shrunk, start, **options)
 
     def _fit_of_no_models(self, points: Tensor) -> Fit:
         k, d = self.n_components, points.shape[1]
-        matrices = points.new_empty(0, *self._covariance_shape(d))
+        matrices = points.new_empty(self._covariance_shape(0, d))
         none, zero = points.new_empty(0, dtype=torch.bool), points.new_empty(0, dtype=torch.float64)
         state = EMState(points.new_empty(0, k), points.new_empty(0, k, d), matrices)
-        return Ascent(state, EMInfo(zero, matrices, none), none.long(), none)
+        info = EMInfo(zero, matrices, none)
+        if self.shrinkage is None:
+            return Ascent(state, info, none.long(), none)
+        shares = shrunk_em.no_shares(0, k, self.covariance_type, points.device)
+        return Ascent(state, ShrunkInfo(*info, shares), none.long(), none)
 
     def _scatter(self, valid: Partition, result: Fit) -> None:
         self._set_failures(valid)
@@ -337,79 +384,56 @@ class GaussianMixtures(BaseMixtures):
         self.lower_bound_ = valid.scatter(result.info.lower_bound)
         self.n_iter_ = valid.scatter(result.n_iter)
         self.converged_ = valid.scatter(result.converged)
+        if isinstance(result.info, ShrunkInfo):
+            self.shrinkage_ = valid.scatter(result.info.shrinkage)
+        n_points = valid.scatter(valid.batch.total_weights)
+        self.n_points_seen_ = n_points.nan_to_num() if valid.failures else n_points
+        self._end_stream()
 
     @property
     def _fitted_features(self) -> tuple[int, torch.device]:
         return self.means_.shape[-1], self.means_.device
 
+    @property
+    def _attributes(self) -> tuple[str, ...]:
+        return _ATTRIBUTES if self.shrinkage is None else (*_ATTRIBUTES, "shrinkage_")
+
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {name: getattr(self, name) for name in _ATTRIBUTES}, {}
+        return {**{name: getattr(self, name) for name in self._attributes}, **self._stream_tensors()}, {}
 
     def _expected_tensors(self, names: Collection[str]) -> dict[str, str]:
-        matrices = {"full": "M K D D", "tied": "M D D", "diag": "M K D", "spherical": "M K"}[self.covariance_type]
         expected = {"weights_": "float M K", "means_": "float M K D", "lower_bound_": "float M"}
-        expected |= dict.fromkeys(("covariances_", "precisions_cholesky_"), f"float {matrices}")
-        return {**expected, "converged_": "bool M", "n_iter_": "int M"}
+        axes = AXES[self.covariance_type]
+        expected |= dict.fromkeys(("covariances_", "precisions_cholesky_"), f"float {axes}")
+        if self.shrinkage is not None:
+            expected["shrinkage_"] = f"float {SHRINKAGE_AXES[self.covariance_type]}"
+        return {**expected, "converged_": "bool M", "n_iter_": "int M", **self._expected_stream(names, axes)}
 
     def _set_fitted_tensors(
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], batch: RaggedBatch | None = None
     ) -> None:
-        for name in _ATTRIBUTES:
+        for name in self._attributes:
             setattr(self, name, tensors[name])
+        self._set_stream_tensors(tensors)
 
-    def _own_values(self, batch: RaggedBatch, of: Callable[[kernels.Responsibilities], Tensor]) -> Tensor:
-        """Values [N, ...] that follow from the responsibilities of each point, in the caller's row order."""
-        checked = self._check_scored(batch)
-        return self.density().own_values(checked, lambda density, part: of(density.responsibilities(part)))
+    def _n_parameters(self) -> Tensor:
+        """Free parameters of each model, float64 [M]; a component of weight zero has none.
 
-    def score_samples(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models."""
-        return self._own_values(batch, lambda e_step: e_step.log_prob_norm)
-
-    def score(self, batch: RaggedBatch) -> Tensor:
-        """Mean log-density per point of each model, float64 [M]; NaN for a model without points."""
-        log_prob = self.score_samples(batch)[batch.index]
-        return torch.segment_reduce(log_prob.double(), "sum", offsets=batch.offsets) / batch.sizes
-
-    def log_prob(self, x: ArrayLike | Tensor) -> Tensor:
-        """Log-density of each point of ``x`` [N, D] under every model, [N, M]; differentiable in ``x``."""
-        return self.density().log_prob(x if isinstance(x, Tensor) else as_points(x))
-
-    def predict_proba(self, batch: RaggedBatch) -> Tensor:
-        """Responsibility of each component for each point, [N, K], in the caller's row order."""
-        return self._own_values(batch, lambda e_step: e_step.resp)
-
-    def predict(self, batch: RaggedBatch) -> Tensor:
-        """Most probable component of each point, int64 [N], in the caller's row order; -1 for failed models."""
-        proba = self.predict_proba(batch)
-        return torch.where(proba.isnan().any(1), -1, proba.argmax(1))
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and components [M, n]."""
-        return self.density().sample_components(check_integer("n", n, 1), generator)
-
-    def _n_parameters(self) -> int:
-        _, k, d = self.means_.shape
-        covariance = {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}
-        return covariance[self.covariance_type] + k * d + k - 1
-
-    def bic(self, batch: RaggedBatch) -> Tensor:
-        """Bayesian information criterion of each model on the batch, float64 [M]; lower is better (Schwarz 1978)."""
-        score, sizes = self.score(batch), batch.sizes.double()
-        return -2 * score * sizes + self._n_parameters() * sizes.log()
-
-    def aic(self, batch: RaggedBatch) -> Tensor:
-        """Akaike's information criterion of each model on the batch, float64 [M]; lower is better (Akaike 1974)."""
-        return -2 * self.score(batch) * batch.sizes + 2 * self._n_parameters()
+        Each of the models that share a covariance has its share of the parameters.
+        """
+        k, d = (self.weights_ > 0).sum(1).double(), self.means_.shape[-1]
+        n_fitted = int((~self.failed_).sum())
+        return n_parameters(self.covariance_type, n_fitted, k, d) + k * d + k - 1
 
     def density(self) -> GaussianMixtureDensity:
-        """The fitted models as a density."""
+        """The fitted models as a density, a module of the tensors of the fit."""
         self._check_fitted()
-        return GaussianMixtureDensity(
+        make = SharedCovarianceDensity if self.covariance_type == TIED_ACROSS_MODELS else GaussianMixtureDensity
+        return make(
             self.weights_,
             self.means_,
             self.precisions_cholesky_,
             self.covariance_type,
             self.backend,
             self.matmul_precision,
-        )
+        ).of_a_fit()

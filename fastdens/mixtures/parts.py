@@ -33,6 +33,8 @@ _MODELS = "models_of_part"
 _DIFFERENCES = {"data": "other data", "start": "other initial values", "held_out": "other held-out points"}
 # Parameters that change no result.
 _WITHOUT_EFFECT = ("on_error", "progress")
+# The numbers of the fitted models.
+_FITTED = "models"
 # The points of a fit, which the batch has already.
 _OF_BATCH = ("points", "offsets", "order")
 # Tensors of a saved fit by their axis: rows in the caller's order, rows of fitted models sorted by model, fitted
@@ -117,6 +119,7 @@ def fit_part(
     OSError, ValueError
         If a file cannot be written, or the folder holds the chains of another fit.
     """
+    estimator._check_each_by_itself()
     own = part_of_batch(batch, models)
     other = None if held_out is None else part_of_batch(held_out, models)
     part = _of_models(estimator, batch, models)
@@ -176,6 +179,63 @@ def remove_chains(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def part_of_fit(estimator: BaseMixtures, batch: RaggedBatch, models: Tensor) -> PartFit:
+    """The fit of some models, as :func:`fit_part` would give it, from an estimator that has fitted all.
+
+    Parameters
+    ----------
+    estimator : BaseMixtures
+    batch : RaggedBatch
+        With the points of these models that were fitted, and any of others.
+    models : Tensor
+        int64 [A], ascending, none of which failed.
+    """
+    tensors, metadata = estimator.get_state()
+    rows = fitted_rows = fitted = models
+    if _FITTED in tensors:
+        fitted = torch.searchsorted(tensors[_FITTED], models)
+        begin, sizes = tensors["offsets"][:-1][fitted], tensors["offsets"].diff()[fitted]
+        fitted_rows = _runs(begin, sizes)
+        rows = tensors["order"][fitted_rows]
+    weights = None if batch.weights is None else batch.weights[_rows_of(batch, models)]
+    chosen = {}
+    for name, value in tensors.items():
+        if name in (*_OF_BATCH, _FITTED):
+            continue
+        axis, positions = _axis_of(name, value), models
+        if name in _ROWS:
+            positions = rows
+        elif name in _FITTED_ROWS:
+            positions = fitted_rows
+        elif name.startswith(_FITTED_MODELS):
+            positions = fitted
+        chosen[name] = value.index_select(axis, positions)
+        if name in _ROWS and weights is not None:
+            # Points of weight zero have no cluster.
+            labels = value.new_full((*value.shape[:-1], len(weights)), -1)
+            chosen[name] = labels.index_copy_(axis, (weights > 0).nonzero()[:, 0], chosen[name])
+    return PartFit(models, chosen, {**metadata, "failures": {}})
+
+
+def check_alike(fits: Sequence[PartFit]) -> None:
+    """Raise a ValueError if parts are of fits whose tensors differ in kind: of other parameters, or another dtype."""
+
+    def kind(fit: PartFit, name: str) -> object:
+        value = fit.tensors.get(name)
+        if value is None:
+            return None
+        axis = _axis_of(name, value)
+        return value.dtype, value.shape[:axis], value.shape[axis + 1 :]
+
+    for fit in fits[1:]:
+        for name in sorted((fits[0].tensors.keys() | fit.tensors.keys()) - {_FITTED}):
+            if kind(fit, name) != kind(fits[0], name):
+                raise ValueError(
+                    f"{name} differs in kind between models: keep the parameters and the dtype of the fit, and pass "
+                    "held-out points if it had some, or call fit(batch)."
+                )
+
+
 @undisturbed
 def join(estimator: Estimator, batch: RaggedBatch, failures: Failures, fits: Sequence[PartFit]) -> Estimator:
     """Make the fit of all models from those of disjoint parts, in the estimator itself.
@@ -204,7 +264,7 @@ def join(estimator: Estimator, batch: RaggedBatch, failures: Failures, fits: Seq
         raise_failures(batch, late, "on_error='skip' keeps all others")
     valid = Partition.of(batch, {**late, **failures})
     estimator._set_failures(valid)
-    tensors = {**_join_tensors(batch, valid, fits), "models": valid.models}
+    tensors = {**_join_tensors(batch, valid, fits), _FITTED: valid.models}
     estimator._set_fitted_tensors(tensors, fits[0].metadata, valid.batch)
     return estimator
 
@@ -218,14 +278,23 @@ def part_of_batch(batch: RaggedBatch, models: Tensor) -> RaggedBatch:
     """Some of the models as a batch whose rows count from zero, in the order of the models."""
     own = batch.select(models).load()
     index = torch.arange(len(own.index), device=own.index.device)
-    return RaggedBatch(own.points, own.offsets, index, own.classes, own.layer)
+    return RaggedBatch(own.points, own.offsets, index, own.classes, own.layer, own.weights)
 
 
 def _rows_of(batch: RaggedBatch, models: Tensor) -> Tensor:
     """The (sorted) rows of some models, int64 [n]."""
-    sizes = batch.sizes[models]
-    begin = batch.offsets[:-1][models] - offsets_of(sizes)[:-1]
-    return torch.arange(int(sizes.sum()), device=sizes.device) + torch.repeat_interleave(begin, sizes)
+    return _runs(batch.offsets[:-1][models], batch.sizes[models])
+
+
+def _runs(begin: Tensor, sizes: Tensor) -> Tensor:
+    """The numbers from each of ``begin`` on, as many as ``sizes`` says, int64 [n]."""
+    shift = begin - offsets_of(sizes)[:-1]
+    return torch.arange(int(sizes.sum()), device=sizes.device) + torch.repeat_interleave(shift, sizes)
+
+
+def _axis_of(name: str, value: Tensor) -> int:
+    """The axis of models or rows of a tensor of a saved fit."""
+    return value.ndim - 1 if name in (*_ROWS, *_FITTED_ROWS) else 0
 
 
 def _of_models(estimator: Estimator, batch: RaggedBatch, models: Tensor) -> Estimator:
@@ -233,6 +302,7 @@ def _of_models(estimator: Estimator, batch: RaggedBatch, models: Tensor) -> Esti
     part = copy.copy(estimator)
     for name in vars(part).keys() - set(estimator._parameter_names()):
         delattr(part, name)
+    vars(part).update(estimator._start_of_models(batch, models))
     part.on_error = "skip"
     if hasattr(part, "progress"):
         part.progress = False
@@ -257,10 +327,12 @@ def _file(part: BaseMixtures, path: Path, batch: RaggedBatch, held_out: RaggedBa
     """The file of a part, which belongs to its parameters and its data."""
     names = [name for name in part._parameter_names() if name not in (*_WITHOUT_EFFECT, *part._array_parameters)]
     start = [value for name in part._array_parameters if (value := getattr(part, name)) is not None]
+    every = torch.arange(batch.n_models, device=batch.device)
+    start += [value for value in part._start_of_models(batch, every).values() if isinstance(value, Tensor)]
     identity = {
         "estimator": type(part).__name__,
         **{name: to_jsonable(getattr(part, name)) for name in names},
-        "data": fingerprint([batch.points, batch.offsets]),
+        "data": fingerprint([batch.points, batch.offsets, *([] if batch.weights is None else [batch.weights])]),
         "start": fingerprint(start),
         "held_out": None if held_out is None else fingerprint([held_out.points, held_out.offsets]),
     }
@@ -279,13 +351,13 @@ def _join_tensors(batch: RaggedBatch, valid: Partition, fits: Sequence[PartFit])
         rows_of_fitted = _rows_of(valid.batch, place[fitted])
         rows = batch.index[_rows_of(batch, own)]
         for name, value in fit.tensors.items():
-            if name in ("models", "failed_"):
+            if name in (_FITTED, "failed_"):
                 continue
-            axis, positions, length = 0, own, batch.n_models
+            axis, positions, length = _axis_of(name, value), own, batch.n_models
             if name in _ROWS:
-                axis, positions, length = value.ndim - 1, rows, len(batch.index)
+                positions, length = rows, len(batch.index)
             elif name in _FITTED_ROWS:
-                axis, positions, length = value.ndim - 1, rows_of_fitted, len(valid.batch.index)
+                positions, length = rows_of_fitted, len(valid.batch.index)
             elif name.startswith(_FITTED_MODELS):
                 positions, length = place[fitted], len(valid.models)
             _place(joined, name, value, axis, positions, length)

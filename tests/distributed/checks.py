@@ -109,6 +109,7 @@ def errors(seed: int) -> dict[str, Any]:
         "found late, alone": raised(lambda: late.fit(clean)),
         "parameter": fit(fd.GaussianMixtures(0), clean),
         "other batch": fit(fd.GaussianMixtures(1), batch_of(seed + (rank == 1), failing=False)),
+        "other weights": fit(fd.GaussianMixtures(1), clean.weighted(torch.full((clean.n_points,), 1.0 + (rank == 1)))),
         "other estimator": fit(fd.GaussianMixtures(1, tol=0.1 if rank == 1 else 0.2), clean),
         "goes on": raised(lambda: fd.distributed.fit(fd.GaussianMixtures(1), clean)),
     }
@@ -166,16 +167,21 @@ def points(seed: int, folder: str) -> dict[str, Any]:
         "spherical": lambda: fd.GaussianMixtures(3, covariance_type="spherical", weights_init=weights, **few),
         "variational": lambda: fd.VariationalDirichletProcessMixtures(truncation=4, **few),
         "given": lambda: fd.VariationalDirichletProcessMixtures(truncation=3, resp_init=resp, **few),
+        "kmeans": lambda: fd.GaussianMixtures(3, init_params="kmeans", **few),
+        "weighted": lambda: fd.GaussianMixtures(3, **few),
+        "weighted variational": lambda: fd.VariationalDirichletProcessMixtures(truncation=4, **few),
     }
+    weight = torch.randint(0, 3, (len(x),), generator=generator) * torch.where(labels[order] == 0, 1.0, 0.3)
     found: dict[str, Any] = {}
     for name, make in made.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            split = fd.distributed.fit(make(), batch, split="points")
+            own = batch.weighted(weight) if name.startswith("weighted") else batch
+            split = fd.distributed.fit(make(), own, split="points")
             if group.rank == 0:
                 split.save(f"{folder}/{name}-{group.size}.safetensors")
             if group.size == 1:
-                make().fit(batch).save(f"{folder}/{name}-whole.safetensors")
+                make().fit(own).save(f"{folder}/{name}-whole.safetensors")
     bad = fd.GaussianMixtures(2, reg_covar=0)
     flat = fd.RaggedBatch.from_list([torch.ones(2000, 3, dtype=torch.float64)])
     found["bad"] = raised(lambda: fd.distributed.fit(bad, flat, split="points")).partition(" | ")[0]

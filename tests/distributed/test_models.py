@@ -48,6 +48,7 @@ def test_errors_of_one_process_on_every_rank(seen):
         assert "model 4" in result["found late"]
         assert "n_components is 0" in result["parameter"]
         assert "rank 1 has other points than rank 0" in result["other batch"]
+        assert "rank 1 has other weights than rank 0" in result["other weights"]
         assert "rank 1 has other parameters than rank 0" in result["other estimator"]
         assert result["goes on"] == "nothing"
 

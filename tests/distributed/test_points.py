@@ -9,7 +9,7 @@ from fastdens.io.state_file import read_state
 from tests.ranks import run_jobs
 
 RANKS = (1, 2, 3, 4)
-FITS = ("full", "tied", "diag", "spherical", "variational", "given")
+FITS = ("full", "tied", "diag", "spherical", "variational", "given", "kmeans", "weighted", "weighted variational")
 
 
 @pytest.fixture(scope="module")

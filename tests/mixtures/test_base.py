@@ -10,7 +10,12 @@ import torch
 import fastdens as fd
 from tests.mixtures.problems import ragged
 
-ESTIMATORS = [fd.GaussianMixtures, fd.DirichletProcessMixtures, fd.VariationalDirichletProcessMixtures]
+ESTIMATORS = [
+    fd.GaussianMixtures,
+    fd.FactorAnalyserMixtures,
+    fd.DirichletProcessMixtures,
+    fd.VariationalDirichletProcessMixtures,
+]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

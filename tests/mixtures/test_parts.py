@@ -42,6 +42,7 @@ def estimators(batch, on_error="skip"):
     yield fd.VariationalDirichletProcessMixtures(
         truncation=4, max_iter=9, resp_init=resp / resp.sum(1, keepdim=True), on_error=on_error
     )
+    yield fd.FactorAnalyserMixtures(2, 1, n_init=2, max_iter=9, on_error=on_error)
 
 
 def parts_of(models, cuts):
@@ -59,7 +60,7 @@ def assert_same(one, other):
     assert one.failures_ == other.failures_ and one.classes_ == other.classes_
 
 
-@pytest.mark.parametrize("which", range(6))
+@pytest.mark.parametrize("which", range(7))
 def test_parts_give_the_bits_of_one_fit(batch, which, tmp_path):
     torch.manual_seed(which)
     whole = list(estimators(batch))[which]
