@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from fastdens.batch import RaggedBatch
+from fastdens.io.state_file import write_state
+
+# Makes the fitted estimator of a state, which the text names in messages.
+Restore = Callable[[Mapping[str, Tensor], Mapping[str, Any], str], Any]
 
 
 class ClassLayerModels(Mapping[str, Any]):
@@ -42,6 +47,85 @@ class ClassLayerModels(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._models)
 
+    def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The states of the fitted estimators of all layers as one; see :meth:`from_state`.
+
+        Raises
+        ------
+        NotFittedError
+            If one of them is not fitted.
+        """
+        tensors: dict[str, Tensor] = {}
+        layers = []
+        for number, (layer, models) in enumerate(self.items()):
+            of_layer, metadata = models.get_state()
+            tensors |= {f"{number}/{name}": tensor for name, tensor in of_layer.items()}
+            layers.append({"layer": layer, "state": metadata})
+        return tensors, {"estimator": type(self).__name__, "layers": layers}
+
+    @classmethod
+    def from_state(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str, restore: Restore
+    ) -> ClassLayerModels:
+        """The models of a state that :meth:`get_state` returned, without their batches.
+
+        Parameters
+        ----------
+        tensors, metadata, where
+            As of :meth:`BaseMixtures.from_state`.
+        restore : callable
+            Makes the estimator of one layer from its tensors, its metadata and a name for messages.
+
+        Raises
+        ------
+        ValueError
+            If something is missing.
+        """
+        models = {}
+        match metadata:
+            case {"layers": [*layers]}:
+                pass
+            case _:
+                raise ValueError(f"{where} has no layers: save the fit again.")
+        for number, entry in enumerate(layers):
+            match entry:
+                case {"layer": str(layer), "state": dict(state)} if layer not in models:
+                    prefix = f"{number}/"
+                    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+                    models[layer] = restore(own, state, f"layer {layer!r} of {where}")
+                case _:
+                    raise ValueError(f"{where} has no state or name of layer {number}: save the fit again.")
+        return cls({}, models)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fits of all layers to one safetensors file; :func:`fastdens.load` reads it.
+
+        The batches are not part of it: ``ClassLayerModels(batches, fd.load(path))`` has both again.
+
+        Raises
+        ------
+        NotFittedError
+            If a layer is not fitted.
+        TypeError
+            If the name of a layer is no string.
+        FileExistsError
+            If ``path`` exists and ``overwrite`` is False.
+        ImportError
+            If safetensors is missing.
+        """
+        write_state(path, "fit", *self.get_state(), overwrite=overwrite)
+
     def map(self, function: Callable[[Any, RaggedBatch], Tensor]) -> dict[str, Tensor]:
-        """``function(models, batch)`` of every layer, e.g. ``lambda gm, batch: gm.score_samples(batch)``."""
+        """``function(models, batch)`` of every layer, e.g. ``lambda gm, batch: gm.score_samples(batch)``.
+
+        Raises
+        ------
+        KeyError
+            If the points of a layer are missing, as of models read from a file.
+        """
+        for layer in (layer for layer in self if layer not in self.batches):
+            raise KeyError(
+                f"the points of layer {layer!r} are missing: pass the batches of all layers, as in "
+                "ClassLayerModels(batches, models)."
+            )
         return {layer: function(self._models[layer], self.batches[layer]) for layer in self}

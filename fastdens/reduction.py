@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,8 +15,12 @@ from fastdens.arrays import Matrix, check_points_shape
 from fastdens.errors import NotFittedError, check_integer
 from fastdens.io.arrays import NpyStream, map_npy
 from fastdens.io.atomic import atomic_write
+from fastdens.io.expected import check_tensors
 from fastdens.io.matrix_files import is_in_files, open_matrix
+from fastdens.io.state_file import write_state
 from fastdens.kernels.surroundings import Undisturbed, is_differentiated, is_transformed, outside_inference
+
+_ATTRIBUTES = {"components_": "float K D", "singular_values_": "float K", "explained_energy_ratio_": "float K"}
 
 # Entries whose largest is beyond this, or its inverse, are scaled, for their squares would be out of range.
 _SMALLEST = 1e-100
@@ -143,8 +147,7 @@ class UncentredSVD(Undisturbed):
         FileExistsError
             If ``path`` exists and ``overwrite`` is False.
         """
-        if not hasattr(self, "components_"):
-            raise NotFittedError(self, "fit(x)")
+        self._check_fitted()
         if path is None and isinstance(x, Tensor) and (is_transformed() or is_differentiated(x)):
             # A matrix in blocks would leave the derivatives out.
             check_points_shape(tuple(x.shape), "x")
@@ -162,6 +165,53 @@ class UncentredSVD(Undisturbed):
             torch.matmul(block, components.mT, out=coordinates[row : row + len(block)])
             row += len(block)
         return coordinates
+
+    def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the fitted projection knows, as tensors and JSON-able metadata; see :meth:`from_state`.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        """
+        self._check_fitted()
+        metadata = {"estimator": type(self).__name__, "parameters": {"n_components": len(self.components_)}}
+        return {name: getattr(self, name) for name in _ATTRIBUTES}, metadata
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str = "the state") -> Self:
+        """The fitted projection of a state that :meth:`get_state` returned; ``where`` names it in messages.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, or the tensors are not those of a projection.
+        """
+        n_components = check_tensors(where, tensors, _ATTRIBUTES)["K"]
+        if metadata.get("parameters") != {"n_components": n_components}:
+            raise ValueError(f"{where} lacks n_components = {n_components} of its components: save the fit again.")
+        svd = cls(n_components)
+        for name in _ATTRIBUTES:
+            setattr(svd, name, tensors[name])
+        return svd
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fit to one safetensors file with a JSON header; :func:`fastdens.load` reads it.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        FileExistsError
+            If ``path`` exists and ``overwrite`` is False.
+        ImportError
+            If safetensors is missing.
+        """
+        write_state(path, "fit", *self.get_state(), overwrite=overwrite)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "components_"):
+            raise NotFittedError(self, "fit(x)")
 
     def _check_width(self, n_features: int) -> None:
         if n_features != self.components_.shape[1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
@@ -18,10 +18,12 @@ from fastdens.distributions.niw import (
     prior_predictive,
 )
 from fastdens.distributions.student_t_mixture import StudentTComponents, StudentTMixtureDensity
+from fastdens.inference.cluster_predictive import Membership
 from fastdens.inference.gibbs import Draws
 from fastdens.inference.predictive import FittedModels, PredictiveOptions, refuse_tracing
-from fastdens.kernels.layout import Layout
+from fastdens.kernels.layout import Layout, offsets_of
 from fastdens.kernels.surroundings import outside_transforms, undisturbed
+from fastdens.partitions import PartitionEstimate, point_estimate
 
 WEIGHTINGS = ("exact", "published")
 # Of points in float64 while their density is made.
@@ -40,6 +42,9 @@ class FittedChains(FittedModels):
     """
 
     draws: Draws
+    _estimates: dict[tuple[int, str], PartitionEstimate] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def component_counts(self) -> list[int]:
         """Clusters of all draws, and the component of the prior."""
@@ -85,6 +90,31 @@ class FittedChains(FittedModels):
         """Runs of fitted models whose points are in memory together."""
         # In float64, centred, and a copy to spare.
         return self.batch.groups(_COPIES * 8 * self.batch.n_features * self.batch.sizes.double(), "the density of")
+
+    def labels_of(self, own: int) -> Tensor:
+        """Labels int32 [S * C, n], in all draws, of the points of one of the A models, in the caller's row order."""
+        rows = slice(*self.batch.ranges[own].tolist())
+        return self.draws.labels[..., rows][..., self.batch.index[rows].argsort()].flatten(0, 1)
+
+    def partition(self, own: int, loss: str) -> PartitionEstimate:
+        """The point estimate of the partition of one of the A models, in the caller's row order; found once."""
+        if (own, loss) not in self._estimates:
+            self._estimates[own, loss] = point_estimate(self.labels_of(own), loss)
+        return self._estimates[own, loss]
+
+    def membership(self, loss: str) -> Membership:
+        """The shares of the clusters of all draws in those of the point estimates."""
+        batch, model = self.batch, self.batch.model_of_row
+        clusters = torch.empty_like(batch.index)
+        for own, rows in enumerate(batch.ranges.tolist()):
+            of_own = clusters[slice(*rows)]
+            of_own[batch.index[slice(*rows)].argsort()] = self.partition(own, loss).labels
+        # Components of a density count through the draws of a model, and then comes its prior.
+        counts = self.draws.n_components.transpose(1, 2).flatten(1).long()
+        offsets = offsets_of(counts.sum(1) + 1)
+        first = offsets[:-1, None] + counts.cumsum(1) - counts
+        components = (first[model, i] + draw for i, draw in enumerate(self.draws.labels.flatten(0, 1)))
+        return Membership.of_rows(components, clusters, offsets[1:] - 1, int(clusters.max()) + 1)
 
     def mean_log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
         """Mean over the draws of the log-density of points [N, D] under every model, [N, M]; NaN where one failed."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
+from fastdens.inference.cluster_predictive import Membership, cluster_probabilities, densities_of_clusters
 from fastdens.kernels.layout import bounded_runs
 from fastdens.kernels.surroundings import outside_transforms
 
@@ -34,6 +35,14 @@ class PredictiveOptions(NamedTuple):
     def kernel_options(self) -> dict[str, Any]:
         """The options of kernel calls and of densities."""
         return {"backend": self.backend, "matmul_precision": self.matmul_precision}
+
+
+class DensityOfRun(NamedTuple):
+    """The density of some models, int64 [B], and the number of its first component among those of all models."""
+
+    models: Tensor
+    first: int
+    density: StudentTMixtureDensity
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,11 @@ class FittedModels(ABC):
         """The predictive density of the fitted models ``begin:end``."""
 
     def density(self, options: PredictiveOptions) -> StudentTMixtureDensity:
-        """The predictive density of all M models."""
+        """The predictive density of all M models, a module apart from the one that is kept."""
+        density = self._density(options)
+        return density.select(0, self.n_models).of_a_fit() if options in self._kept else density
+
+    def _density(self, options: PredictiveOptions) -> StudentTMixtureDensity:
         if options in self._kept:
             return self._kept[options]
         with outside_transforms():
@@ -92,7 +105,7 @@ class FittedModels(ABC):
 
     def log_prob(self, x: Tensor, options: PredictiveOptions) -> Tensor:
         """Log-density of points [N, D] under every model, [N, M]; NaN under models that failed."""
-        columns = [(models, density.log_prob(x)) for models, density in self._densities(options)]
+        columns = [(models, density.log_prob(x)) for models, _, density in self._densities(options)]
         if len(columns) == 1:
             return columns[0][1]
         values = torch.cat([value for _, value in columns], 1)
@@ -103,11 +116,43 @@ class FittedModels(ABC):
         """Log-density of each point of M models under its own, [N] in the caller's order; NaN for failed models."""
         dtype = options.dtype or self.batch.dtype
         out = torch.full((batch.n_points,), float("nan"), dtype=dtype, device=batch.device)
-        for models, density in self._densities(options):
+        for models, _, density in self._densities(options):
             part = batch if len(models) == batch.n_models else batch.select(models)
             for index, values in density.own_parts(part, lambda own, points: own.own_log_prob(points)):
                 out[index] = values
         return out
+
+    def cluster_probabilities(self, batch: RaggedBatch, options: PredictiveOptions, membership: Membership) -> Tensor:
+        """Probabilities of the clusters of each point's own model, and of none in the last column.
+
+        Returns
+        -------
+        Tensor
+            [N, C + 1], in the caller's order; NaN for failed models.
+        """
+        dtype, width = options.dtype or self.batch.dtype, membership.n_clusters + 1
+        out = torch.full((batch.n_points, width), float("nan"), dtype=dtype, device=batch.device)
+        for models, first, density in self._densities(options):
+            part = batch if len(models) == batch.n_models else batch.select(models)
+            of_run = densities_of_clusters(density, membership.select(first, first + int(density.offsets[-1])))
+            row_bytes = 8 * (_COPIES * batch.n_features + 3 * width)
+            for begin, end in part.groups(part.sizes.double() * row_bytes, "predicting"):
+                own = part.part(begin, end).to(dtype=density.dtype)
+                of_group = [of_cluster.select(begin, end) for of_cluster in of_run]
+                out[own.index] = cluster_probabilities(of_group, own).to(dtype)
+        return out
+
+    def sample_components(
+        self, n: int, options: PredictiveOptions, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw n points from every model [M, n, D], and the component of each in its density, int64 [M, n]."""
+        drawn = [(models, *density.sample_components(n, generator)) for models, _, density in self._densities(options)]
+        if len(drawn) == 1:
+            return drawn[0][1:]
+        models, points, components = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        all_points = points.new_full((self.n_models, *points.shape[1:]), float("nan"))
+        all_components = components.new_full((self.n_models, n), -1)
+        return all_points.index_copy(0, models, points), all_components.index_copy(0, models, components)
 
     def _runs(self) -> list[tuple[int, int]]:
         """Runs of fitted models whose matrices stay within a bound on memory."""
@@ -122,8 +167,8 @@ class FittedModels(ABC):
         cuts = sorted({cut for run in (*runs, *allowed) for cut in run})
         return list(pairwise(cuts))
 
-    def _densities(self, options: PredictiveOptions) -> Iterator[tuple[Tensor, StudentTMixtureDensity]]:
-        """Run after run of models, int64 [B], and their density; all M models where one run holds everything.
+    def _densities(self, options: PredictiveOptions) -> Iterator[DensityOfRun]:
+        """The density of all M models, or of one run of fitted models after the other.
 
         Raises
         ------
@@ -134,12 +179,14 @@ class FittedModels(ABC):
             refuse_tracing()
         runs = [] if options in self._kept else self._runs()
         if len(runs) <= 1:
-            yield torch.arange(self.n_models, device=self.models.device), self.density(options)
+            yield DensityOfRun(torch.arange(self.n_models, device=self.models.device), 0, self._density(options))
             return
+        first = 0
         for begin, end in runs:
             with outside_transforms():
                 density = self.density_of(begin, end, options)
-            yield self.models[begin:end], density
+            yield DensityOfRun(self.models[begin:end], first, density)
+            first += int(density.offsets[-1])
 
 
 def refuse_tracing() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fastdens.distributions.niw import NormalInverseWishart, predictive_student_t, prior_predictive
 from fastdens.distributions.student_t_mixture import StudentTComponents, StudentTMixtureDensity
+from fastdens.inference.cluster_predictive import Membership
 from fastdens.inference.coordinate_ascent import select
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.inference.variational import VariationalState, log_expected_sticks
@@ -29,6 +31,18 @@ class FittedVariational(FittedModels):
         """T components, and that of the prior."""
         n_models, n_components = self.state.stick_a.shape
         return [n_components + 1] * n_models
+
+    def membership(self, labels: Tensor) -> Membership:
+        """Each of the T components that holds points is a cluster; the others are none, as the prior is.
+
+        ``labels`` are the components of the (sorted) rows, int64 [n].
+        """
+        n_models, t = self.state.stick_a.shape
+        components = torch.arange(n_models * (t + 1), device=labels.device)
+        holds_points = torch.zeros(n_models, t + 1, dtype=torch.bool, device=labels.device)
+        holds_points[self.batch.model_of_row, labels] = True
+        clusters = torch.where(holds_points.flatten(), components % (t + 1), t)
+        return Membership(components, clusters, torch.zeros_like(components, dtype=torch.float64), t)
 
     def density_of(self, begin: int, end: int, options: PredictiveOptions) -> StudentTMixtureDensity:
         """The predictive density of the fitted models ``begin:end``."""

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.arrays import as_tensor
-from fastdens.batch import RaggedBatch, as_points
+from fastdens.arrays import as_points, as_tensor
+from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart, constant_features, data_prior
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
-from fastdens.errors import ConstantFeatureWarning, check_non_negative, check_positive
+from fastdens.errors import ConstantFeatureWarning, check_integer, check_non_negative, check_positive
 from fastdens.inference.chain_predictive import WEIGHTINGS
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.io.expected import check_indices
@@ -95,7 +95,8 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         return failures
 
     def _prior_of(self, batch: RaggedBatch) -> NormalInverseWishart:
-        return data_prior(batch.points, batch.layout, self.kappa0, self.nu0, self.init_components, self.variance_floor)
+        options = (self.kappa0, self.nu0, self.init_components, self.variance_floor)
+        return data_prior(batch.points, batch.layout, *options, batch.weights)
 
     def _initial_labels(self, valid: Partition, shapes: list[tuple[int, ...]]) -> Tensor | None:
         """``labels_init``, checked, of the rows to fit; None if there are none."""
@@ -132,13 +133,31 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         found = torch.zeros(self._fitted.n_models, batch.n_features, dtype=torch.bool, device=models.device)
         # The points, their differences, and whether these count.
         for begin, end in batch.groups(batch.sizes.double() * (32 * batch.n_features), "checking"):
-            part = batch.part(begin, end)
+            part = batch.part(begin, end).without_zero_weights()
             found[models[begin:end]] = constant_features(part.points, part.layout)
         return found
 
     @property
     def _fitted_features(self) -> tuple[int, torch.device]:
         return self._fitted.batch.n_features, self._fitted.models.device
+
+    def _check_unchanged(self, batch: RaggedBatch, models: Tensor) -> None:
+        for begin, end in batch.groups(batch.sizes.double() * (16 * batch.n_features), "checking"):
+            own = models[(models >= begin) & (models < end)]
+            given = batch.part(begin, end).select(own - begin).without_zero_weights()
+            fitted = self._fitted.batch.select(torch.searchsorted(self._fitted.models, own)).load()
+            fitted = fitted.without_zero_weights()
+            changed = given.sizes != fitted.sizes
+            if not bool(changed.any()):
+                differ = (given.points != fitted.points).any(1)
+                # A saved fit has no weights.
+                if given.weights is not None and fitted.weights is not None:
+                    differ |= given.weights != fitted.weights
+                changed[given.model_of_row[differ]] = True
+            for m in changed.nonzero()[:, 0].tolist():
+                raise ValueError(
+                    f"{batch.describe(int(own[m]))} has other points than were fitted: name its class in classes, too."
+                )
 
     def _predictive_options(self, weighting: str) -> PredictiveOptions:
         self._check_fitted()
@@ -180,6 +199,34 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         options = self._predictive_options(weighting)
         return self._fitted.score_samples(self._check_scored(batch), options)
 
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw n points from the posterior predictive density of every model.
+
+        Parameters
+        ----------
+        n : int
+            Draws from each model, at least 1.
+        generator : torch.Generator, optional
+            On the device of the models. By default torch's own, which ``torch.manual_seed`` seeds.
+
+        Returns
+        -------
+        points : Tensor
+            [M, n, D]; NaN for failed models.
+        components : Tensor
+            int64 [M, n], the component of :meth:`density` within its model from which each point comes: one cluster of
+            one kept draw, or the prior, which is the last one. -1 for failed models.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            If ``n`` is no integer of at least 1.
+        """
+        options = self._predictive_options("exact")
+        return self._fitted.sample_components(check_integer("n", n, 1), options, generator)
+
     @abstractmethod
     def _kept_tensors(self) -> dict[str, Tensor]:
         """The tensors from which :meth:`_refitted` makes the fitted models and all other attributes."""
@@ -189,7 +236,7 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         """Take back what :meth:`_kept_tensors` gave; ``shared`` are the fields of :class:`FittedModels`."""
 
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        batch = self._fitted.batch.load()
+        batch = self._fitted.batch.load().without_zero_weights()
         tensors = {"points": batch.points, "offsets": batch.offsets, "order": batch.index}
         tensors |= {"models": self._fitted.models, **self._kept_tensors()}
         tensors |= {"labels_": self.labels_, "n_components_": self.n_components_, "alpha_": self.alpha_}

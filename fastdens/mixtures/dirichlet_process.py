@@ -15,7 +15,6 @@ from fastdens.batch import RaggedBatch
 from fastdens.convergence import effective_sample_size, split_rhat
 from fastdens.distributions.niw import NormalInverseWishart
 from fastdens.errors import (
-    check_batch,
     check_integer,
     check_non_negative,
     check_positive,
@@ -31,6 +30,7 @@ from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import AUTO, Doubt, auto_or_non_negative, integer, one_of, optional, share, to_jsonable
 from fastdens.mixtures.limited_memory import fit_within
 from fastdens.mixtures.partition import Partition
+from fastdens.mixtures.refits import RefittedMixtures
 from fastdens.mixtures.sampled import HELD_OUT, SampledMixtures
 from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
 from fastdens.progress import progress_bar
@@ -61,7 +61,7 @@ CHAIN_PARAMETERS = (
 _DIFFERENCES = {"data": "other data or labels_init", "held_out": "other held-out points"}
 
 
-class DirichletProcessMixtures(SampledMixtures):
+class DirichletProcessMixtures(RefittedMixtures, SampledMixtures):
     """Infinite mixtures of Gaussians, one for each model of a :class:`~fastdens.RaggedBatch`, by Gibbs sampling.
 
     A Dirichlet process with concentration alpha and a normal-inverse-Wishart base measure: m0 is the sample mean, S0
@@ -267,6 +267,7 @@ class DirichletProcessMixtures(SampledMixtures):
         self,
         batch: RaggedBatch,
         *,
+        sample_weight: ArrayLike | Tensor | None = None,
         max_memory: MemoryLimit | None = None,
         held_out: RaggedBatch | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -281,10 +282,11 @@ class DirichletProcessMixtures(SampledMixtures):
         Parameters
         ----------
         batch : RaggedBatch
+        sample_weight : array or Tensor, optional
+            For ``method="vb"`` only: a sampler has whole points in its clusters.
         max_memory : int or str, optional
             The most that the process may hold, in bytes or as "4GiB": the models are fitted in groups that fit into
-            it, with the same result, bit for bit. A batch on disk has a limit of
-            its own, by default.
+            it, with the same result, bit for bit. A batch on disk has a limit of its own, by default.
         held_out : RaggedBatch, optional
             Other points of the same M models, at least one of each: chains must also agree in the density there.
         checkpoint : path-like, optional
@@ -307,7 +309,7 @@ class DirichletProcessMixtures(SampledMixtures):
         ModelError
             If a model has no points, NaN, infinity, or no feature that varies, and ``on_error`` is "raise".
         TypeError, ValueError
-            If a parameter is invalid, or the checkpoint is damaged or of another fit.
+            If a parameter is invalid, points have weights, or the checkpoint is damaged or of another fit.
 
         Warns
         -----
@@ -318,7 +320,8 @@ class DirichletProcessMixtures(SampledMixtures):
         """
         check_integer("checkpoint_every", checkpoint_every, 1)
         path = None if checkpoint is None else Path(checkpoint)
-        limit = check_batch(batch).max_memory if max_memory is None else max_memory
+        batch = self._without_weights(batch, sample_weight)
+        limit = batch.max_memory if max_memory is None else max_memory
         if limit is None:
             self._fit_at_once(batch, held_out, path, checkpoint_every, resume)
         elif resume:

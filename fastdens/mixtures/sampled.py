@@ -10,12 +10,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fastdens.batch import RaggedBatch, as_points
+from fastdens.arrays import as_points
+from fastdens.batch import RaggedBatch
 from fastdens.convergence import ChainConvergence, chain_convergence, rhat_threshold
 from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
 from fastdens.draws_for_arviz import to_arviz
 from fastdens.errors import check_batch_of, check_integer
 from fastdens.inference.chain_predictive import AVERAGES, FittedChains
+from fastdens.inference.cluster_predictive import most_probable
 from fastdens.inference.gibbs import Draws
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.io.expected import check_indices
@@ -23,7 +25,7 @@ from fastdens.kernels.options import check_choice
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
 from fastdens.mixtures.failures import failures_of, non_finite, raise_failures, without_points
 from fastdens.mixtures.partition import Partition
-from fastdens.partitions import ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters, point_estimate
+from fastdens.partitions import LOSSES, ClusterNumbers, PartitionEstimate, co_clustering, number_of_clusters
 
 HELD_OUT = "held_out_log_density_"
 
@@ -67,9 +69,20 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         min_ess = n_chains * min(_EFFECTIVE_DRAWS, n_draws / 2) if self.min_ess is None else float(self.min_ess)
         return chain_convergence(traces, max_rhat, min_ess)
 
+    def _without_weights(self, batch: object, sample_weight: ArrayLike | Tensor | None) -> RaggedBatch:
+        """``batch`` if it is one and its points have no weights."""
+        checked = self._weighted(batch, sample_weight)
+        if checked.weights is not None:
+            raise ValueError(
+                "points have weights, which a sampler cannot use as it has whole points in its clusters: repeat rows, "
+                "or fit with method='vb'."
+            )
+        return checked
+
     def _check_held_out(self, valid: Partition, held_out: RaggedBatch) -> RaggedBatch:
         """The held-out points of the models to fit."""
         checked = check_batch_of(held_out, valid.whole.n_models, valid.whole.n_features, valid.whole.device)
+        self._without_weights(checked, None)
         failures = {**without_points(checked), **failures_of(checked, non_finite)}
         needed = {m: reason for m, reason in failures.items() if m not in valid.failures}
         raise_failures(checked, needed, "held_out needs points of each model")
@@ -192,31 +205,88 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         ----------
         Wade & Ghahramani, Bayesian cluster analysis: point estimation and credible balls, Bayesian Analysis 13, 2018.
         """
-        return point_estimate(self._labels_of(model), loss)
+        own = self._own_number(model)
+        return self._fitted.partition(own, loss)
 
     def co_clustering(self, model: int) -> Tensor:
         """Share of the kept draws in which two points of a model share a cluster, float64 [n, n], in caller's order."""
-        return co_clustering(self._labels_of(model))
+        own = self._own_number(model)
+        return co_clustering(self._fitted.labels_of(own))
 
     def number_of_clusters(self, model: int) -> ClusterNumbers:
         """Numbers of clusters of a model, and their probabilities: the shares of the kept draws of all chains."""
-        self._check_model(model)
+        self._own_number(model)
         return number_of_clusters(self.n_components_[model].flatten())
 
-    def _labels_of(self, model: int) -> Tensor:
-        """Kept labels int32 [S * C, n] of a model's points, in the caller's row order."""
-        self._check_model(model)
-        batch = self._fitted.batch
-        own = int((self._fitted.models == model).nonzero()[0, 0])
-        start, stop = batch.offsets[[own, own + 1]].tolist()
-        return self.sampled_labels_[..., batch.index[start:stop].sort().values].flatten(0, 1)
-
-    def _check_model(self, model: int) -> None:
+    def _own_number(self, model: int) -> int:
+        """The number of a model among those that were fitted."""
         self._check_fitted()
         if check_integer("model", model, 0) >= len(self.failed_):
             raise ValueError(f"model is {model}, but there are models 0 to {len(self.failed_) - 1}.")
         if bool(self.failed_[model]):
             raise ValueError(f"model {model} failed, and has no partition: {self.failures_[model]}.")
+        return int((self._fitted.models == model).nonzero()[0, 0])
+
+    def predict_proba(self, batch: RaggedBatch, loss: str = "vi") -> Tensor:
+        """Probability of each cluster of a point estimate for each point, in the caller's row order.
+
+        The clusters are those of :meth:`partition`, numbered as there. A point joins clusters of the kept draws, with
+        their responsibilities under :meth:`density`, and through the fitted points that they hold those of the
+        estimate; see :mod:`fastdens.inference.cluster_predictive` for the formula. The point estimates of all models
+        are found in the first call, which takes long where models have many points.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Points of the fitted models, fitted or not.
+        loss : {"vi", "binder"}
+            Of the point estimate, as for :meth:`partition`.
+
+        Returns
+        -------
+        Tensor
+            [N, C + 1], rows that sum to one, with the C clusters of the model that has most; 0 for clusters that a
+            point's own model lacks. The last column is the probability that the point belongs to none of them. NaN
+            for failed models.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ModelError, TypeError, ValueError
+            If the batch is not one of the fitted models, or ``loss`` is unknown.
+
+        References
+        ----------
+        Wade & Ghahramani, Bayesian cluster analysis: point estimation and credible balls, Bayesian Analysis 13, 2018.
+        Fritsch & Ickstadt, Improved criteria for clustering based on the posterior similarity matrix, Bayesian
+        Analysis 4, 2009. Blei & Frazier, Distance dependent Chinese restaurant processes, JMLR 12, 2011.
+
+        Examples
+        --------
+        >>> import torch, fastdens as fd
+        >>> x = torch.cat([torch.randn(50, 2), torch.randn(50, 2) + 20])
+        >>> batch = fd.RaggedBatch.from_list([x])
+        >>> dp = fd.DirichletProcessMixtures(n_sweeps=60, burn_in=40, progress=False).fit(batch)
+        >>> dp.predict(fd.RaggedBatch.from_list([[[20.0, 20.0], [0.0, 0.0]]])).tolist()
+        [1, 0]
+        """
+        checked = self._check_scored(batch)
+        membership = self._fitted.membership(check_choice("loss", loss, LOSSES))
+        return self._fitted.cluster_probabilities(checked, self._predictive_options("exact"), membership)
+
+    def predict(self, batch: RaggedBatch, loss: str = "vi") -> Tensor:
+        """Most probable cluster of each point, int64 [N], in the caller's row order; -1 for none.
+
+        The number is that of the cluster in :meth:`partition`. It is -1 where "none of them" is more probable than any
+        cluster, and for failed models.
+
+        Parameters
+        ----------
+        batch, loss
+            As for :meth:`predict_proba`, with the same errors.
+        """
+        return most_probable(self.predict_proba(batch, loss))
 
     def _kept_tensors(self) -> dict[str, Tensor]:
         draws = {f"draws_{name}": value for name, value in self._fitted.draws._asdict().items()}

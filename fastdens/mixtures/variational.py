@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdens.arrays import as_tensor
 from fastdens.batch import RaggedBatch
 from fastdens.distributions.niw import NormalInverseWishart
-from fastdens.errors import check_batch
+from fastdens.inference.cluster_predictive import most_probable
 from fastdens.inference.coordinate_ascent import Ascent
 from fastdens.inference.predictive import FittedModels, PredictiveOptions
 from fastdens.inference.variational import (
@@ -27,11 +27,13 @@ from fastdens.inference.variational_predictive import FittedVariational
 from fastdens.kernels.centre import central_points
 from fastdens.kernels.k_means import start_rows
 from fastdens.kernels.layout import Layout
+from fastdens.kernels.races import copies_of_models
 from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import Doubt
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
 from fastdens.mixtures.limited_memory import fit_within
 from fastdens.mixtures.partition import Partition
+from fastdens.mixtures.refits import RefittedMixtures
 
 _ATTRIBUTES = (
     "weights_",
@@ -47,7 +49,7 @@ _ATTRIBUTES = (
 _SAVED_NAMES = {"stick_a": "concentration_0", "stick_b": "concentration_1"}
 
 
-class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
+class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcessMixtures):
     """Infinite mixtures of Gaussians, one for each model of a :class:`~fastdens.RaggedBatch`, by variational inference.
 
     The model is that of :class:`~fastdens.DirichletProcessMixtures`; its posterior is approximated by truncated
@@ -84,7 +86,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
     n_components_ : Tensor
         int32 [M, 1, 1], components that hold points; 0 for a failed model.
     labels_ : Tensor
-        int64 [1, N], the component of each point, in the caller's row order.
+        int64 [1, N], the component of each point, in the caller's row order; -1 for a point of weight zero.
     lower_bound_, n_iter_, converged_ : Tensor
         [M].
     prior_, failed_, failures_
@@ -147,6 +149,7 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         self,
         batch: RaggedBatch,
         *,
+        sample_weight: ArrayLike | Tensor | None = None,
         max_memory: MemoryLimit | None = None,
         checkpoint: None = None,
         checkpoint_every: int = 50,
@@ -157,6 +160,10 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         Parameters
         ----------
         batch : RaggedBatch
+        sample_weight : array or Tensor, optional
+            [N], in the caller's row order: a point of weight w counts as w equal points would, from the prior and the
+            start on, and one of weight zero as if it were absent (:meth:`RaggedBatch.weighted`). By default the
+            weights of the batch, if it has some.
         max_memory : int or str, optional
             As for :meth:`DirichletProcessMixtures.fit`.
         checkpoint, checkpoint_every, resume
@@ -170,7 +177,8 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         Raises
         ------
         ModelError, TypeError, ValueError
-            As for :meth:`DirichletProcessMixtures.fit`, and if a checkpoint is asked for.
+            As for :meth:`DirichletProcessMixtures.fit`, if ``sample_weight`` are no weights, and if a checkpoint is
+            asked for.
 
         Warns
         -----
@@ -179,7 +187,8 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         """
         if checkpoint is not None or resume:
             raise ValueError("method is 'vb', which has no checkpoint and nothing to resume: leave those out.")
-        limit = check_batch(batch).max_memory if max_memory is None else max_memory
+        batch = self._weighted(batch, sample_weight)
+        limit = batch.max_memory if max_memory is None else max_memory
         if limit is None:
             self._fit_at_once(batch)
         else:
@@ -207,7 +216,8 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         t, d, rows = self.truncation, batch.n_features, batch.sizes.double()
         size = torch.finfo(self._dtype_of_fit(batch)).bits // 8
         results = 2 * size * t * d * d + 64 * t * d + 8 * rows
-        return (24 * d + size * (4 * d + 5 * t)) * rows + 4 * results, results
+        points = (24 * d + size * (4 * d + 5 * t)) * rows + self._weight_bytes(batch)
+        return points + 4 * results, results
 
     def _doubts(self) -> list[Doubt]:
         problem = f"did not converge in {self.max_iter} iterations"
@@ -228,16 +238,27 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         # The fit has coordinates of its own, in which data far from the origin lose nothing to the rounding of means.
         origin = central_points(batch.points, batch.layout).double()
         points = (batch.points.double() - origin[batch.model_of_row]).to(self._dtype_of_fit(batch))
-        problem = self._problem(points, batch.layout, prior._replace(mean=prior.mean - origin))
+        weights = self._weights_of_fit(batch)
+        problem = self._problem(points, batch.layout, prior._replace(mean=prior.mean - origin), weights)
         resp = self._initial_responsibilities(valid, problem)
         result = variational_inference(problem, resp, tol=self.tol, max_iter=self.max_iter)
         labels = responsibilities(problem, result.state).argmax(1)
         means = result.state.means.double() + (origin - prior.mean)[:, None]
         return result._replace(state=result.state._replace(means=means)), labels
 
-    def _problem(self, points: Tensor, layout: Layout, prior: NormalInverseWishart) -> VariationalProblem:
+    def _weights_of_fit(self, batch: RaggedBatch) -> Tensor | None:
+        """Weights of the points, which are positive, as positive numbers in the dtype of the fit."""
+        if batch.weights is None:
+            return None
+        dtype = self._dtype_of_fit(batch)
+        return batch.weights.to(dtype).clamp_min(torch.finfo(dtype).tiny)
+
+    def _problem(
+        self, points: Tensor, layout: Layout, prior: NormalInverseWishart, weights: Tensor | None
+    ) -> VariationalProblem:
         alpha = None if self.alpha is None else float(self.alpha)
-        return VariationalProblem(points, layout, prior, alpha, self.alpha_prior, self.backend, self.matmul_precision)
+        options = (alpha, self.alpha_prior, self.backend, self.matmul_precision)
+        return VariationalProblem(points, layout, prior, *options, weights)
 
     def _initial_responsibilities(self, valid: Partition, problem: VariationalProblem) -> Tensor:
         resp = self._given_start(valid)
@@ -245,9 +266,14 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
             return resp
         # Each point goes to the nearest of the rows that k-means++ chooses; a model of few points lacks the last ones.
         points, layout = problem.points, problem.layout
-        counts = layout.sizes.clamp_max(self.truncation)
-        centres = points[start_rows(points, layout, counts, self.random_state, backend=self.backend)]
+        counts, rows = self._start_rows(points, layout, problem.sample_weight)
+        centres = points[rows]
         return self._one_component_each(nearest_centres(points, layout, centres, counts, self.backend), points.dtype)
+
+    def _start_rows(self, points: Tensor, layout: Layout, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """How many rows k-means++ chooses in each model, int64 [M], and these rows, int64 [M, K]."""
+        counts = copies_of_models(layout, weights).clamp_max(self.truncation)
+        return counts, start_rows(points, layout, counts, self.random_state, self.backend, weights)
 
     def _given_start(self, valid: Partition) -> Tensor | None:
         """Responsibilities [n, T] of the rows to fit, of ``resp_init`` or ``labels_init``; None without them."""
@@ -309,6 +335,44 @@ class VariationalDirichletProcessMixtures(BaseDirichletProcessMixtures):
         if weighting == "published":
             raise ValueError("weighting is 'published', which is for Gibbs draws: method is 'vb'.")
         return options
+
+    def predict_proba(self, batch: RaggedBatch) -> Tensor:
+        """Responsibility of each component for each point, under the predictive Student-t densities.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Points of the fitted models, fitted or not.
+
+        Returns
+        -------
+        Tensor
+            [N, T + 1], rows that sum to one, in the caller's row order. The last column is the probability that the
+            point belongs to no component that holds fitted points; components that hold none have 0. NaN for failed
+            models.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ModelError, TypeError, ValueError
+            If the batch is not one of the fitted models.
+        """
+        checked = self._check_scored(batch)
+        membership = self._fitted.membership(self.labels_[0, self._fitted.batch.index])
+        return self._fitted.cluster_probabilities(checked, self._predictive_options("exact"), membership)
+
+    def predict(self, batch: RaggedBatch) -> Tensor:
+        """Most probable component of each point, int64 [N], in the caller's row order; -1 for none.
+
+        It is -1 where "none of them" is more probable than any component, and for failed models.
+
+        Parameters
+        ----------
+        batch
+            As for :meth:`predict_proba`, with the same errors.
+        """
+        return most_probable(self.predict_proba(batch))
 
     def draw_densities(self, weighting: str = "exact") -> Never:
         """Not for this method: raises a ValueError."""
