@@ -9,6 +9,7 @@ with `save_figure`.
 
 from fastdens.analysis.figures._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, YELLOW
 from fastdens.analysis.figures.class_log_density import plot_class_log_density
+from fastdens.analysis.figures.component_choice import plot_chosen_components, plot_component_criterion
 from fastdens.analysis.figures.component_counts import plot_component_counts
 from fastdens.analysis.figures.correlations import plot_correlations
 from fastdens.analysis.figures.density_bins import plot_by_bin, plot_certified_accuracy
@@ -32,8 +33,10 @@ __all__ = [
     "YELLOW",
     "plot_by_bin",
     "plot_certified_accuracy",
+    "plot_chosen_components",
     "plot_class_log_density",
     "plot_component_counts",
+    "plot_component_criterion",
     "plot_correlations",
     "plot_distance_and_divergence",
     "plot_divergence_by_layer",
