@@ -43,3 +43,19 @@ def test_activations_of_your_own(tmp_path):
 
 def test_the_analysis_is_the_command():
     assert "--density" in run("resnet_analysis.py", "--help")
+
+
+def test_out_of_distribution():
+    printed = run("out_of_distribution.py", "--epochs", "8")
+    rows = {(row[:34].strip(), row[34:48].strip()): row[48:].split() for row in printed.splitlines()[2:]}
+    auroc = {key: float(row[0].rstrip("%")) for key, row in rows.items()}
+    for ours, theirs in (
+        ("Mahalanobis", "Mahalanobis"),
+        ("relative Mahalanobis", "RMD"),
+        ("a Gaussian a class", "GMM"),
+        ("50th neighbour", "KNN"),
+    ):
+        # Of features that hardly vary, the ridges of the two differ.
+        assert abs(auroc[ours, "last"] - auroc[f"pytorch-ood's {theirs}", "last"]) < 0.5
+        assert auroc[ours, "mean of all"] > 80
+    assert len(rows) == 3 * 6 + 4
