@@ -3,6 +3,7 @@ SEED ?= 0
 ARGS ?=
 TARGET ?= all
 SECONDS ?= 60
+JOBS ?= 2
 VENV := .venv
 BENCH_VENV := .venv-bench
 PYTHON_SANITIZE ?= python3.12
@@ -20,8 +21,9 @@ $(VENV)/.installed: pyproject.toml
 example: $(VENV)/.installed
 	$(VENV)/bin/python examples/resnet_analysis.py --output report --overwrite --seed $(SEED) $(ARGS)
 
+# In JOBS processes, each of one thread: where more threads than cores wait for each other, all are slow.
 test: lint typecheck
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

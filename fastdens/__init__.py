@@ -9,59 +9,79 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastdens import activations, distributed, kernels, reduction
+    from fastdens import activations, distributed, kernels, nn, ood, reduction
+    from fastdens import sklearn as sklearn
     from fastdens.batch import RaggedBatch
     from fastdens.class_layer import ClassLayerModels
     from fastdens.distributions.divergences import MonteCarloEstimate
+    from fastdens.distributions.factor_analyser_mixture import FactorAnalyserMixtureDensity
     from fastdens.distributions.gaussian_mixture import GaussianMixtureDensity
+    from fastdens.distributions.shared_covariance import SharedCovarianceDensity
     from fastdens.distributions.student_t_mixture import StudentTMixtureDensity
     from fastdens.errors import ConstantFeatureWarning, ConvergenceWarning, ModelError, NotFittedError
     from fastdens.mixtures.dirichlet_process import DirichletProcessMixtures
+    from fastdens.mixtures.factor_analysers import FactorAnalyserMixtures
     from fastdens.mixtures.gaussian import GaussianMixtures
-    from fastdens.mixtures.saved_fits import load
     from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
+    from fastdens.model_choice import ComponentChoice, select_components
+    from fastdens.saved_fits import load
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ClassLayerModels",
+    "ComponentChoice",
     "ConstantFeatureWarning",
     "ConvergenceWarning",
     "DirichletProcessMixtures",
+    "FactorAnalyserMixtureDensity",
+    "FactorAnalyserMixtures",
     "GaussianMixtureDensity",
     "GaussianMixtures",
     "ModelError",
     "MonteCarloEstimate",
     "NotFittedError",
     "RaggedBatch",
+    "SharedCovarianceDensity",
     "StudentTMixtureDensity",
     "VariationalDirichletProcessMixtures",
     "activations",
     "distributed",
     "kernels",
     "load",
+    "nn",
+    "ood",
     "reduction",
+    "select_components",
 ]
+
+# Needs more than torch and numpy, and so is nothing for ``from fastdens import *``.
+_BESIDE = ("sklearn",)
 
 _MODULE_OF = {
     "ClassLayerModels": "class_layer",
+    "ComponentChoice": "model_choice",
     "ConstantFeatureWarning": "errors",
     "ConvergenceWarning": "errors",
     "DirichletProcessMixtures": "mixtures.dirichlet_process",
+    "FactorAnalyserMixtureDensity": "distributions.factor_analyser_mixture",
+    "FactorAnalyserMixtures": "mixtures.factor_analysers",
     "GaussianMixtureDensity": "distributions.gaussian_mixture",
     "GaussianMixtures": "mixtures.gaussian",
     "ModelError": "errors",
     "MonteCarloEstimate": "distributions.divergences",
     "NotFittedError": "errors",
     "RaggedBatch": "batch",
+    "SharedCovarianceDensity": "distributions.shared_covariance",
     "StudentTMixtureDensity": "distributions.student_t_mixture",
     "VariationalDirichletProcessMixtures": "mixtures.variational",
-    "load": "mixtures.saved_fits",
+    "load": "saved_fits",
+    "select_components": "model_choice",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _BESIDE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _MODULE_OF:
         return importlib.import_module(f"{__name__}.{name}")
@@ -71,4 +91,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_BESIDE})
