@@ -5,12 +5,22 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import torch.distributed as dist
 
 from fastdens.cli import main as command
 from fastdens.distributed import models
+
+
+def await_models(folder, n_files):
+    """Wait until the ranks have written so many files of finished models, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if len([path for path in folder.glob("models-*.safetensors") if ".chains" not in path.name]) >= n_files:
+            return
+        time.sleep(0.02)
 
 
 def main(arguments, dies=False):
@@ -20,6 +30,7 @@ def main(arguments, dies=False):
 
     def counted(estimator, batch, numbers, **options):
         if dies and dist.get_rank() == 1 and len(fitted) == 2:
+            await_models(options["folder"], 3)
             os.kill(os.getpid(), signal.SIGKILL)
         fit = fit_part(estimator, batch, numbers, **options)
         fitted.extend(f"{batch.layer} {m}" for m in numbers.tolist())

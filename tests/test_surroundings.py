@@ -181,6 +181,11 @@ def derivatives(fitted, z: Tensor) -> list[Tensor]:
     return [gradient.detach(), penalty, *forward, hessian]
 
 
+def without_denormals(values: Tensor) -> Tensor:
+    """Second derivatives are summed up by the program that asks for them, which may flush denormal numbers to zero."""
+    return values.masked_fill(values.abs() < torch.finfo(values.dtype).tiny, 0.0)
+
+
 @pytest.mark.parametrize("surrounding", DIFFERENTIATING)
 def test_same_bits_of_derivatives_inside_and_outside(rng, surrounding):
     data = Data(rng)
@@ -188,7 +193,7 @@ def test_same_bits_of_derivatives_inside_and_outside(rng, surrounding):
         want = derivatives(fitted, data.points())
         with SURROUNDINGS[surrounding]():
             got = derivatives(fitted, data.points())
-        assert_same(got, want)
+        assert_same(*(list(map(without_denormals, values)) for values in (got, want)))
 
 
 def test_what_inference_mode_has_made_is_differentiated_and_fitted_later(rng):

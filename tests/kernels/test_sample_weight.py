@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from fastdens.kernels import em_steps
@@ -66,7 +67,9 @@ def test_any_weights_on_the_cpu(rng, monkeypatch, covariance_type, shared):
     check_alike(got, want, 1e-4)
 
 
-def test_a_model_that_settles_keeps_its_weights(rng, monkeypatch):
+def test_a_model_that_settles_keeps_its_weights(monkeypatch):
+    # Of these data one model settles before the other.
+    rng = np.random.default_rng(0)
     monkeypatch.setattr("fastdens.kernels.cpu.expectation_maximization._MOST_WORK", 0)
     problem = mixture_problem(rng, [40, 300], 3, 2, "full")
     weight = torch.from_numpy(rng.gamma(0.5, size=340) + 1e-3)

@@ -13,7 +13,8 @@ def classes(
     """Features [N, D] with labels [N], and others [60, D] of which some lie far off."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     rng.shuffle(labels)
-    root = rng.normal(size=(n_features, n_features)) + 2 * np.eye(n_features)
+    # Peers in float32 invert the covariance: its condition number is that of a well-posed problem.
+    root = np.linalg.qr(rng.normal(size=(n_features, n_features))).Q * rng.uniform(1, 4, n_features)
     means = 2 * rng.normal(size=(len(sizes), n_features))
     x = means[labels] + rng.normal(size=(len(labels), n_features)) @ root
     others = rng.normal(size=(60, n_features)) * np.linspace(1, 20, 60)[:, None]
