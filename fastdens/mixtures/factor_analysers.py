@@ -33,7 +33,7 @@ from fastdens.mixtures.failures import (
     non_finite,
     out_of_range,
 )
-from fastdens.mixtures.limited_memory import fit_within
+from fastdens.mixtures.limited_memory import fit_in_memory
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.refits import RefittedMixtures
 from fastdens.mixtures.scored import ScoredMixtures
@@ -211,11 +211,7 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
             If models stop at ``max_iter`` (unless ``tol`` is 0, which asks for just that).
         """
         weighted = self._weighted(batch, sample_weight)
-        limit = weighted.max_memory if max_memory is None else max_memory
-        if limit is None:
-            self._fit_at_once(weighted)
-        else:
-            fit_within(self, weighted, limit)
+        fit_in_memory(self, weighted, max_memory, self._fit_at_once)
         self._warn(weighted)
         return self
 
@@ -265,9 +261,6 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
             **fewer_points_than_components(batch, self.n_components),
         }
 
-    def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
-        return batch if self.dtype in (None, batch.dtype) else batch.to(dtype=self.dtype)
-
     def _fit_models(self, valid: Partition) -> Ascent[FactorState, FactorInfo]:
         """The best of ``n_init`` ascents for each of the models to fit."""
         batch = valid.batch
@@ -303,10 +296,6 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
         self.lower_bound_ = valid.scatter(result.info.lower_bound)
         self.n_iter_ = valid.scatter(result.n_iter)
         self.converged_ = valid.scatter(result.converged)
-
-    @property
-    def _fitted_features(self) -> tuple[int, torch.device]:
-        return self.means_.shape[-1], self.means_.device
 
     def _fitted_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: getattr(self, name) for name in _ATTRIBUTES}, {}

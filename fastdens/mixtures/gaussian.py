@@ -41,7 +41,7 @@ from fastdens.mixtures.covariances import (
 )
 from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite, out_of_range
 from fastdens.mixtures.gaussian_start import check_initial_parameters
-from fastdens.mixtures.limited_memory import fit_within
+from fastdens.mixtures.limited_memory import fit_in_memory
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.refits import RefittedMixtures
 from fastdens.mixtures.scored import ScoredMixtures
@@ -263,13 +263,11 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
             If models stop at ``max_iter`` (unless ``tol`` is 0, which asks for just that).
         """
         batch = self._weighted(batch, sample_weight)
-        limit = batch.max_memory if max_memory is None else max_memory
         if self.covariance_type == TIED_ACROSS_MODELS:
+            limit = batch.max_memory if max_memory is None else max_memory
             self._set_fitted_tensors(self._fit_together(batch, limit), {})
-        elif limit is None:
-            self._fit_at_once(batch)
         else:
-            fit_within(self, batch, limit)
+            fit_in_memory(self, batch, max_memory, self._fit_at_once)
         self._warn(batch)
         return self
 
@@ -318,9 +316,6 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
             **non_finite(batch),
             **fewer_points_than_components(batch, self.n_components),
         }
-
-    def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
-        return batch if self.dtype in (None, batch.dtype) else batch.to(dtype=self.dtype)
 
     def _covariance_shape(self, n_models: int, n_features: int) -> tuple[int, ...]:
         return covariance_shape(self.covariance_type, n_models, self.n_components, n_features)
@@ -389,10 +384,6 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         n_points = valid.scatter(valid.batch.total_weights)
         self.n_points_seen_ = n_points.nan_to_num() if valid.failures else n_points
         self._end_stream()
-
-    @property
-    def _fitted_features(self) -> tuple[int, torch.device]:
-        return self.means_.shape[-1], self.means_.device
 
     @property
     def _attributes(self) -> tuple[str, ...]:

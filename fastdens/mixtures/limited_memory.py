@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,6 +39,31 @@ def groups_under(estimator: BaseMixtures, batch: RaggedBatch, max_memory: Memory
     fitting, results = estimator._fit_bytes(check_batch(batch))
     reserved = code_bytes() + estimator._compiling_bytes + 2 * int(results.sum())
     return batch.groups_within(limit, fitting, "fitting", reserved)
+
+
+def groups_in_memory(
+    estimator: BaseMixtures, batch: RaggedBatch, max_memory: MemoryLimit | None
+) -> list[tuple[int, int]]:
+    """Runs ``begin, end`` of models to fit at a time: all, or those of :func:`groups_under` where there is a limit.
+
+    It is the one that is given, or that of a batch on disk.
+    """
+    limit = batch.max_memory if max_memory is None else max_memory
+    return [(0, batch.n_models)] if limit is None else groups_under(estimator, batch, limit)
+
+
+def fit_in_memory(
+    estimator: BaseMixtures,
+    batch: RaggedBatch,
+    max_memory: MemoryLimit | None,
+    fit_at_once: Callable[[RaggedBatch], None],
+) -> None:
+    """Fit all models at once, or within a limit on memory: the one that is given, or that of a batch on disk."""
+    limit = batch.max_memory if max_memory is None else max_memory
+    if limit is None:
+        fit_at_once(batch)
+    else:
+        fit_within(estimator, batch, limit)
 
 
 def fit_within(

@@ -12,7 +12,7 @@ from fastdens.batch import RaggedBatch
 from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import BaseMixtures
 from fastdens.mixtures.failures import Failures
-from fastdens.mixtures.limited_memory import groups_under
+from fastdens.mixtures.limited_memory import groups_in_memory
 from fastdens.mixtures.parts import PartFit, fit_part, join
 
 Estimator = TypeVar("Estimator", bound=BaseMixtures)
@@ -62,10 +62,8 @@ def fit_own_components(
     fitted = [m for m in range(batch.n_models) if m not in failures]
     own = n_components.tolist()
     wide = with_components(estimator, max((own[m] for m in fitted), default=1))
-    limit = batch.max_memory if max_memory is None else max_memory
-    groups = [(0, batch.n_models)] if limit is None else groups_under(wide, batch, limit)
     fits = []
-    for begin, end in groups:
+    for begin, end in groups_in_memory(wide, batch, max_memory):
         for k in sorted({own[m] for m in fitted if begin <= m < end}):
             models = torch.tensor([m for m in fitted if begin <= m < end and own[m] == k], device=batch.device)
             fits.append(_widened(wide, fit_part(with_components(wide, k), batch, models)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdens.batch import RaggedBatch
 from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import BaseMixtures
-from fastdens.mixtures.limited_memory import groups_under
+from fastdens.mixtures.limited_memory import groups_in_memory
 from fastdens.mixtures.parts import check_alike, find_failures, fit_part, join, part_of_fit
 
 
@@ -77,8 +77,7 @@ class RefittedMixtures(BaseMixtures):
         changed = self._models_of(classes)
         if held_out is not None and not self.has_chains:
             raise ValueError("held_out is given, which only samplers take: leave it out.")
-        limit = checked.max_memory if max_memory is None else max_memory
-        groups = [(0, checked.n_models)] if limit is None else groups_under(self, checked, limit)
+        groups = groups_in_memory(self, checked, max_memory)
         found = find_failures(self, checked, groups)
         kept = torch.tensor(
             [m for m in range(checked.n_models) if m not in changed and m not in self.failures_],

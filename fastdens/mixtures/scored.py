@@ -34,6 +34,15 @@ class ScoredMixtures(BaseMixtures):
     A subclass has a density with a method ``responsibilities(batch)``, and says how many parameters its models have.
     """
 
+    means_: Tensor
+
+    def _in_dtype(self, batch: RaggedBatch) -> RaggedBatch:
+        return batch if self.dtype in (None, batch.dtype) else batch.to(dtype=self.dtype)
+
+    @property
+    def _fitted_features(self) -> tuple[int, torch.device]:
+        return self.means_.shape[-1], self.means_.device
+
     @abstractmethod
     def density(self) -> Any:
         """The fitted models as a density, a module of the tensors of the fit."""

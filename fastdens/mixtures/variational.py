@@ -31,7 +31,7 @@ from fastdens.kernels.races import copies_of_models
 from fastdens.memory import MemoryLimit
 from fastdens.mixtures.base import Doubt
 from fastdens.mixtures.base_dirichlet_process import BaseDirichletProcessMixtures
-from fastdens.mixtures.limited_memory import fit_within
+from fastdens.mixtures.limited_memory import fit_in_memory
 from fastdens.mixtures.partition import Partition
 from fastdens.mixtures.refits import RefittedMixtures
 
@@ -188,11 +188,7 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
         if checkpoint is not None or resume:
             raise ValueError("method is 'vb', which has no checkpoint and nothing to resume: leave those out.")
         batch = self._weighted(batch, sample_weight)
-        limit = batch.max_memory if max_memory is None else max_memory
-        if limit is None:
-            self._fit_at_once(batch)
-        else:
-            fit_within(self, batch, limit)
+        fit_in_memory(self, batch, max_memory, self._fit_at_once)
         self._warn(batch)
         return self
 
