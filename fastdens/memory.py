@@ -13,6 +13,14 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]I?B|)\s*", re.IGNORECASE)
 
+# Taken for the memory where the system does not tell it.
+_USUAL_MEMORY = 16 << 30
+# Control groups, in which containers and batch systems run: the limit on memory, and what counts towards it.
+_CONTROL_GROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+
 MemoryLimit = int | str
 
 
@@ -55,6 +63,33 @@ def resident_bytes() -> int:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak << 10
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def total_bytes() -> int:
+    """Main memory that this process may ever use: that of the machine, or what its control group grants."""
+    asked = hasattr(os, "sysconf")
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if asked else _USUAL_MEMORY]
+    for folder, most, _ in _CONTROL_GROUPS:
+        with suppress(OSError, ValueError):
+            found.append(int((folder / most).read_text()))
+    return min(found)
+
+
+def free_bytes() -> int:
+    """Main memory that this process could still have; where the system does not say, all of it."""
+    free = total_bytes()
+    with suppress(OSError, TypeError):
+        available = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        free = min(free, int(available[1]) << 10)  # type: ignore[index]
+    for folder, most, used in _CONTROL_GROUPS:
+        with suppress(OSError, ValueError):
+            free = min(free, int((folder / most).read_text()) - int((folder / used).read_text()))
+    return max(free, 0)
+
+
+def default_limit() -> int:
+    """A limit where the user states none: what this process holds, and half of what it could still have."""
+    return resident_bytes() + free_bytes() // 2
 
 
 def _return_free_memory() -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from fastdens import memory
+
 MIB = 1 << 20
 
 # The peak is that of the process since its start, in KiB; numbers of few rows come first, so that all code is loaded.
@@ -88,3 +90,21 @@ def test_bfloat16_safetensors_are_projected_in_blocks(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 98 + 12 + 24
+
+
+def test_limit_where_the_user_states_none():
+    held, limit = memory.resident_bytes(), memory.default_limit()
+    assert held < limit < held + memory.total_bytes()
+    psutil = pytest.importorskip("psutil")
+    assert abs(memory.free_bytes() - psutil.virtual_memory().available) < psutil.virtual_memory().total / 10
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_the_limit_of_a_control_group_counts(tmp_path, monkeypatch, version):
+    _folder, most, used = memory._CONTROL_GROUPS[version]
+    (tmp_path / most).write_text(f"{64 * MIB}\n")
+    (tmp_path / used).write_text(f"{60 * MIB}\n")
+    monkeypatch.setattr(memory, "_CONTROL_GROUPS", ((tmp_path, most, used),))
+    assert (memory.total_bytes(), memory.free_bytes()) == (64 * MIB, 4 * MIB)
+    (tmp_path / most).write_text("max\n")
+    assert memory.total_bytes() > 64 * MIB

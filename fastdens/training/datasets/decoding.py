@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from fastdens.kernels.optional import require
+from fastdens.memory import total_bytes
 from fastdens.training.datasets.encoded import NO_CLASSES, EncodedImages, as_pixels, digest_of
 from fastdens.training.datasets.files import ImageFiles, files_of
 from fastdens.training.datasets.parts import Part
@@ -21,10 +21,6 @@ _IMAGES_PER_TASK = 64
 _DECODED, _STANDARDIZED = 1, 4
 # The share of the memory that standardized images may take: another copy is made of them for several processes.
 _SHARE = 4
-# Taken for the memory where the system does not tell it.
-_USUAL_MEMORY = 16 << 30
-# The limits of control groups, in which containers and batch systems run.
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class Reading(NamedTuple):
@@ -92,7 +88,7 @@ def read_parts(
 
 def _stay_in_files(name: str, parts: Sequence[EncodedImages], reading: Reading) -> bool:
     """Whether to stream images: if asked to, or if they would take too much of the memory."""
-    n_pixels, memory = sum(part.shape.numel() for part in parts), _memory()
+    n_pixels, memory = sum(part.shape.numel() for part in parts), total_bytes()
     in_files = all(isinstance(part.dataset, ImageFiles) for part in parts)
     stream = n_pixels * _STANDARDIZED > memory / _SHARE if reading.stream is None else reading.stream
     if stream and in_files:
@@ -105,16 +101,6 @@ def _stay_in_files(name: str, parts: Sequence[EncodedImages], reading: Reading) 
             "pass a smaller image_size (--image-size)."
         )
     return False
-
-
-def _memory() -> int:
-    """Bytes of memory that this process may use at most."""
-    asked = hasattr(os, "sysconf")
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if asked else _USUAL_MEMORY]
-    for file in _LIMITS:
-        if file.is_file() and (text := file.read_text().strip()).isdecimal():
-            found.append(int(text))
-    return min(found)
 
 
 def _decode(encoded: EncodedImages) -> Part:

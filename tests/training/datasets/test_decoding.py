@@ -39,11 +39,11 @@ def test_images_that_memory_would_not_hold(tmp_path, rng, monkeypatch):
     for part in ("train", "test"):
         save_images(tmp_path / part / "a", 2, rng)
     n_pixels = 4 * 3 * 9 * 7
-    monkeypatch.setattr(decoding, "_memory", lambda: 16 * n_pixels)
+    monkeypatch.setattr(decoding, "total_bytes", lambda: 16 * n_pixels)
     assert isinstance(load_images(str(tmp_path), None, None, 0).train, torch.Tensor)
-    monkeypatch.setattr(decoding, "_memory", lambda: 16 * n_pixels - 1)
+    monkeypatch.setattr(decoding, "total_bytes", lambda: 16 * n_pixels - 1)
     assert isinstance(load_images(str(tmp_path), None, None, 0).train, StreamedImages)
     assert isinstance(load_images(str(tmp_path), None, None, 0, stream=False).train, torch.Tensor)
-    monkeypatch.setattr(decoding, "_memory", lambda: 5 * n_pixels - 1)
+    monkeypatch.setattr(decoding, "total_bytes", lambda: 5 * n_pixels - 1)
     with pytest.raises(ValueError, match=r"4 images of 3 x 9 x 7, 0.0 GB, .* let them be streamed .--stream., or"):
         load_images(str(tmp_path), None, None, 0, stream=False)
