@@ -1,4 +1,4 @@
-"""Fits over the ranks of a torch.distributed job: ``docs/distributed.md`` tells how to start one."""
+"""Fits over the ranks of a torch.distributed job: ``docs/guides/memory_and_machines.md`` tells how to start one."""
 
 from __future__ import annotations
 

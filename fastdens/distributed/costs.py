@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastdens.mixtures.base import BaseMixtures
 from fastdens.mixtures.dirichlet_process import DirichletProcessMixtures
+from fastdens.mixtures.factor_analysers import FactorAnalyserMixtures
 from fastdens.mixtures.gaussian import GaussianMixtures
 from fastdens.mixtures.variational import VariationalDirichletProcessMixtures
 
@@ -25,13 +26,13 @@ def operations(estimator: BaseMixtures, sizes: Tensor, n_features: int) -> Tenso
     """Multiplications of the fit of each model, as far as they can be known before it.
 
     An iteration of EM forms two products of N K D^2 with full covariances, of N K D with others, and factorises K
-    matrices; variational inference likewise, with the truncation for K. A sweep of Gibbs sampling weighs each point
-    under each cluster, N K D^2, where K is taken to be ``init_components``. All are counted as if no model converged
-    early.
+    matrices; variational inference likewise, with the truncation for K; factor analysers form four products of
+    N K D Q. A sweep of Gibbs sampling weighs each point under each cluster, N K D^2, where K is taken to be
+    ``init_components``. All are counted as if no model converged early.
 
     Parameters
     ----------
-    estimator : GaussianMixtures, VariationalDirichletProcessMixtures or DirichletProcessMixtures
+    estimator : GaussianMixtures, FactorAnalyserMixtures or a Dirichlet-process mixture
     sizes : Tensor
         int64 [M], points of each model.
     n_features : int
@@ -50,6 +51,9 @@ def operations(estimator: BaseMixtures, sizes: Tensor, n_features: int) -> Tenso
         return estimator.n_init * max(estimator.max_iter, 1) * (products + factors)
     if isinstance(estimator, VariationalDirichletProcessMixtures):
         return estimator.max_iter * estimator.truncation * (2 * n * d * d + d**3 / 3)
+    if isinstance(estimator, FactorAnalyserMixtures):
+        q = estimator.n_factors
+        return estimator.n_init * max(estimator.max_iter, 1) * estimator.n_components * (4 * n * d * q + d * q * q)
     assert isinstance(estimator, DirichletProcessMixtures)
     return estimator.n_chains * estimator.n_sweeps * n * estimator.init_components * d * d
 

@@ -40,7 +40,8 @@ def fit(
 
     Parameters
     ----------
-    estimator : GaussianMixtures, DirichletProcessMixtures or VariationalDirichletProcessMixtures
+    estimator : GaussianMixtures, FactorAnalyserMixtures or a Dirichlet-process mixture
+        The same on all ranks.
     batch : RaggedBatch
         The whole batch on every rank; each reads its own models of one on disk, whose files all ranks see.
     split : {"models", "points"}
@@ -49,9 +50,9 @@ def fit(
         points. The bits do not depend on the number of ranks, and differ from those of ``estimator.fit(batch)`` by
         rounding. Not for Gibbs sampling.
     gather : {"all", "rank0"}
-        Which ranks have the fitted estimator; on the others it stays as it is.
+        Which ranks have the fitted estimator; on the others it stays as it is. A warm start needs it on all.
     held_out : RaggedBatch, optional
-        As of :meth:`DirichletProcessMixtures.fit`.
+        As of :meth:`fastdens.DirichletProcessMixtures.fit`.
     checkpoint : path-like, optional
         A folder that all ranks see, for finished models: the same fit, by any number of ranks, does not repeat them.
         For ``split="models"``.

@@ -101,6 +101,7 @@ def check_agreement(estimator: BaseMixtures, batch: RaggedBatch, group: Group) -
         "classes": [str(label) for label in batch.classes],
         "points": _identity(batch),
         "weights": "" if batch.weights is None else fingerprint([batch.weights]),
+        "parameters of the last fit": _last_fit(estimator),
     }
     states = [state.metadata for state in group.all_gather(SavedState({}, own))]
     for rank, other in enumerate(states):
@@ -116,6 +117,14 @@ def _identity(batch: RaggedBatch) -> str:
     """What tells the points of a batch; of those on disk, their file and the rows of each model."""
     places = fingerprint([batch.offsets, batch.index])
     return f"{batch!r} {places}" if batch.max_memory is not None else fingerprint([batch.points]) + places
+
+
+def _last_fit(estimator: BaseMixtures) -> str:
+    """What tells the parameters that a warm start goes on from."""
+    if not getattr(estimator, "warm_start", False) or not hasattr(estimator, "failed_"):
+        return ""
+    tensors = estimator.get_state()[0]
+    return fingerprint(tensors[name] for name in sorted(tensors))
 
 
 def _models_of(fits: Sequence[PartFit]) -> Tensor:

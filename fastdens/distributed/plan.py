@@ -73,9 +73,12 @@ def plan(
 
     Parameters
     ----------
-    estimator : GaussianMixtures, DirichletProcessMixtures or VariationalDirichletProcessMixtures
+    estimator : GaussianMixtures, FactorAnalyserMixtures or a Dirichlet-process mixture
+        What :func:`fit` would be given; it stays as it is.
     batch : RaggedBatch
+        Points of the models to fit.
     n_ranks : int
+        Processes of the job.
     bandwidth : float
         Bytes a second between two ranks; 1.25e9 is 10 Gbit/s.
     latency : float
@@ -86,11 +89,19 @@ def plan(
     Returns
     -------
     FitPlan
+        Seconds and bytes; ``print`` shows them.
 
     Raises
     ------
     ModelError, TypeError, ValueError
         As of ``estimator.fit``, and if an argument is out of its range.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(400, 4), torch.arange(400) % 8)
+    >>> fd.distributed.plan(fd.GaussianMixtures(2, max_iter=5, tol=0), batch, n_ranks=4).n_ranks
+    4
     """
     check_batch(batch)
     n_ranks, n_measured = check_integer("n_ranks", n_ranks, 1), check_integer("n_measured", n_measured, 1)

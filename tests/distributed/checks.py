@@ -41,6 +41,7 @@ def estimators(batch: fd.RaggedBatch) -> dict[str, Any]:
     return {
         "full": fd.GaussianMixtures(3, max_iter=20, **skip),
         "tied": fd.GaussianMixtures(2, covariance_type="tied", n_init=2, max_iter=5, reg_covar=0, **skip),
+        "factors": fd.FactorAnalyserMixtures(2, 1, max_iter=5, **skip),
         "gibbs": fd.DirichletProcessMixtures(**QUICK, n_chains=2, **skip),
         "labels": fd.DirichletProcessMixtures(**QUICK, labels_init=labels, **skip),
         "variational": fd.VariationalDirichletProcessMixtures(
@@ -111,8 +112,16 @@ def errors(seed: int) -> dict[str, Any]:
         "other batch": fit(fd.GaussianMixtures(1), batch_of(seed + (rank == 1), failing=False)),
         "other weights": fit(fd.GaussianMixtures(1), clean.weighted(torch.full((clean.n_points,), 1.0 + (rank == 1)))),
         "other estimator": fit(fd.GaussianMixtures(1, tol=0.1 if rank == 1 else 0.2), clean),
+        "other last fit": after_rank0(clean),
         "goes on": raised(lambda: fd.distributed.fit(fd.GaussianMixtures(1), clean)),
     }
+
+
+def after_rank0(batch: fd.RaggedBatch) -> str:
+    """A warm start after a fit that only rank 0 knows."""
+    warm = fd.GaussianMixtures(2, max_iter=2, tol=0, warm_start=True)
+    fd.distributed.fit(warm, batch, gather="rank0")
+    return raised(lambda: fd.distributed.fit(warm, batch)).partition(" | ")[0]
 
 
 def with_checkpoint(seed: int, folder: str, dying: int | None) -> dict[str, Any]:

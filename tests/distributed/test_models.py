@@ -29,7 +29,7 @@ def seen(folder):
 
 
 @pytest.mark.parametrize("n_ranks", RANKS)
-@pytest.mark.parametrize("name", ["full", "tied", "gibbs", "labels", "variational"])
+@pytest.mark.parametrize("name", ["full", "tied", "factors", "gibbs", "labels", "variational"])
 def test_bits_of_one_process(seen, n_ranks, name):
     results = seen[f"models {n_ranks}"]
     assert results[0][name] == ""
@@ -49,6 +49,7 @@ def test_errors_of_one_process_on_every_rank(seen):
         assert "n_components is 0" in result["parameter"]
         assert "rank 1 has other points than rank 0" in result["other batch"]
         assert "rank 1 has other weights than rank 0" in result["other weights"]
+        assert "rank 1 has other parameters of the last fit than rank 0" in result["other last fit"]
         assert "rank 1 has other parameters than rank 0" in result["other estimator"]
         assert result["goes on"] == "nothing"
 
