@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from fastdens.kernels.layout import Layout
 from torch import Tensor
@@ -34,5 +35,15 @@ def central_points(points: Tensor, layout: Layout) -> Tensor:
     """
     at = torch.arange(_MOST_POINTS, device=points.device)
     rows = layout.ranges[:, :1] + at * layout.sizes[:, None] // _MOST_POINTS
-    median: Tensor = points[rows].median(1).values
-    return median
+    chosen = points.index_select(0, rows.flatten()).reshape(*rows.shape, points.shape[1])
+    return _medians(chosen.mT)
+
+
+def _medians(values: Tensor) -> Tensor:
+    """Medians over the last axis, of an odd number of values; NaN where there is one."""
+    if values.device.type != "cpu":
+        return values.median(-1).values
+    # Sorting whole rows in vectors, numpy is an order of magnitude faster than a selection.
+    ordered = torch.from_numpy(np.sort(values.detach().numpy()))
+    # NaN comes last.
+    return ordered[..., values.shape[-1] // 2].where(ordered[..., -1] == ordered[..., -1], torch.nan)

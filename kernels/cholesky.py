@@ -250,6 +250,14 @@ def precision_cholesky(
         Same shape and dtype; NaN or unspecified for a matrix that has no factor.
     bad : Tensor
         Bool [M], True where a covariance of the model is not positive definite or not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import precision_cholesky
+    >>> factors, bad = precision_cholesky(torch.tensor([[[[4.0]], [[-1.0]]]]))
+    >>> factors[0, 0], bad
+    (tensor([[0.5000]]), tensor([True]))
     """
     factors, bad = _BACKENDS.run(backend, covariances, covariance_type=covariance_type)
     return factors, bad

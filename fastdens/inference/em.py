@@ -91,33 +91,46 @@ class Start:
 
 def init(problem: EMProblem, start: Start) -> tuple[EMState, EMInfo]:
     """The initial state: an M step from initial responsibilities, with the given parameters in place of its own."""
-    return with_given(start, None if start.is_given else initial_parameters(problem, start), problem.covariance_type)
+    return with_given(start, _own_parameters(problem, start), problem.covariance_type)
 
 
 def with_given(
     start: Start, initial: kernels.GaussianParameters | None, covariance_type: str
 ) -> tuple[EMState, EMInfo]:
     """The state of initial parameters, with the given ones in their place; None if all are given."""
-    weights, means = start.weights, start.means
-    if weights is None:
-        assert initial is not None
-        weights = initial.weights
-    if means is None:
-        assert initial is not None
-        means = initial.means
-    bad = torch.zeros(len(means), dtype=torch.bool, device=means.device)
+    state = _given_state(start, initial, covariance_type)
+    bad = torch.zeros(len(state.means), dtype=torch.bool, device=state.means.device)
     if start.precisions_cholesky is not None:
         assert start.covariances is not None
-        covariances, factors = start.covariances, start.precisions_cholesky
-    elif start.precisions is None:
-        assert initial is not None
-        covariances, factors, bad = initial.covariances, initial.precisions_cholesky, initial.bad
+        covariances = start.covariances
+    elif start.precisions is not None:
+        covariances = covariances_of_precisions(start.precisions, covariance_type)
     else:
-        covariances, factors = factors_of_precisions(start.precisions, covariance_type)
-    lower_bound = start.lower_bound
-    if lower_bound is None:
-        lower_bound = torch.full((len(means),), -torch.inf, dtype=torch.float64, device=means.device)
-    return EMState(weights, means, factors), EMInfo(lower_bound, covariances, bad)
+        assert initial is not None
+        covariances, bad = initial.covariances, initial.bad
+    return state, EMInfo(_bound_at(start, state), covariances, bad)
+
+
+def _own_parameters(problem: EMProblem, start: Start) -> kernels.GaussianParameters | None:
+    return None if start.is_given else initial_parameters(problem, start)
+
+
+def _given_state(start: Start, initial: kernels.GaussianParameters | None, covariance_type: str) -> EMState:
+    weights, means, factors = start.weights, start.means, start.precisions_cholesky
+    if factors is None and start.precisions is not None:
+        factors = factors_of_precisions(start.precisions, covariance_type)
+    if initial is not None:
+        weights = initial.weights if weights is None else weights
+        means = initial.means if means is None else means
+        factors = initial.precisions_cholesky if factors is None else factors
+    assert weights is not None and means is not None and factors is not None
+    return EMState(weights, means, factors)
+
+
+def _bound_at(start: Start, state: EMState) -> Tensor:
+    if start.lower_bound is not None:
+        return start.lower_bound
+    return torch.full((len(state.means),), -torch.inf, dtype=torch.float64, device=state.means.device)
 
 
 def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, max_iter: int) -> Ascent[EMState, EMInfo]:
@@ -125,17 +138,16 @@ def expectation_maximization(problem: EMProblem, start: Start, *, tol: float, ma
 
     The lower bound is that of the E step before the last M step, as in scikit-learn.
     """
-    state, info = init(problem, start)
     if max_iter == 0:
+        state, info = init(problem, start)
         return Ascent(state, info, torch.zeros_like(info.bad, dtype=torch.int64), torch.zeros_like(info.bad))
-    lower_bound = info.lower_bound
-    # Covariances of the start would stay in memory beside those of the steps.
-    del info
+    # No step reads covariances of the start, which would stay in memory beside those of the steps.
+    state = _given_state(start, _own_parameters(problem, start), problem.covariance_type)
     steps = kernels.em_steps(
         problem.points,
         problem.layout,
         *state,
-        lower_bound,
+        _bound_at(start, state),
         n_steps=max_iter,
         tol=tol,
         reg_covar=problem.reg_covar,
@@ -232,11 +244,18 @@ def parameters_of_points(means: Tensor, covariance_type: str, reg_covar: float) 
     return kernels.GaussianParameters(means.new_full((n_models, k), 1 / k), means, covariances, factors, bad)
 
 
-def factors_of_precisions(precisions: Tensor, covariance_type: str) -> tuple[Tensor, Tensor]:
-    """Covariances and upper-triangular factors U, ``precision = U U'``, of given precisions."""
+def factors_of_precisions(precisions: Tensor, covariance_type: str) -> Tensor:
+    """Upper-triangular factors U, ``precision = U U'``, of given precisions."""
     if covariance_type in ("diag", "spherical"):
-        return precisions.reciprocal(), precisions.sqrt()
+        return precisions.sqrt()
     # U U' = P is the Cholesky factorisation of P with rows and columns in reverse order.
-    reverse = torch.linalg.cholesky(precisions.double().flip(-2, -1)).flip(-2, -1)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(precisions.double()))
-    return inverse.to(precisions.dtype), reverse.to(precisions.dtype).contiguous()
+    reverse: Tensor = torch.linalg.cholesky(precisions.double().flip(-2, -1)).flip(-2, -1)
+    return reverse.to(precisions.dtype).contiguous()
+
+
+def covariances_of_precisions(precisions: Tensor, covariance_type: str) -> Tensor:
+    """Covariances of given precisions."""
+    if covariance_type in ("diag", "spherical"):
+        return precisions.reciprocal()
+    inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(precisions.double()))
+    return inverse.to(precisions.dtype)

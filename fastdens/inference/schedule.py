@@ -11,17 +11,17 @@ from torch import Tensor
 _SWEEPS_A_LAUNCH = 32
 
 # The annealed search: the inverse temperature that it starts from, the power of time by which that rises to one, and
-# the share of its sweeps after which it is there. Measured; see docs/chains.md.
+# the share of its sweeps after which it is there. Measured; see docs/guides/sampler.md.
 _FIRST_INVERSE_TEMPERATURE = 0.4
 _POWER = 0.7
 _SHARE_OF_COOLING = 0.9
 
 # Many small clusters may be the better partition of a model only where it has few points for each dimension: at most so
-# many. Measured; see docs/chains.md.
+# many. Measured; see docs/guides/sampler.md.
 _MOST_POINTS_A_FEATURE = 10
 
 # Split-merge moves a sweep: so many in up to four dimensions, and eight over D in D dimensions, of a model of 500
-# points. Chains of smaller models cost little and make more of them. Measured; see docs/chains.md.
+# points. Chains of smaller models cost little and make more of them. Measured; see docs/guides/sampler.md.
 _MOST_MOVES, _FEATURES_FOR_MOST_MOVES, _MOVES_TIMES_FEATURES, _POINTS_FOR_MORE = 4.0, 4, 8.0, 500
 
 

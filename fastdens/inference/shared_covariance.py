@@ -10,7 +10,7 @@ that they may be on disk.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,7 +20,14 @@ from torch import Tensor
 
 from fastdens import kernels
 from fastdens.batch import RaggedBatch
-from fastdens.inference.em import EMProblem, Start, factors_of_precisions, initial_responsibilities, weights_for_em
+from fastdens.inference.em import (
+    EMProblem,
+    Start,
+    covariances_of_precisions,
+    factors_of_precisions,
+    initial_responsibilities,
+    weights_for_em,
+)
 from fastdens.inference.shrinkage import Spread, share, shrink, spread_of_all
 from fastdens.kernels.centre import central_points
 from fastdens.kernels.layout import Layout
@@ -74,7 +81,7 @@ class SharedSums(NamedTuple):
     """Sums over the points of all models, float64: nk [A, K], means [A, K, D], and numbers and a matrix of all.
 
     Those are the log-likelihood, the scatter about the means, the number of points or the sum of their weights, and the
-    sum of the fourth powers of distances from the means.
+    sum of the fourth powers of distances from the means, NaN where no shrinkage depends on it.
     """
 
     nk: Tensor
@@ -107,7 +114,9 @@ class SharedProblem:
         for begin, end in self.groups:
             part = self.batch.part(begin, end).without_zero_weights().to(dtype=self.dtype)
             origin = central_points(part.points, part.layout)
-            points = part.points - origin[part.model_of_row]
+            # One buffer holds the origins first, the centred points after.
+            points = torch.repeat_interleave(origin, part.sizes, 0)
+            torch.sub(part.points, points, out=points)
             weights = None if part.weights is None else part.weights * self.unit
             yield Part(slice(begin, end), points, part.layout, origin.double(), weights)
 
@@ -118,7 +127,9 @@ class SharedProblem:
         return 1.0 if 1 <= mean < _LARGEST_MEAN else 2.0 ** -math.floor(math.log2(mean))
 
 
-def expectation_maximization(problem: SharedProblem, start: Start, *, tol: float, max_iter: int) -> SharedAscent:
+def expectation_maximization(
+    problem: SharedProblem, start: Start, *, tol: float, max_iter: int, on_step: Callable[[], object] = lambda: None
+) -> SharedAscent:
     """Iterate E and M steps until the mean log-likelihood per point over all models changes by less than ``tol``.
 
     One component takes all points: its first M step is the maximum, whatever the start.
@@ -131,6 +142,8 @@ def expectation_maximization(problem: SharedProblem, start: Start, *, tol: float
         Given means float64 [A, K, D] in the coordinates of the batch, and given precisions [D, D].
     tol, max_iter
         As of :class:`fastdens.GaussianMixtures`.
+    on_step : callable
+        Called after each step.
     """
     sums = _add(_sums(problem, part, responsibilities_at_start(problem, part, start)) for part in problem.parts())
     state, info = maximization(problem, sums)
@@ -146,6 +159,7 @@ def expectation_maximization(problem: SharedProblem, start: Start, *, tol: float
         previous = info.lower_bound
         state, info = maximization(problem, expectation(problem, state))
         n_iter, converged = n_iter + 1, abs(info.lower_bound - previous) < tol and not info.bad
+        on_step()
     return SharedAscent(state, info, n_iter, converged)
 
 
@@ -189,7 +203,8 @@ def with_given(start: Start, state: SharedState) -> SharedState:
     """The state with the given parameters in the place of its own, but for those that are NaN."""
     covariance, factor = start.covariances, start.precisions_cholesky
     if start.precisions is not None:
-        covariance, factor = factors_of_precisions(start.precisions, "tied")
+        covariance = covariances_of_precisions(start.precisions, "tied")
+        factor = factors_of_precisions(start.precisions, "tied")
     given = SharedState(
         *(
             own if new is None else torch.where(new.isnan(), own, new.to(own.dtype))
@@ -243,18 +258,34 @@ def _sums(problem: SharedProblem, part: Part, resp: Tensor, centres: Tensor | No
     points, layout = part.points, part.layout
     if centres is None:
         centres = points.new_zeros(layout.n_models, resp.shape[1], points.shape[1])
-    # Of each model by itself only weights and means are wanted, which are cheapest with a scatter that is one number;
-    # there the weights of its points are in a unit of its own.
-    own_weights = None if part.weights is None else weights_for_em(part.weights, layout, points.dtype)
-    nk, means, _ = kernels.sufficient_statistics(
-        points, layout, weighted(resp, own_weights), centres, covariance_type="spherical", **problem.kernel_options
-    )
-    mass, fourth = spread_of_all(points, layout, resp, means, part.weights)
     counts = weighted(resp, part.weights).to(resp.dtype)
-    scatter = shared_scatter(points, layout, counts, means, **problem.kernel_options)
+    if _have_small_scatters(part, resp):
+        nk, means, scatters = kernels.sufficient_statistics(
+            points, layout, resp, centres, covariance_type="full", **problem.kernel_options
+        )
+        all_models = Layout.from_offsets(torch.tensor([0, len(means)], device=points.device), len(means))
+        scatter = all_models.sum(scatters)[0, 0]
+    else:
+        # Of each model by itself only weights and means are wanted, which are cheapest with a scatter that is one
+        # number; there the weights of its points are in a unit of its own.
+        own_weights = None if part.weights is None else weights_for_em(part.weights, layout, points.dtype)
+        nk, means, _ = kernels.sufficient_statistics(
+            points, layout, weighted(resp, own_weights), centres, covariance_type="spherical", **problem.kernel_options
+        )
+        scatter = shared_scatter(points, layout, counts, means, **problem.kernel_options)
+    mass = layout.sum(weighted(resp.double(), part.weights)).sum()
+    fourth = torch.full_like(mass, math.nan)
+    if problem.shrinkage == "ledoit_wolf":
+        spread = spread_of_all(points, layout, resp, means, part.weights)
+        fourth = (spread.n_effective * spread.fourth).sum()
     unknown = torch.full((), -math.inf, dtype=torch.float64, device=points.device)
-    of_all = scatter, mass.sum(), (mass * fourth).sum()
-    return SharedSums(nk.double(), means.double() + part.origin[:, None], unknown, *of_all)
+    return SharedSums(nk.double(), means.double() + part.origin[:, None], unknown, scatter, mass, fourth)
+
+
+def _have_small_scatters(part: Part, resp: Tensor) -> bool:
+    """Whether the sum of the models' own scatters is that of all, and these take no more memory than the points."""
+    n_points, n_features = part.points.shape
+    return part.weights is None and resp.shape[1] == 1 and n_points >= part.layout.n_models * n_features
 
 
 def _add(parts: Iterator[SharedSums]) -> SharedSums:

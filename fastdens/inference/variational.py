@@ -161,7 +161,8 @@ def nearest_centres(points: Tensor, layout: Layout, centres: Tensor, counts: Ten
 def expectation(problem: VariationalProblem, state: VariationalState) -> VariationalSums:
     """E step: q(z), and sums over the points under it (Bishop 2006, eqs. 10.49, 10.51 to 10.53)."""
     resp = responsibilities(problem, state)
-    of_points = torch.special.entr(resp).sum(1, dtype=torch.float64)
+    # The limit of r log r at zero is zero. Unlike that of torch.special.entr, this logarithm runs in vectors.
+    of_points = -resp.clamp_min(torch.finfo(resp.dtype).tiny).log_().mul_(resp).sum(1, dtype=torch.float64)
     entropy = problem.layout.sum(weighted(of_points, problem.sample_weight))
     return VariationalSums(_statistics(problem, resp, state.means), entropy, state.alpha, state.bad)
 

@@ -73,10 +73,23 @@ def non_finite(batch: RaggedBatch) -> Failures:
     return failures
 
 
+def not_computable(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
+    """The models of :func:`out_of_range` and :func:`non_finite`; where there are none, after one look at the points."""
+    largest = _largest(batch)
+    if largest < min(_safe_in(batch, dtype), _LARGEST / batch.n_features):
+        return {}
+    return {**out_of_range(batch, dtype), **non_finite(batch)}
+
+
+def _safe_in(batch: RaggedBatch, dtype: torch.dtype) -> float:
+    """A magnitude below which no sum of squared distances between points overflows."""
+    # No distance is more than twice the largest number, and no model has more rows than all together.
+    return 0.05 * math.sqrt(torch.finfo(dtype).max / max(batch.points.numel(), 1))
+
+
 def out_of_range(batch: RaggedBatch, dtype: torch.dtype) -> Failures:
     """Models with a point so far from the others that sums of squares would overflow in the dtype of the fit."""
-    # No distance is more than twice the largest number, and no model has more rows than all together.
-    if 2 * _largest(batch) < 0.1 * math.sqrt(torch.finfo(dtype).max / max(batch.points.numel(), 1)):
+    if _largest(batch) < _safe_in(batch, dtype):
         return {}
     # The largest distance that can be squared and summed over rows and features, with a factor of ten in hand.
     most = 0.1 * (torch.finfo(dtype).max / (batch.sizes.double().clamp_min(1) * batch.n_features)).sqrt()
@@ -105,9 +118,9 @@ def fewer_points_than_components(batch: RaggedBatch, n_components: int) -> Failu
     """Models that hold fewer points than a mixture has components; a point of weight two is two, say."""
     need = "1 component needs" if n_components == 1 else f"{n_components} components need"
     failures: Failures = {}
-    for m, size in enumerate(copies_of_models(batch.layout, batch.weights).tolist()):
-        if size >= n_components:
-            continue
+    sizes = copies_of_models(batch.layout, batch.weights)
+    for m in torch.nonzero(sizes < n_components)[:, 0].tolist():
+        size = int(sizes[m])
         failures[m] = (
             f"has {size} point{'s' * (size != 1)}, but {need} at least {n_components}: add points or lower n_components"
         )

@@ -23,6 +23,7 @@ from fastdens.memory import MemoryLimit, code_bytes, parse_bytes
 from fastdens.mixtures.base import BaseMixtures
 from fastdens.mixtures.covariances import check_each_by_itself
 from fastdens.mixtures.partition import Partition
+from fastdens.progress import progress_bar
 
 AscentT = TypeVar("AscentT", bound=tuple[Any, ...])
 
@@ -32,8 +33,9 @@ _NOT_POSITIVE_DEFINITE = (
 )
 # Of a start, what each model has of its own.
 _OF_MODELS = ("weights", "means", "lower_bound")
-# Numbers of points that are worked on at a time where memory has no limit.
-_MOST_ELEMENTS = 1 << 24
+# Numbers of points that are worked on at a time where memory has no limit: on a CPU so few that the memory they take is
+# there for the next ones.
+_MOST_ELEMENTS, _MOST_ELEMENTS_ON_CPU = 1 << 24, 1 << 20
 # Of points as they are read, centred, whitened and multiplied; and of matrices [D, D] in float64.
 _COPIES, _MATRICES = 8, 8
 
@@ -50,7 +52,8 @@ def groups_of_models(
     """
     n_models, n_features, sizes = batch.n_models, batch.n_features, batch.sizes
     if max_memory is None:
-        return bounded_runs(sizes.tolist(), max(1, _MOST_ELEMENTS // max(1, n_features)))
+        most = _MOST_ELEMENTS_ON_CPU if batch.device.type == "cpu" else _MOST_ELEMENTS
+        return bounded_runs(sizes.tolist(), max(1, most // max(1, n_features)))
     number = torch.finfo(dtype).bits // 8
     model_bytes = (_COPIES * n_features + 4 * n_components) * number * sizes.double()
     results = 4 * 8 * n_models * n_components * (1 + n_features) + _MATRICES * 8 * n_features**2
@@ -117,11 +120,13 @@ class MixturesFittedTogether(BaseMixtures):
             groups = groups_of_models(valid.batch, max_memory, k, dtype)
             options = (self.reg_covar, self.shrinkage, self.backend, self.matmul_precision)
             problem = SharedProblem(valid.batch, groups, dtype, *options)
-            ascent = self._best_ascent(
-                {**initial, **own},
-                lambda start: expectation_maximization(problem, start, tol=self.tol, max_iter=self.max_iter),
-                better_of,
-            )
+            limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter}
+            with progress_bar("EM steps", self.max_iter * self.n_init, shown=self.progress) as advance:
+                ascent = self._best_ascent(
+                    {**initial, **own},
+                    lambda start: expectation_maximization(problem, start, **limits, on_step=advance),
+                    better_of,
+                )
         if ascent.info.bad:
             valid = self._leave_out(valid, torch.ones_like(valid.models, dtype=torch.bool), _NOT_POSITIVE_DEFINITE)
             ascent = no_ascent(k, d, dtype, batch.device)

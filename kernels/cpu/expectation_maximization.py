@@ -8,6 +8,8 @@ which share its chunks. Which of the two depends on the size of the model alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,13 @@ from fastdens.kernels.cpu._tiles import (
     whole_vectors,
 )
 from fastdens.kernels.cpu.m_step import centre_columns
+from fastdens.kernels.cpu.tiny_em_steps import are_tiny, tiny_steps
 from fastdens.kernels.e_step import responsibilities
-from fastdens.kernels.expectation_maximization import EMSteps, gaussian_parameters, joined, steps_by_size
+from fastdens.kernels.expectation_maximization import EMSteps, joined, steps_by_size
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.m_step import sufficient_statistics
 from fastdens.kernels.options import GaussianOptions
+from fastdens.kernels.parameters import gaussian_parameters
 from torch import Tensor
 
 # Multiply-adds of a step that one thread does in about the time that it takes to share them.
@@ -329,7 +333,8 @@ def _all_steps(
                 break
 
 
-def _small_models(
+def _of_one_thread(
+    steps: Callable[..., None],
     points: Tensor,
     layout: Layout,
     weights: Tensor,
@@ -343,9 +348,9 @@ def _small_models(
     n_steps: int,
     sample_weight: Tensor | None,
 ) -> EMSteps:
-    """The steps of models that are worth one thread each."""
+    """The steps of models that are worth one thread each, by a kernel that takes them in place."""
     factors = precisions_cholesky
-    covariances = torch.empty_like(factors)
+    covariances = torch.empty_like(factors, memory_format=torch.contiguous_format)
     # One axis of factors where the components share one, one axis of features where these share a variance.
     seen: tuple[Tensor, Tensor] = covariances, factors
     if covariance_type == "tied":
@@ -364,7 +369,7 @@ def _small_models(
         torch.zeros(layout.n_models, dtype=torch.bool, device="cpu"),
     )
     parallel_for(
-        _all_steps,
+        steps,
         layout.n_models,
         True if covariance_type == "tied" and means.shape[1] > 1 else None,
         None if sample_weight is None else as_array(sample_weight),
@@ -440,10 +445,18 @@ def _large_models(
     return joined(finished)
 
 
-def em_steps(points: Tensor, layout: Layout, *state: Tensor, covariance_type: str, **options: Any) -> EMSteps:
-    """As :func:`fastdens.kernels.em_steps`."""
+def _steps_in_tiles(points: Tensor, layout: Layout, *state: Tensor, **options: Any) -> EMSteps:
+    """The steps of models that fill a tile or more."""
     n_components, n_features = state[1].shape[1:]
-    work = n_components * n_features * (n_features if covariance_type in ("full", "tied") else 1)
-    options |= {"covariance_type": covariance_type}
+    work = n_components * n_features * (n_features if options["covariance_type"] in ("full", "tied") else 1)
     is_small = layout.sizes <= _MOST_WORK // work
-    return steps_by_size(is_small, _small_models, _large_models, points, layout, *state, **options)
+    small = partial(_of_one_thread, _all_steps)
+    return steps_by_size(is_small, small, _large_models, points, layout, *state, **options)
+
+
+def em_steps(points: Tensor, layout: Layout, *state: Tensor, **options: Any) -> EMSteps:
+    """As :func:`fastdens.kernels.em_steps`."""
+    _, means, factors, *_ = state
+    # A start at single points has infinite precisions, which the tiles take as they are.
+    tiny = are_tiny(layout, means.shape[2]) & factors.flatten(1).isfinite().all(1)
+    return steps_by_size(tiny, partial(_of_one_thread, tiny_steps), _steps_in_tiles, points, layout, *state, **options)

@@ -13,8 +13,16 @@ from sklearn.mixture import GaussianMixture
 
 from tests.problems import COVARIANCE_TYPES, TOLERANCE, layout_of, mixture_problem, relative_error
 
-# Models of one point, of a tail of a tile, of several tiles; D and K of every kind.
-SHAPES = [([1], 1, 1), ([90, 5, 264], 1, 6), ([33, 64], 3, 3), ([600, 70], 17, 2), ([300], 65, 1), ([530], 300, 2)]
+# Models of one point, of a lane, of a tail of a tile, of several tiles; D and K of every kind.
+SHAPES = [
+    ([1], 1, 1),
+    ([20, 3, 32, 33], 2, 2),
+    ([90, 5, 264], 1, 6),
+    ([33, 64], 3, 3),
+    ([600, 70], 17, 2),
+    ([300], 65, 1),
+    ([530], 300, 2),
+]
 
 
 def unsettled(sizes):
@@ -95,6 +103,24 @@ def test_same_bits_in_other_company_in_other_portions_and_on_other_threads(rng, 
         for name in ("weights", "means", "covariances", "precisions_cholesky", "lower_bound", "converged", "bad"):
             value, other = getattr(steps, name)[[m]], getattr(one, name)
             torch.testing.assert_close(value, other, rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("n_features", [1, 2])
+def test_a_lane_does_not_know_its_neighbours(rng, n_features, covariance_type):
+    # More models than lanes; one of them is lost, one has no points, and they settle at different steps.
+    sizes = rng.integers(1, 33, 70).tolist()
+    sizes[40] = 0
+    x, offsets, *state = mixture_problem(rng, sizes, n_features, 3, covariance_type, torch.float32)
+    layout, share = layout_of(offsets), torch.from_numpy(rng.uniform(0.5, 1.5, len(x))).float()
+    x[offsets[7]] = torch.nan
+    options = {"n_steps": 9, "tol": 1e-2, "reg_covar": 1e-3, "covariance_type": covariance_type, "sample_weight": share}
+    steps = em_steps(x, layout, *state, unsettled(sizes), **options)
+    assert bool(steps.bad[7]) and int(steps.bad.sum()) == 1 and len(steps.n_steps.unique()) > 2
+    for models in ([0], [39, 69, 3], [40, 7, 12]):
+        alone = em_steps(x, layout.select(models), *(value[models] for value in state), unsettled(models), **options)
+        for name, value, other in zip(steps._fields, steps, alone, strict=True):
+            torch.testing.assert_close(value[models], other, rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
