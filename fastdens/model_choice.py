@@ -23,6 +23,7 @@ from fastdens.mixtures.failures import Failures, failures_of, non_finite, raise_
 from fastdens.mixtures.gaussian import GaussianMixtures
 from fastdens.mixtures.own_components import fit_own_components, with_components
 from fastdens.mixtures.parts import warn
+from fastdens.progress import progress_bar
 
 CRITERIA = ("bic", "icl", "held_out")
 
@@ -49,6 +50,14 @@ class ComponentChoice:
     estimator : BaseMixtures
         Fitted to the batch, each model with ``best`` components. It has as many as the largest needs: those of weight
         zero behind a model's own change no density and no responsibility, and ``sample`` never draws them.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(400, 2), torch.arange(400) % 2)
+    >>> choice = fd.select_components(batch, [1, 2, 3])
+    >>> choice.values.shape, choice.n_components
+    (torch.Size([2, 3]), tensor([1, 2, 3]))
     """
 
     criterion: str
@@ -78,6 +87,7 @@ def select_components(
     n_folds: int = 5,
     sample_weight: ArrayLike | Tensor | None = None,
     max_memory: MemoryLimit | None = None,
+    progress: bool = False,
 ) -> ComponentChoice:
     """Choose the number of components of every model of a batch, each its own, and fit it.
 
@@ -87,6 +97,7 @@ def select_components(
     Parameters
     ----------
     batch : RaggedBatch
+        Points of all models.
     n_components : iterable of int
         The numbers K to choose from. A class of fewer than K points is not tried with K.
     criterion : {"bic", "icl", "held_out"}
@@ -105,10 +116,13 @@ def select_components(
         [N], as :meth:`RaggedBatch.weighted` takes them; by default the weights of the batch, if it has some.
     max_memory : int or str, optional
         As of ``fit``.
+    progress : bool
+        Show a bar of the numbers that were tried.
 
     Returns
     -------
     ComponentChoice
+        The number of each class, the criterion of every number, and an estimator that is fitted.
 
     Raises
     ------
@@ -147,18 +161,20 @@ def select_components(
     weighted = _weighted(batch, sample_weight)
     failures = {} if held_out is None else _held_out_failures(weighted, held_out, criterion)
     tried = []
-    for k in candidates:
-        own = with_components(pattern, k)
-        own.on_error = "skip"
-        with warnings.catch_warnings():
-            # Of fits that are not chosen nobody need be warned.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            if criterion != "held_out":
-                tried.append(_information(own, weighted, criterion, max_memory))
-            elif held_out is not None:
-                tried.append(_held_out(own, weighted, held_out, max_memory))
-            else:
-                tried.append(_cross_validated(own, weighted, n_folds, max_memory))
+    with progress_bar("Numbers of components", len(candidates), shown=progress) as advance:
+        for k in candidates:
+            own = with_components(pattern, k)
+            own.on_error = "skip"
+            with warnings.catch_warnings():
+                # Of fits that are not chosen nobody need be warned.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                if criterion != "held_out":
+                    tried.append(_information(own, weighted, criterion, max_memory))
+                elif held_out is not None:
+                    tried.append(_held_out(own, weighted, held_out, max_memory))
+                else:
+                    tried.append(_cross_validated(own, weighted, n_folds, max_memory))
+            advance()
     values = torch.stack([one.value for one in tried], 1)
     for m in torch.nonzero(values.isnan().all(1))[:, 0].tolist():
         reasons = (one.failures[m] for one in tried if m in one.failures)

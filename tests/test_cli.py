@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
 import shutil
 from dataclasses import fields
 
@@ -14,13 +13,15 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from fastdens.cli import analyze, main, make_app
+from fastdens.cli import main, make_app
+from fastdens.cli.analyze import analyze
 from fastdens.convergence import chain_convergence, rhat_threshold
 from fastdens.pipeline import Analysis
 from fastdens.pipeline.experiment_options import ImageOptions
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.presets import GPU_PRESETS, PRESETS
 from fastdens.pipeline.protocols import PROTOCOLS
+from tests.command_page import names_of
 from tests.pipeline.planted_groups import N_CLASSES, N_DENSE, planted_groups
 
 SMALL = ["--dataset", "digits", "--epochs", "1", "--width", "4", "--image-size", "8"]
@@ -58,6 +59,15 @@ def rows(file):
         return list(csv.DictReader(stream))
 
 
+def check_numbers(numbers, table):
+    """The numbers of a document are those of the table, but for pairs of classes; NaN is null."""
+    expected = {row["id"]: row for row in rows(table) if not row["other_class"]}
+    assert numbers.keys() == expected.keys() and len(numbers) > 100
+    for name, own in numbers.items():
+        for field, value in own.items():
+            assert (np.nan if value is None else value) == pytest.approx(float(expected[name][field]), nan_ok=True)
+
+
 @pytest.mark.slow
 def test_the_analysis_is_saved_beside_its_report(report, analysis):
     assert (report / "report.html").is_file() and (report / "kl_matrix.pdf").is_file()
@@ -91,6 +101,11 @@ def test_a_report_is_drawn_again_without_fitting(reports, tmp_path, monkeypatch,
     monkeypatch.setattr("fastdens.GaussianMixtures.fit", pytest.fail)
     assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().out == f"Report: {folder / 'report.html'}\n"
+    assert main(["report", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert document.keys() == names_of("`analyze` and `report` add:")
+    assert (document["command"], document["report"]) == ("report", str(folder / "report.html"))
+    check_numbers(document["numbers"], folder / "numbers.csv")
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert main(["report", str(folder), "--output", str(tmp_path / "other")]) == 0
     assert (tmp_path / "other" / "numbers.csv").read_bytes() == before["numbers.csv"]
@@ -191,11 +206,20 @@ def test_activations_alone_give_every_figure_that_needs_no_network(handed_in, tm
     for name in ("class_log_density", "kl_matrix", "correlations", "subset_f1", "subset_divergence"):
         assert (output / f"{name}.pdf").exists()
     assert not (output / "robustness_by_density.png").exists()
-    first, *of_layers, last = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    first, *of_layers, last = told.out.splitlines()
+    assert "1 of 3: fitting 24 classes at first" in told.err
     assert first.startswith(f"{folder / 'train'}: 1440 training examples, 1440 test examples, 24 classes")
     assert [line.split(":")[0] for line in of_layers] == ["first", "deep"]
     assert ", one group, held-out" in of_layers[0] and ", two groups, line at " in of_layers[1]
     assert last == f"Report: {output / 'report.html'}"
+    # What is finished is read; with both options the document is all that there is.
+    assert main(["analyze", *options, "--output", str(output), "--overwrite", "--json", "--quiet"]) == 0
+    told = capsys.readouterr()
+    document = json.loads(told.out, parse_constant=pytest.fail)
+    assert told.err == "" and (document["command"], document["warnings"]) == ("analyze", [])
+    assert document["report"] == str(output / "report.html")
+    check_numbers(document["numbers"], output / "numbers.csv")
 
 
 def save(folder, x, labels=None):
@@ -376,22 +400,6 @@ def test_the_help_has_every_option_with_its_meaning_and_the_presets(capsys):
         assert all(in_words(name, value) in text for name, value in values.items())
     for group in ("Definitions", "Images", "Network", "Densities", "Memorization", "Robustness", "Machine", "Files"):
         assert f"╭─ {group} ─" in text
-
-
-def test_python_m_fastdens_is_the_command(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["fastdens", "--help"])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("fastdens", run_name="__main__")
-    assert stop.value.code == 0 and "memorization" in capsys.readouterr().out
-
-
-def test_an_interrupt_is_no_traceback(tmp_path, capsys, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fastdens.pipeline.experiment.train_runs", interrupted)
-    assert main(["analyze", "--output", str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err.endswith("fastdens: interrupted\n")
 
 
 def test_dimensions_of_a_preset_are_for_the_layers_of_its_network():

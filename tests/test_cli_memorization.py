@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastdens.pipeline.experiment import Experiment, estimate_scores
 from fastdens.training import flip_labels
 from fastdens.training.datasets import load_images
 from fastdens.training.runs import Recipe, load_run
+from tests.command_page import names_of
 
 QUICK = [
     "memorization",
@@ -147,6 +149,13 @@ def test_examples_that_all_networks_saw_have_no_score(tmp_path, capsys):
     found, out = scores_of(tmp_path), capsys.readouterr().out
     assert np.isnan(found["tr_mem"]).all()
     assert f"{len(found['tr_mem'])} examples have no score" in out and "mean score" not in out
+    assert command(tmp_path, "--networks", "1", "--overwrite", "--json", "--quiet") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out, parse_constant=pytest.fail)
+    assert err == "" and document.keys() == names_of("`memorization` adds:")
+    assert (document["examples"], document["examples_with_a_score"]) == (len(found["tr_mem"]), 0)
+    assert document["mean_score"] is document["auc_of_flipped_labels"] is None
+    assert document["scores"] == str(tmp_path / "scores.npz") and document["share"] == 0.7
 
 
 @pytest.mark.parametrize(
@@ -172,7 +181,8 @@ def test_an_interrupt_is_no_traceback(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fastdens.training.runs.job.train", interrupted)
-    assert command(tmp_path) == 130 and capsys.readouterr().err.endswith("fastdens: interrupted\n")
+    assert command(tmp_path) == 130
+    assert capsys.readouterr().err.endswith("what is finished is kept: the same command goes on from there.\n")
     assert not list((tmp_path / "runs").iterdir()) and not (tmp_path / "scores.npz").exists()
 
 

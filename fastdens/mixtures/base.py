@@ -104,6 +104,7 @@ class BaseMixtures(Undisturbed, ABC):
         "random_state": integer(0),
         "backend": one_of(BACKENDS),
         "on_error": one_of(("raise", "skip")),
+        "progress": boolean,
         "matmul_precision": one_of(MATMUL_PRECISIONS),
         "dtype": floating_dtype,
     }
@@ -117,6 +118,7 @@ class BaseMixtures(Undisturbed, ABC):
     _compiling_bytes: ClassVar[int] = 0
 
     on_error: str
+    progress: bool
     backend: str
     matmul_precision: str
     dtype: torch.dtype | None
@@ -286,7 +288,7 @@ class BaseMixtures(Undisturbed, ABC):
         batch : RaggedBatch
             Of the fitted models.
         sample_weight : array or Tensor, optional
-            [N], as :meth:`RaggedBatch.weighted` takes them; by default the weights of the batch, if it has some.
+            [N], as for :meth:`fastdens.RaggedBatch.weighted`; by default the weights of the batch, if it has some.
 
         Returns
         -------
@@ -301,9 +303,14 @@ class BaseMixtures(Undisturbed, ABC):
         return torch.segment_reduce(log_prob, "sum", offsets=weighted.offsets) / weighted.total_weights
 
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a fitted estimator knows, as tensors and JSON-able metadata; see :meth:`from_state`.
+        """Everything that a fitted estimator knows, as tensors and metadata.
 
         Initial values given as arrays (``labels_init`` and its like) are not part of it.
+
+        Returns
+        -------
+        (dict of str to Tensor, dict)
+            What :meth:`from_state` takes; the metadata are what JSON can hold.
 
         Raises
         ------
@@ -325,7 +332,19 @@ class BaseMixtures(Undisturbed, ABC):
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str = "the state") -> Self:
-        """The fitted estimator of a state that :meth:`get_state` returned; ``where`` names it in messages.
+        """The fitted estimator of a state that :meth:`get_state` returned.
+
+        Parameters
+        ----------
+        tensors, metadata : mapping
+            The two parts of the state.
+        where : str
+            A name for messages, such as that of a file.
+
+        Returns
+        -------
+        BaseMixtures
+            Of the class on which the method is called.
 
         Raises
         ------
@@ -375,6 +394,13 @@ class BaseMixtures(Undisturbed, ABC):
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fit to one safetensors file with a JSON header; :func:`fastdens.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        overwrite : bool
+            Replace a file of that name.
 
         Raises
         ------

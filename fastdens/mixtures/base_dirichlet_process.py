@@ -178,23 +178,50 @@ class BaseDirichletProcessMixtures(BaseMixtures):
         Returns
         -------
         StudentTMixtureDensity
+            Of M models, in the dtype of the points or in ``dtype``.
         """
         options = self._predictive_options(weighting)
         return self._fitted.density(options)
 
     def log_prob(self, x: ArrayLike | Tensor, weighting: str = "exact") -> Tensor:
-        """Log-density of each point of ``x`` [N, D] under every model, [N, M]; NaN under failed models.
+        """Log-density of each point under every model; differentiable in ``x``.
 
         Differentiable in ``x``. Models are worked out in turn if their matrices together take too much memory.
+
+        Models are worked out in turn if their matrices together take too much memory.
+
+        Parameters
+        ----------
+        x : array or Tensor
+            [N, D], on the device of the fit.
+        weighting : {"exact", "published"}
+            As for :meth:`density`.
+
+        Returns
+        -------
+        Tensor
+            [N, M], in nats; NaN under failed models.
         """
         options = self._predictive_options(weighting)
         return self._fitted.log_prob(x if isinstance(x, Tensor) else as_points(x), options)
 
     def score_samples(self, batch: RaggedBatch, weighting: str = "exact") -> Tensor:
-        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models.
+        """Log-density of each point under its own model.
 
         Points of the training data are scored by densities that were fitted to them: a few odd points that share a
         cluster of their own have a high density there. See :meth:`DirichletProcessMixtures.leave_one_out`.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models.
+        weighting : {"exact", "published"}
+            As for :meth:`density`.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats and in the caller's row order; NaN for failed models.
         """
         options = self._predictive_options(weighting)
         return self._fitted.score_samples(self._check_scored(batch), options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -77,27 +77,15 @@ class DirichletProcessMixtures(RefittedMixtures, SampledMixtures):
     method : {"gibbs", "vb"}
         This estimator, or the variational one.
     n_sweeps, burn_in, thin : int
-        Sweeps of each chain; after the first ``burn_in`` every ``thin``-th is kept:
-        S = (n_sweeps - burn_in) // thin.
+        Sweeps of each chain; after ``burn_in`` every ``thin``-th is kept: S = (n_sweeps - burn_in) // thin.
     n_chains : int
         Chains C of each model.
-    init_components : int
-        K0, the divisor of the prior's scale, and the clusters of the starts "kmeans" and "random".
-    kappa0 : float
-        How many points the prior mean is worth.
-    nu0 : float, optional
-        Degrees of freedom of the prior, greater than D - 1; D + 2 by default.
-    variance_floor : float
-        A feature that does not vary in a model, such as a channel that is dead for a class, counts as one that has this
-        share of the mean variance of the model's other features; a warning names such models. Zero refuses them.
-    alpha_prior : (float, float)
-        Shape and rate of the gamma prior of alpha.
-    alpha : float, optional
-        Keep alpha at this value.
     init : {"overdispersed", "kmeans", "random"}
         Labels that chains start from. "overdispersed": every chain from another number of k-means clusters, from one in
         the first to ten in the last (without searches, to one for six points); a single chain starts from one cluster.
         "kmeans": ``init_components`` clusters. "random": as many labels at random, the paper's.
+    init_components : int
+        K0, the divisor of the prior's scale, and the clusters of the starts "kmeans" and "random".
     split_merge : "auto" or float
         Split-merge moves a sweep, on average; "auto" makes 4 in up to four dimensions, else 8 / D, and in
         models of n < 500 points 500 / n times as many, but at most 4.
@@ -115,31 +103,42 @@ class DirichletProcessMixtures(RefittedMixtures, SampledMixtures):
         Chains of a model agree if the rank-normalised R-hat is at most ``max_rhat``, by default
         :func:`~fastdens.convergence.rhat_threshold`, and there are ``min_ess`` effective draws, by default ten a chain
         or half of the draws.
+    kappa0 : float
+        How many points the prior mean is worth.
+    nu0 : float, optional
+        Degrees of freedom of the prior, greater than D - 1; D + 2 by default.
+    variance_floor : float
+        A feature that does not vary in a model, such as a channel that is dead for a class, counts as one that has this
+        share of the mean variance of the model's other features; a warning names such models. Zero refuses them.
+    alpha_prior : (float, float)
+        Shape and rate of the gamma prior of alpha.
+    alpha : float, optional
+        Keep alpha at this value.
     random_state : int
         Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
     backend : {"auto", "triton", "cpu", "reference"}
         "auto" is triton on a GPU and cpu on a CPU.
     progress : bool
-        Show sweeps, models and mean log-joint while sampling (needs rich).
+        Show sweeps, models and mean log-joint while sampling (in a terminal, needs rich).
     on_error : {"raise", "skip"}
         "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
         those in ``failed_`` and ``failures_``; their floating-point attributes are NaN, their labels -1.
     labels_init : array or Tensor, optional
         Integers [N] or [C, N], in the caller's row order: the cluster of each point at the start, in place of ``init``.
+    resp_init, truncation, max_iter, tol : optional
+        For the variational estimator only.
     dtype : torch.dtype, optional
         Of densities: float32 or float64, by default that of the points. Sampling computes in float64.
     matmul_precision : {"tf32x3", "ieee", "tf32"}
         Of the matrix products of the Triton kernels in float32: "tf32x3" has the error of float32 and runs on tensor
         cores; "ieee" runs beside them; "tf32" has three digits.
-    resp_init, truncation, max_iter, tol
-        For the variational estimator only.
 
     Attributes
     ----------
     n_components_ : Tensor
         int32 [M, C, S], clusters that hold points; 0 for a failed model.
     alpha_ : Tensor
-        float64 [M, C, S].
+        float64 [M, C, S], the concentration.
     log_joint_ : Tensor
         float64 [M, C, S], log p(points, labels, alpha), or given alpha if that is fixed.
     labels_ : Tensor
@@ -213,17 +212,17 @@ class DirichletProcessMixtures(RefittedMixtures, SampledMixtures):
     _run: ChainRun
     _run_identity: dict[str, Any]
 
-    def __new__(cls, method: str = "gibbs", **parameters: Any) -> Any:
-        """An estimator of the method."""
+    def __new__(cls, method: str = "gibbs", **parameters: Any) -> Self:
+        """An estimator of the method; type checkers take each for one of this class."""
         if check_choice("method", method, METHODS) == cls.method:
             return super().__new__(cls)
         every = cls.__signature__.bind(method, **parameters)
         every.apply_defaults()
         own = inspect.signature(VariationalDirichletProcessMixtures).parameters
-        made = VariationalDirichletProcessMixtures(**{name: every.arguments[name] for name in own})
+        made: Any = VariationalDirichletProcessMixtures(**{name: every.arguments[name] for name in own})
         # What is for sampling alone has no effect, but can be read.
         vars(made).update({name: value for name, value in every.arguments.items() if name not in (*own, "method")})
-        return made
+        return cast("Self", made)
 
     def __init__(
         self,
@@ -282,6 +281,7 @@ class DirichletProcessMixtures(RefittedMixtures, SampledMixtures):
         Parameters
         ----------
         batch : RaggedBatch
+            Points of the models to fit.
         sample_weight : array or Tensor, optional
             For ``method="vb"`` only: a sampler has whole points in its clusters.
         max_memory : int or str, optional

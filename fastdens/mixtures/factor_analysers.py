@@ -30,8 +30,7 @@ from fastdens.mixtures.failures import (
     Failures,
     fewer_points_than_components,
     no_more_points_than_factors,
-    non_finite,
-    out_of_range,
+    not_computable,
 )
 from fastdens.mixtures.limited_memory import fit_in_memory
 from fastdens.mixtures.partition import Partition
@@ -79,6 +78,8 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
         Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
     backend : {"auto", "triton", "cpu", "reference"}
         "auto" is triton on a GPU and cpu on a CPU. The operations of "triton" are those of torch, in float64.
+    progress : bool
+        Show a bar of the models that are fitted.
     on_error : {"raise", "skip"}
         "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
         those in ``failed_`` and ``failures_``; their floating-point attributes are NaN.
@@ -95,15 +96,15 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
     noise_variances_ : Tensor
         psi, [M, K, D].
     converged_ : Tensor
-        bool [M].
+        bool [M], whether the lower bound settled before ``max_iter``.
     n_iter_ : Tensor
-        int64 [M].
+        int64 [M], EM iterations of each model.
     lower_bound_ : Tensor
         float64 [M], mean log-likelihood per point at the last E step; per unit of weight if points have weights.
     classes_ : tuple
         The class of each model, as in the batch.
     failed_ : Tensor
-        bool [M].
+        bool [M], which models could not be fitted.
     failures_ : dict of int to str
         Why, for each model that failed.
 
@@ -164,6 +165,7 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
         init_params: str = "kmeans",
         random_state: int = 0,
         backend: str = "auto",
+        progress: bool = False,
         on_error: str = "raise",
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -184,6 +186,7 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
         Parameters
         ----------
         batch : RaggedBatch
+            Points of the models to fit.
         sample_weight : array or Tensor, optional
             [N], in the caller's row order: a point of weight w counts as w equal points would, and one of weight zero
             as if it were absent (:meth:`RaggedBatch.weighted`). By default the weights of the batch, if it has some.
@@ -256,8 +259,7 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
     def _find_failures(self, batch: RaggedBatch) -> Failures:
         return {
             **no_more_points_than_factors(batch, self.n_factors),
-            **out_of_range(batch, batch.points.dtype),
-            **non_finite(batch),
+            **not_computable(batch, batch.points.dtype),
             **fewer_points_than_components(batch, self.n_components),
         }
 
@@ -318,10 +320,20 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
             setattr(self, name, tensors[name])
 
     def transform(self, batch: RaggedBatch) -> Tensor:
-        """Expected factors of each point under each component of its own model, [N, K, Q], in the caller's row order.
+        """Expected factors of each point under each component of its own model.
 
         With one component, ``transform(batch)[:, 0]`` is what scikit-learn's ``FactorAnalysis.transform`` returns, up
         to a rotation. NaN for failed models.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models.
+
+        Returns
+        -------
+        Tensor
+            [N, K, Q], in the caller's row order; NaN for failed models.
         """
         checked = self._check_scored(batch)
         return self.density().own_values(checked, lambda density, part: density.factors(part))
@@ -335,7 +347,13 @@ class FactorAnalyserMixtures(RefittedMixtures, ScoredMixtures):
         return k * (d * (q + 1) - math.comb(q, 2) + d) + k - 1
 
     def density(self) -> FactorAnalyserMixtureDensity:
-        """The fitted models as a density, a module of the tensors of the fit."""
+        """The fitted models as a density, a module of the tensors of the fit.
+
+        Returns
+        -------
+        FactorAnalyserMixtureDensity
+            Of M models; it shares the tensors of the fit.
+        """
         self._check_fitted()
         return FactorAnalyserMixtureDensity(
             self.weights_, self.means_, self.loadings_, self.noise_variances_, self.backend

@@ -39,7 +39,7 @@ from fastdens.mixtures.covariances import (
     covariance_shape,
     n_parameters,
 )
-from fastdens.mixtures.failures import Failures, fewer_points_than_components, non_finite, out_of_range
+from fastdens.mixtures.failures import Failures, fewer_points_than_components, not_computable
 from fastdens.mixtures.gaussian_start import check_initial_parameters
 from fastdens.mixtures.limited_memory import fit_in_memory
 from fastdens.mixtures.partition import Partition
@@ -76,11 +76,11 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
     n_components : int
         Components K of every model.
     covariance_type : {"full", "diag", "spherical", "tied", "tied_across_models"}
-        Each component its own matrix, its own variances, its own single variance; or one matrix for all components of
-        a model; or one for those of all models, which then depend on each other (with one component: linear
-        discriminant analysis, the Gaussians of Mahalanobis scores). Models of one matrix are fitted together until the
-        mean log-likelihood per point of all settles, and fail together if it has no Cholesky factor; one that cannot
-        be fitted is left out of it.
+        Each component has a matrix of its own ("full"), variances of its own ("diag") or a single variance
+        ("spherical"); or all components of a model share one matrix ("tied"), or those of all models do. In the last
+        case, which with one component is linear discriminant analysis, the models depend on each other: they are
+        fitted together until the mean log-likelihood per point of all settles, and fail together if the matrix has no
+        Cholesky factor. A model that cannot be fitted is left out.
     tol : float
         A model has converged when its mean log-likelihood per point changes by less than this.
     reg_covar : float
@@ -107,6 +107,8 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         Seed. The same seed gives the same result, bit for bit, whatever other models are in the batch.
     backend : {"auto", "triton", "cpu", "reference"}
         "auto" is triton on a GPU and cpu on a CPU.
+    progress : bool
+        Show a bar of the models that are fitted; of EM steps where all share a covariance.
     on_error : {"raise", "skip"}
         "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
         those in ``failed_`` and ``failures_``; their floating-point attributes are NaN.
@@ -116,12 +118,12 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         Of the matrix products of the Triton kernels in float32: "tf32x3" has the error of float32 and runs on tensor
         cores; "ieee" runs beside them; "tf32" has three digits.
     shrinkage : {"ledoit_wolf", "oas"} or float, optional
-        Every M step takes ``(1 - s) S + s tr(S) / D I`` for a covariance S of type full or tied, be it across models,
-        so that it is well conditioned with fewer points than dimensions: with a number s from 0 to 1, or the s of
-        Ledoit & Wolf or of Chen et al. (:func:`fastdens.inference.shrinkage.share`), which count the effective number
-        ``(sum r)^2 / sum r^2`` of points by their responsibilities r; tied, all points. With one component the
-        covariances are those of scikit-learn's ``LedoitWolf``, ``OAS`` and ``ShrunkCovariance``. With several the lower
-        bound may fall now and then, as no step maximizes a likelihood; models stop when it settles.
+        Every M step replaces a covariance S of type full or tied, within or across models, by
+        ``(1 - s) S + s tr(S) / D I``, which is well conditioned even with fewer points than dimensions. The share s is
+        a number from 0 to 1, or that of Ledoit & Wolf or of Chen et al. ("oas") for the effective number of points,
+        ``(sum r)^2 / sum r^2`` with responsibilities r, or for all points where the covariance is tied. With one
+        component the covariances are those of scikit-learn's ``LedoitWolf``, ``OAS`` and ``ShrunkCovariance``. With
+        several the lower bound may fall now and then, as no step maximizes a likelihood; models stop when it settles.
 
     Attributes
     ----------
@@ -131,9 +133,9 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K], tied across models [D, D].
         ``precision = U U'``, U upper triangular.
     converged_ : Tensor
-        bool [M].
+        bool [M], whether the lower bound settled before ``max_iter``.
     n_iter_ : Tensor
-        int64 [M].
+        int64 [M], EM iterations of each model.
     lower_bound_ : Tensor
         float64 [M], mean log-likelihood per point at the last E step; per unit of weight if points have weights, and
         that of all models where they share a covariance.
@@ -144,9 +146,11 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
     classes_ : tuple
         The class of each model, as in the batch.
     failed_ : Tensor
-        bool [M].
+        bool [M], which models could not be fitted.
     failures_ : dict of int to str
         Why, for each model that failed.
+    skipped_ : dict of int to str
+        After :meth:`partial_fit` with ``on_error="skip"``: why, for each model that left out the last batch.
 
     References
     ----------
@@ -214,6 +218,7 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         start_points: int | None = None,
         random_state: int = 0,
         backend: str = "auto",
+        progress: bool = False,
         on_error: str = "raise",
         dtype: torch.dtype | None = None,
         matmul_precision: str = "tf32x3",
@@ -236,6 +241,7 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         Parameters
         ----------
         batch : RaggedBatch
+            Points of the models to fit.
         sample_weight : array or Tensor, optional
             [N], in the caller's row order: a point of weight w counts as w equal points would, from the start on, and
             one of weight zero as if it were absent (:meth:`RaggedBatch.weighted`). By default the weights of the
@@ -312,8 +318,7 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
 
     def _find_failures(self, batch: RaggedBatch) -> Failures:
         return {
-            **out_of_range(batch, batch.points.dtype),
-            **non_finite(batch),
+            **not_computable(batch, batch.points.dtype),
             **fewer_points_than_components(batch, self.n_components),
         }
 
@@ -417,7 +422,13 @@ class GaussianMixtures(RefittedMixtures, StreamedMixtures, WarmStartedMixtures, 
         return n_parameters(self.covariance_type, n_fitted, k, d) + k * d + k - 1
 
     def density(self) -> GaussianMixtureDensity:
-        """The fitted models as a density, a module of the tensors of the fit."""
+        """The fitted models as a density, a module of the tensors of the fit.
+
+        Returns
+        -------
+        GaussianMixtureDensity or SharedCovarianceDensity
+            Of M models, the latter where they share a covariance; it shares the tensors of the fit.
+        """
         self._check_fitted()
         make = SharedCovarianceDensity if self.covariance_type == TIED_ACROSS_MODELS else GaussianMixtureDensity
         return make(

@@ -35,6 +35,7 @@ def check_initial_parameters(
     shapes : mapping
         The shape of each for this batch, the axis of models first.
     batch : RaggedBatch
+        Points of the models to fit.
     dtype : torch.dtype
     covariance_type : str
 
@@ -75,6 +76,8 @@ def _are_precisions(tensor: Tensor, covariance_type: str) -> Tensor:
     """Whether all precisions of a model are positive (definite), bool [M]."""
     if covariance_type in ("diag", "spherical"):
         return (tensor > 0).flatten(1).all(1)
-    symmetric = torch.isclose(tensor, tensor.mT, rtol=1e-4, atol=1e-6).flatten(1).all(1)
+    # As torch.isclose has it, of finite numbers.
+    asymmetry, largest = (tensor - tensor.mT).abs_(), tensor.abs().mul_(1e-4).add_(1e-6)
+    symmetric = (asymmetry <= largest).flatten(1).all(1)
     lost: Tensor = torch.linalg.cholesky_ex(tensor).info
     return symmetric & lost.reshape(len(tensor), -1).eq(0).all(1)

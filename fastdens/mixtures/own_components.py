@@ -41,6 +41,7 @@ def fit_own_components(
     estimator : BaseMixtures
         With a parameter ``n_components``, and tensors ``weights_`` of shape [M, K]; it stays as it is.
     batch : RaggedBatch
+        Points of the models to fit.
     n_components : Tensor
         int64 [M], at least 1.
     failures : dict of int to str

@@ -70,6 +70,7 @@ def find_failures(
     ----------
     estimator : BaseMixtures
     batch : RaggedBatch
+        Points of the models to fit.
     groups : sequence of (int, int), optional
         Runs ``begin, end`` of models to look at together; by default all, or as many as the limit of a batch on disk
         allows.
@@ -105,6 +106,7 @@ def fit_part(
     estimator : BaseMixtures
         With valid parameters; it stays as it is.
     batch : RaggedBatch
+        Points of the models to fit.
     models : Tensor
         int64 [A], ascending, none of them among :func:`find_failures`.
     folder : Path, optional
@@ -244,6 +246,7 @@ def join(estimator: Estimator, batch: RaggedBatch, failures: Failures, fits: Seq
     ----------
     estimator : BaseMixtures
     batch : RaggedBatch
+        Points of the models to fit.
     failures : dict of int to str
         What :func:`find_failures` found.
     fits : sequence of PartFit
@@ -304,8 +307,7 @@ def _of_models(estimator: Estimator, batch: RaggedBatch, models: Tensor) -> Esti
         delattr(part, name)
     vars(part).update(estimator._start_of_models(batch, models))
     part.on_error = "skip"
-    if hasattr(part, "progress"):
-        part.progress = False
+    part.progress = False
     rows = batch.index[_rows_of(batch, models)]
     for name in estimator._array_parameters:
         value = getattr(estimator, name)

@@ -39,7 +39,7 @@ class RefittedMixtures(BaseMixtures):
             Points of all classes of the fit, those that have changed and those that have not.
         classes : sequence
             The classes to fit.
-        sample_weight, max_memory
+        sample_weight, max_memory : optional
             As for ``fit``.
         held_out : RaggedBatch, optional
             Held-out points of all classes, if the fit had some: for samplers only.

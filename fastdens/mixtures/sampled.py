@@ -104,18 +104,25 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         weighting : {"exact", "published"}
             As for :meth:`density`.
 
-        Yields
-        ------
-        StudentTMixtureDensity
+        Returns
+        -------
+        iterator of StudentTMixtureDensity
             C times S of them, chain after chain.
+
+        Raises
+        ------
+        ValueError
+            If ``weighting`` is neither of these.
         """
         options = self._predictive_options(weighting)
         return self._fitted.draw_densities(options)
 
     def log_prob(self, x: ArrayLike | Tensor, weighting: str = "exact", average: str = "density") -> Tensor:
-        """Log-density of each point of ``x`` [N, D] under every model, [N, M]; NaN under failed models.
+        """Log-density of each point under every model; differentiable in ``x``.
 
         Differentiable in ``x``. Models are worked out in turn if their matrices together take too much memory.
+
+        Models are worked out in turn if their matrices together take too much memory.
 
         Parameters
         ----------
@@ -126,6 +133,11 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         average : {"density", "log_density"}
             The log of the density averaged over kept draws, or the average of its logs, which is never larger and is
             what the published code reports.
+
+        Returns
+        -------
+        Tensor
+            [N, M], in nats; NaN under failed models.
         """
         options = self._predictive_options(weighting)
         if check_choice("average", average, AVERAGES) == "density":
@@ -133,7 +145,7 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         return self._fitted.mean_log_prob(x if isinstance(x, Tensor) else as_points(x), options)
 
     def score_samples(self, batch: RaggedBatch, weighting: str = "exact", average: str = "density") -> Tensor:
-        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models.
+        """Log-density of each point under its own model.
 
         Points of the training data are scored by densities that were fitted to them: a few odd points that share a
         cluster of their own have a high density there. See :meth:`leave_one_out`.
@@ -142,8 +154,13 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         ----------
         batch : RaggedBatch
             Of the same models.
-        weighting, average
+        weighting, average : str
             As for :meth:`log_prob`.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats and in the caller's row order; NaN for failed models.
         """
         options = self._predictive_options(weighting)
         if check_choice("average", average, AVERAGES) == "density":
@@ -155,7 +172,7 @@ class SampledMixtures(BaseDirichletProcessMixtures):
 
         Parameters
         ----------
-        weighting, average
+        weighting, average : str
             As for :meth:`log_prob`.
 
         Returns
@@ -193,6 +210,7 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         Parameters
         ----------
         model : int
+            From 0 to M - 1.
         loss : {"vi", "binder"}
             Variation of information, or Binder's loss.
 
@@ -209,12 +227,34 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         return self._fitted.partition(own, loss)
 
     def co_clustering(self, model: int) -> Tensor:
-        """Share of the kept draws in which two points of a model share a cluster, float64 [n, n], in caller's order."""
+        """Share of the kept draws in which two points of a model are in the same cluster.
+
+        Parameters
+        ----------
+        model : int
+            From 0 to M - 1.
+
+        Returns
+        -------
+        Tensor
+            float64 [n, n], in the caller's row order.
+        """
         own = self._own_number(model)
         return co_clustering(self._fitted.labels_of(own))
 
     def number_of_clusters(self, model: int) -> ClusterNumbers:
-        """Numbers of clusters of a model, and their probabilities: the shares of the kept draws of all chains."""
+        """Numbers of clusters of a model and their probabilities: the shares of the kept draws of all chains.
+
+        Parameters
+        ----------
+        model : int
+            From 0 to M - 1.
+
+        Returns
+        -------
+        ClusterNumbers
+            The numbers that occur, ascending, and their probabilities.
+        """
         self._own_number(model)
         return number_of_clusters(self.n_components_[model].flatten())
 
@@ -228,12 +268,12 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         return int((self._fitted.models == model).nonzero()[0, 0])
 
     def predict_proba(self, batch: RaggedBatch, loss: str = "vi") -> Tensor:
-        """Probability of each cluster of a point estimate for each point, in the caller's row order.
+        """Probability of each cluster of a point estimate for each point.
 
-        The clusters are those of :meth:`partition`, numbered as there. A point joins clusters of the kept draws, with
-        their responsibilities under :meth:`density`, and through the fitted points that they hold those of the
-        estimate; see :mod:`fastdens.inference.cluster_predictive` for the formula. The point estimates of all models
-        are found in the first call, which takes long where models have many points.
+        The clusters are those of :meth:`partition`, numbered as there. In each kept draw a point joins the clusters in
+        proportion to their responsibilities under :meth:`density`; the fitted points in these clusters carry it to the
+        clusters of the estimate (``docs/mathematics/partitions.md`` has the formula). The first call finds the point
+        estimates of all models, which takes long where models have many points.
 
         Parameters
         ----------
@@ -245,9 +285,9 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         Returns
         -------
         Tensor
-            [N, C + 1], rows that sum to one, with the C clusters of the model that has most; 0 for clusters that a
-            point's own model lacks. The last column is the probability that the point belongs to none of them. NaN
-            for failed models.
+            [N, C + 1] in the caller's row order, rows that sum to one, with the C clusters of the model that has most;
+            0 for clusters that a point's own model lacks. The last column is the probability that the point belongs to
+            none of them. NaN for failed models.
 
         Raises
         ------
@@ -276,15 +316,20 @@ class SampledMixtures(BaseDirichletProcessMixtures):
         return self._fitted.cluster_probabilities(checked, self._predictive_options("exact"), membership)
 
     def predict(self, batch: RaggedBatch, loss: str = "vi") -> Tensor:
-        """Most probable cluster of each point, int64 [N], in the caller's row order; -1 for none.
+        """Most probable cluster of each point.
 
         The number is that of the cluster in :meth:`partition`. It is -1 where "none of them" is more probable than any
         cluster, and for failed models.
 
         Parameters
         ----------
-        batch, loss
+        batch, loss : RaggedBatch, str
             As for :meth:`predict_proba`, with the same errors.
+
+        Returns
+        -------
+        Tensor
+            int64 [N], in the caller's row order; -1 for none.
         """
         return most_probable(self.predict_proba(batch, loss))
 

@@ -58,42 +58,154 @@ class ScoredMixtures(BaseMixtures):
         return values
 
     def score_samples(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each point under its own model, [N], in the caller's row order; NaN for failed models."""
+        """Log-density of each point under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats and in the caller's row order; NaN for failed models.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            If it is no batch, or M, D or the device differ from those of the fit.
+        """
         return self._own_values(batch, lambda e_step: e_step.log_prob_norm)
 
     def log_prob(self, x: ArrayLike | Tensor) -> Tensor:
-        """Log-density of each point of ``x`` [N, D] under every model, [N, M]; differentiable in ``x``."""
+        """Log-density of each point under every model; differentiable in ``x``.
+
+        Parameters
+        ----------
+        x : array or Tensor
+            [N, D], on the device of the fit.
+
+        Returns
+        -------
+        Tensor
+            [N, M], in nats; NaN under failed models.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If D or the device differ from those of the fit.
+        """
         log_prob: Tensor = self.density().log_prob(x if isinstance(x, Tensor) else as_points(x))
         return log_prob
 
     def predict_proba(self, batch: RaggedBatch) -> Tensor:
-        """Responsibility of each component for each point, [N, K], in the caller's row order."""
+        """Responsibility of each component of its own model for each point.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device.
+
+        Returns
+        -------
+        Tensor
+            [N, K], in the caller's row order; each row sums to one. NaN for failed models.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As for :meth:`score_samples`.
+        """
         return self._own_values(batch, lambda e_step: e_step.resp)
 
     def predict(self, batch: RaggedBatch) -> Tensor:
-        """Most probable component of each point, int64 [N], in the caller's row order; -1 for failed models."""
+        """Most probable component of each point.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device.
+
+        Returns
+        -------
+        Tensor
+            int64 [N], in the caller's row order; -1 for failed models.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As for :meth:`score_samples`.
+        """
         proba = self.predict_proba(batch)
         return torch.where(proba.isnan().any(1), -1, proba.argmax(1))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and components [M, n]."""
+        """Draw points from every model.
+
+        Parameters
+        ----------
+        n : int
+            Draws from each model, at least 1.
+        generator : torch.Generator, optional
+            On the device of the fit; by default torch's own.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            Points [M, n, D] and their components int64 [M, n]; NaN and -1 for failed models.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            If ``n`` is no integer of at least 1.
+        """
         drawn: tuple[Tensor, Tensor] = self.density().sample_components(check_integer("n", n, 1), generator)
         return drawn
 
     def bic(self, batch: RaggedBatch, sample_weight: ArrayLike | Tensor | None = None) -> Tensor:
-        """Bayesian information criterion of each model on the batch, float64 [M]; lower is better (Schwarz 1978).
+        """Bayesian information criterion of each model on the batch (Schwarz 1978).
 
-        Each of the M models that share a covariance has an M-th part of its parameters.
-        The weights of the points, as of :meth:`score`, count as numbers of points.
+        Weights of points, as of :meth:`score`, count as numbers of points. Models that share a covariance also share
+        its parameters, each an M-th part.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device.
+        sample_weight : array or Tensor, optional
+            [N], as for :meth:`score`.
+
+        Returns
+        -------
+        Tensor
+            float64 [M]; lower is better.
         """
         weighted = self._weighted(batch, sample_weight)
         n = weighted.total_weights
         return -2 * self.score(weighted) * n + self._n_parameters() * n.log()
 
     def aic(self, batch: RaggedBatch, sample_weight: ArrayLike | Tensor | None = None) -> Tensor:
-        """Akaike's information criterion of each model on the batch, float64 [M]; lower is better (Akaike 1974).
+        """Akaike's information criterion of each model on the batch (Akaike 1974).
 
-        The weights of the points, as of :meth:`score`, count as numbers of points.
+        Weights of points, as of :meth:`score`, count as numbers of points.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device.
+        sample_weight : array or Tensor, optional
+            [N], as for :meth:`score`.
+
+        Returns
+        -------
+        Tensor
+            float64 [M]; lower is better.
         """
         weighted = self._weighted(batch, sample_weight)
         return -2 * self.score(weighted) * weighted.total_weights + 2 * self._n_parameters()

@@ -42,12 +42,15 @@ def fit_points(estimator: BaseMixtures, batch: RaggedBatch, group: Group) -> Bas
         raise TypeError(f"split is 'points', which {type(estimator).__name__} cannot do: use split='models'.")
     split = _SPLIT[type(estimator)](**{name: getattr(estimator, name) for name in estimator._parameter_names()})
     vars(split).update(estimator._start_of_models(batch, torch.arange(batch.n_models, device=batch.device)))
+    # Ranks take the same steps, and groups of models that are fitted in view depend on the time.
+    split.progress = False
     split.group = group
     with warnings.catch_warnings():
         # The caller warns, on one rank.
         warnings.simplefilter("ignore")
         split.fit(batch)
     del split.group
+    split.progress = estimator.progress
     return split
 
 

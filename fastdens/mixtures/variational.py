@@ -60,20 +60,41 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
     ----------
     truncation : int
         Components T of the variational posterior.
-    max_iter, tol : int, float
-        Iterations at most; a model has converged when its lower bound changes by less than ``tol``.
-    kappa0, nu0, init_components, alpha_prior, alpha
-        The prior, as for :class:`~fastdens.DirichletProcessMixtures`; ``init_components`` divides its scale.
+    max_iter : int
+        Iterations at most.
+    tol : float
+        A model has converged when its lower bound changes by less than this.
+    kappa0 : float
+        How many points the prior mean is worth.
+    nu0 : float, optional
+        Degrees of freedom of the prior, greater than D - 1; D + 2 by default.
+    variance_floor : float
+        A feature that does not vary in a model counts as one that has this share of the mean variance of the model's
+        other features; a warning names such models. Zero refuses them.
+    init_components : int
+        K0, by which the prior's scale is divided: as for :class:`~fastdens.DirichletProcessMixtures`.
+    alpha_prior : (float, float)
+        Shape and rate of the gamma prior of alpha.
+    alpha : float, optional
+        Keep alpha at this value.
     labels_init : array or Tensor, optional
         Integers [N], in the caller's row order: the component of each point at the start.
     resp_init : array or Tensor, optional
         Responsibilities [N, T] at the start, in the caller's row order.
     random_state : int
         Seed of the k-means++ start where neither is given.
+    backend : {"auto", "triton", "cpu", "reference"}
+        "auto" is triton on a GPU and cpu on a CPU.
+    progress : bool
+        Show a bar of the models that are fitted.
     dtype : torch.dtype, optional
         Compute in float32 or float64; by default in the dtype of the points.
-    backend, matmul_precision, on_error
-        As for :class:`~fastdens.DirichletProcessMixtures`.
+    matmul_precision : {"tf32x3", "ieee", "tf32"}
+        Of the matrix products of the Triton kernels in float32: "tf32x3" has the error of float32 and runs on tensor
+        cores; "ieee" runs beside them; "tf32" has three digits.
+    on_error : {"raise", "skip"}
+        "raise" names models that cannot be fitted in a :class:`~fastdens.ModelError`. "skip" fits all others and notes
+        those in ``failed_`` and ``failures_``; their floating-point attributes are NaN, their labels -1.
 
     Attributes
     ----------
@@ -88,9 +109,11 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
     labels_ : Tensor
         int64 [1, N], the component of each point, in the caller's row order; -1 for a point of weight zero.
     lower_bound_, n_iter_, converged_ : Tensor
-        [M].
+        [M]: the lower bound of the log evidence less constants, the iterations, and whether the bound settled.
     prior_, failed_, failures_
         As of :class:`~fastdens.DirichletProcessMixtures`.
+    classes_ : tuple
+        The class of each model, as in the batch.
 
     References
     ----------
@@ -139,6 +162,7 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
         resp_init: ArrayLike | Tensor | None = None,
         random_state: int = 0,
         backend: str = "auto",
+        progress: bool = False,
         dtype: torch.dtype | None = None,
         matmul_precision: str = "tf32x3",
         on_error: str = "raise",
@@ -160,13 +184,14 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
         Parameters
         ----------
         batch : RaggedBatch
+            Points of the models to fit.
         sample_weight : array or Tensor, optional
             [N], in the caller's row order: a point of weight w counts as w equal points would, from the prior and the
             start on, and one of weight zero as if it were absent (:meth:`RaggedBatch.weighted`). By default the
             weights of the batch, if it has some.
         max_memory : int or str, optional
             As for :meth:`DirichletProcessMixtures.fit`.
-        checkpoint, checkpoint_every, resume
+        checkpoint, checkpoint_every, resume : optional
             For samplers only.
 
         Returns
@@ -233,7 +258,8 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
         batch = valid.batch
         # The fit has coordinates of its own, in which data far from the origin lose nothing to the rounding of means.
         origin = central_points(batch.points, batch.layout).double()
-        points = (batch.points.double() - origin[batch.model_of_row]).to(self._dtype_of_fit(batch))
+        of_rows = torch.repeat_interleave(origin, batch.sizes, 0)
+        points = (batch.points.double() - of_rows).to(self._dtype_of_fit(batch))
         weights = self._weights_of_fit(batch)
         problem = self._problem(points, batch.layout, prior._replace(mean=prior.mean - origin), weights)
         resp = self._initial_responsibilities(valid, problem)
@@ -359,27 +385,60 @@ class VariationalDirichletProcessMixtures(RefittedMixtures, BaseDirichletProcess
         return self._fitted.cluster_probabilities(checked, self._predictive_options("exact"), membership)
 
     def predict(self, batch: RaggedBatch) -> Tensor:
-        """Most probable component of each point, int64 [N], in the caller's row order; -1 for none.
+        """Most probable component of each point.
 
         It is -1 where "none of them" is more probable than any component, and for failed models.
 
         Parameters
         ----------
-        batch
+        batch : RaggedBatch
             As for :meth:`predict_proba`, with the same errors.
+
+        Returns
+        -------
+        Tensor
+            int64 [N], in the caller's row order; -1 for none.
         """
         return most_probable(self.predict_proba(batch))
 
     def draw_densities(self, weighting: str = "exact") -> Never:
-        """Not for this method: raises a ValueError."""
+        """Raise a ValueError: a variational fit has no draws.
+
+        Parameters
+        ----------
+        weighting : str
+            For samplers only.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
         raise ValueError("method is 'vb', which draws no samples: use density().")
 
     def leave_one_out(self, weighting: str = "exact", average: str = "density") -> Never:
-        """Not for this method: raises a ValueError."""
+        """Raise a ValueError: a variational fit has no draws.
+
+        Parameters
+        ----------
+        weighting, average : str
+            For samplers only.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
         raise ValueError("method is 'vb', which has no draws to leave a point out of: use score_samples(batch).")
 
     def to_arviz(self) -> Never:
-        """Not for this method: raises a ValueError."""
+        """Raise a ValueError: a variational fit has no draws.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
         raise ValueError("method is 'vb', which draws no samples: there is nothing for ArviZ to look at.")
 
     def _kept_tensors(self) -> dict[str, Tensor]:

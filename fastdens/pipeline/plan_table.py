@@ -1,8 +1,9 @@
-"""A plan in words: each stage with its estimated time, the total, and what the estimates were measured from."""
+"""A plan in words and in numbers: each stage with its estimated time, the total, and what the estimates come from."""
 
 from __future__ import annotations
 
 from textwrap import wrap
+from typing import Any
 
 from fastdens.pipeline.costs import Costs
 from fastdens.pipeline.plan import Plan
@@ -42,6 +43,36 @@ def describe_plan(plan: Plan, costs: Costs) -> str:
         lines.append("Densities were measured on clusters of random points.")
     lines.append("A time may be off by a factor of two.")
     return "\n".join(lines)
+
+
+def plan_in_numbers(plan: Plan, costs: Costs) -> dict[str, Any]:
+    """The same for a program: seconds of each stage and in all, at least and at most, and gigabytes.
+
+    Parameters
+    ----------
+    plan, costs
+        As of :func:`describe_plan`.
+    """
+    stages = [
+        {
+            "name": step.stage.name,
+            "title": step.stage.title,
+            "details": step.details,
+            "work": step.stage.work,
+            "seconds": (seconds := costs.of(step.stage.work)),
+            "seconds_at_most": seconds * step.most,
+        }
+        for step in plan.steps
+    ]
+    return {
+        "plan": plan.title,
+        "stages": stages,
+        "seconds": sum(stage["seconds"] for stage in stages),
+        "seconds_at_most": sum(stage["seconds_at_most"] for stage in stages),
+        "gigabytes_on_disk": plan.disk,
+        "gigabytes_in_memory": plan.memory,
+        "measured": costs.measured,
+    }
 
 
 def _range(seconds: float, most: float) -> str:

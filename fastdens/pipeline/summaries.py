@@ -1,9 +1,10 @@
-"""One-line summaries that the command prints as the analysis proceeds."""
+"""Summaries that the command prints: in words, a line each, as the analysis proceeds; and in numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,25 @@ def describe_scores(scores: MemorizationScores, flipped: NDArray[np.bool_], n_ne
     return " ".join(sentences)
 
 
+def scores_in_numbers(
+    scores: MemorizationScores, flipped: NDArray[np.bool_], n_networks: int, share: float
+) -> dict[str, Any]:
+    """The numbers of :func:`describe_scores`, of the same arguments; NaN where there is none."""
+    known = np.isfinite(scores.score)
+    score, error = scores.score[known], scores.standard_error[known]
+    return {
+        "networks": n_networks,
+        "share": share,
+        "examples": len(known),
+        "examples_with_a_score": int(known.sum()),
+        "mean_score": float(score.mean()) if known.any() else math.nan,
+        "share_memorized": float((score > MEMORIZED).mean()) if known.any() else math.nan,
+        "mean_standard_error": float(error.mean()) if known.any() else math.nan,
+        "flipped_labels": int(flipped[known].sum()),
+        "auc_of_flipped_labels": roc_auc(scores.score, flipped) if known.any() else math.nan,
+    }
+
+
 def describe_score_summary(
     summary: ScoreSummary, thresholds: ScoreThresholds, class_names: Sequence[str] | None
 ) -> str:
@@ -120,3 +140,33 @@ def describe_score_summary(
         means = ", ".join(f"{class_names[c]} ({summary.class_mean[c]:.3f})" for c in chosen)
         lines.append(f"classes of the {words} mean score: {means}")
     return "\n".join(lines)
+
+
+def score_summary_in_numbers(
+    summary: ScoreSummary, thresholds: ScoreThresholds, class_names: Sequence[str] | None
+) -> dict[str, Any]:
+    """The numbers of :func:`describe_score_summary`, of the same arguments; NaN or None where there is none."""
+    mean_of_classes = None
+    if summary.class_mean is not None and class_names is not None:
+        mean_of_classes = dict(zip(class_names, summary.class_mean.tolist(), strict=True))
+    return {
+        "examples_with_a_score": summary.n,
+        "mean_score": summary.mean,
+        "share_memorized": summary.memorized,
+        "scores_equal_to_1": summary.n_one,
+        "scores_equal_to_0": summary.n_zero,
+        "scores_below_0": summary.n_negative,
+        "highest_scores": {"examples": thresholds.label_examples, "from": summary.highest_from},
+        "lowest_scores": {"examples": thresholds.label_examples, "up_to": summary.lowest_to},
+        "classes_of_high_scores": {
+            "examples": thresholds.kl_examples,
+            "score": thresholds.kl_high,
+            "classes": summary.n_classes_high,
+        },
+        "classes_of_low_scores": {
+            "examples": thresholds.kl_examples,
+            "score": thresholds.kl_low,
+            "classes": summary.n_classes_low,
+        },
+        "mean_score_of_class": mean_of_classes,
+    }

@@ -11,11 +11,19 @@ from fastdens.errors import ModelError
 class RankEndedError(RuntimeError):
     """A rank has ended while others still needed it.
 
-    Attributes
+    Parameters
     ----------
     rank : int
+        The rank that has ended.
     name : str
         The rank, its host and its process, for messages.
+    remedy : str
+        What to do, for the message.
+
+    Attributes
+    ----------
+    rank, name : int, str
+        As they were given.
     """
 
     def __init__(self, rank: int, name: str, remedy: str = "start again") -> None:
@@ -23,7 +31,18 @@ class RankEndedError(RuntimeError):
         self.rank, self.name = rank, name
 
     def with_remedy(self, remedy: str) -> RankEndedError:
-        """The same error with other advice."""
+        """The same error with other advice.
+
+        Parameters
+        ----------
+        remedy : str
+            What to do instead.
+
+        Returns
+        -------
+        RankEndedError
+            Of the same rank.
+        """
         return RankEndedError(self.rank, self.name, remedy)
 
 

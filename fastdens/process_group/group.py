@@ -47,9 +47,10 @@ class Group:
     """
 
     def __init__(self, rank: int, size: int, operations: Operations | None = None) -> None:
-        self.rank, self.size = rank, size
-        self.name = f"rank {rank} ({socket.gethostname()}, process {os.getpid()})"
-        self.names = [self.name]
+        self.rank: int = rank
+        self.size: int = size
+        self.name: str = f"rank {rank} ({socket.gethostname()}, process {os.getpid()})"
+        self.names: list[str] = [self.name]
         self._operations = operations
         self._watch: Watch | None = None
         self._block = 0

@@ -149,6 +149,7 @@ class Metrics(Mapping[str, Metric]):
     Parameters
     ----------
     metrics : iterable of Metric
+        In the order of the page; no two have the same identifier.
 
     Raises
     ------
@@ -177,7 +178,17 @@ class Metrics(Mapping[str, Metric]):
         return len(self._by_id)
 
     def at(self, *parts: str) -> Metric:
-        """The metric whose identifier has these parts, names of layers and classes as the user wrote them.
+        """The metric with an identifier.
+
+        Parameters
+        ----------
+        *parts : str
+            The parts of the identifier, names of layers and classes as the user wrote them.
+
+        Returns
+        -------
+        Metric
+            The number and what is known of it.
 
         Raises
         ------
@@ -185,3 +196,22 @@ class Metrics(Mapping[str, Metric]):
             If there is none; the message has the identifier.
         """
         return self[identifier(*parts)]
+
+    def in_numbers(self) -> dict[str, dict[str, float]]:
+        """Value, standard error and interval of each metric by identifier, without those of pairs of classes.
+
+        Returns
+        -------
+        dict of str to dict
+            By identifier, the four numbers by name; NaN for those that are not known.
+        """
+        return {
+            metric.id: {
+                "value": metric.value,
+                "standard_error": metric.standard_error,
+                "low": metric.low,
+                "high": metric.high,
+            }
+            for metric in self.values()
+            if not metric.other_class
+        }

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdens.kernels.optional import require
-from fastdens.pipeline.results import ExamplePictures
+from fastdens.pipeline.examples import ExamplePictures
 
 
 def thumbnail_sources(pictures: ExamplePictures | None) -> dict[int, str]:

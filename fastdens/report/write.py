@@ -23,7 +23,20 @@ _FORMULAS = ("=", "+", "-", "@")
 
 
 def check_output(folder: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise a FileExistsError if the folder has a report that may not be replaced."""
+    """Check that a report may be written into a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        It need not exist.
+    overwrite : bool
+        Whether a report in it may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If it has a report that may not be replaced.
+    """
     page = Path(folder) / "report.html"
     if page.exists() and not overwrite:
         raise FileExistsError(f"{page} exists already: choose another --output or pass --overwrite.")
@@ -47,6 +60,7 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     analysis : Analysis
+        As :func:`fastdens.pipeline.analyze` returned it.
     folder : path-like
         It is created if it is missing.
 
@@ -61,6 +75,18 @@ def write_report(analysis: Analysis, folder: str | os.PathLike[str]) -> Path:
         If matplotlib, scipy or jinja2 is not installed.
     ValueError
         If two layers or two classes have the same name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.pipeline import AnalysisData, AnalysisOptions, analyze
+    >>> from fastdens.report import write_report
+    >>> labels = np.arange(160) % 4
+    >>> x = np.random.default_rng(0).normal(size=(160, 4)) + labels[:, None]
+    >>> options = AnalysisOptions(density="gmm", components=1, entropy_draws=1000, divergence_draws=1000)
+    >>> analysis = analyze(AnalysisData.from_activations({"layer4": x}, labels=labels), options, progress=False)
+    >>> write_report(analysis, "my_report").name
+    'report.html'
     """
     folder, sections, metrics = Path(folder), sections_of(analysis), metrics_of(analysis)
     pictures = save_pictures((figure for section in sections for figure in section.figures(analysis)), folder)

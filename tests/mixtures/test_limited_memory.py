@@ -36,7 +36,7 @@ def smallest_groups(monkeypatch):
         counts.append(purpose)
         return needed
 
-    monkeypatch.setattr("fastdens.batch.room_under", room_under)
+    monkeypatch.setattr("fastdens.model_rows.room_under", room_under)
     return counts
 
 

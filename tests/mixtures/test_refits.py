@@ -60,8 +60,6 @@ def test_a_refit_has_the_bits_of_a_fit(rng, which, max_memory, tmp_path):
     whole = quiet_fit(make(on_error="skip"), batch)
     loaded = fd.load(tmp_path / "fit")
     for own in (estimator, loaded):
-        if hasattr(own, "progress"):
-            own.progress = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert own.refit(batch, ["cat", "bee"], max_memory=max_memory) is own

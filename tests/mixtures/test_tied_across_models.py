@@ -135,7 +135,7 @@ def test_groups_of_models_and_files_give_the_same_fit(rng, tmp_path, monkeypatch
     for k, options in ((1, {}), (2, {"max_iter": 4, "tol": 0, "shrinkage": "oas"})):
         whole = tied(k, **options).fit(fd.RaggedBatch.from_labels(x, y))
         with monkeypatch.context() as patch:
-            patch.setattr("fastdens.mixtures.tied_across_models._MOST_ELEMENTS", 1)
+            patch.setattr("fastdens.mixtures.tied_across_models._MOST_ELEMENTS_ON_CPU", 1)
             patch.setattr("fastdens.kernels.shared_factor._MOST_ELEMENTS", 1)
             in_groups = tied(k, **options).fit(fd.RaggedBatch.from_labels(x, y))
             scores = in_groups.score_samples(fd.RaggedBatch.from_labels(x, y))

@@ -19,7 +19,7 @@ from fastdens.analysis import (
     density_bins,
     roc_auc,
 )
-from fastdens.pipeline import results
+from fastdens.pipeline import ExamplePictures, Examples, results
 from fastdens.pipeline.options import AnalysisOptions
 
 LAYERS = ("layer1", "layer2")
@@ -47,7 +47,7 @@ def analysis_problem(
     flipped = rng.random(len(true_labels)) < (0 if "flipped" in without else 0.2)
     labels = np.where(flipped, (true_labels + 1) % n_classes, true_labels)
     test_labels = rng.permutation(np.repeat(np.arange(n_classes), 10))
-    examples = results.Examples(
+    examples = Examples(
         tuple(class_names),
         labels,
         test_labels,
@@ -92,10 +92,10 @@ def agreement_problem(rng: np.random.Generator, n_groups: Sequence[int]) -> np.n
     return np.where(one & one[:, None], np.nan, agreement)
 
 
-def pictures_problem(rng: np.random.Generator, n_examples: int) -> results.ExamplePictures:
+def pictures_problem(rng: np.random.Generator, n_examples: int) -> ExamplePictures:
     """Pictures of noise, of two in three examples, in three channels."""
     examples = np.sort(rng.permutation(n_examples)[: 2 * n_examples // 3])
-    return results.ExamplePictures(examples, rng.integers(256, size=(len(examples), 3, 6, 5), dtype=np.uint8))
+    return ExamplePictures(examples, rng.integers(256, size=(len(examples), 3, 6, 5), dtype=np.uint8))
 
 
 def estimates(rng: np.random.Generator, *shape: int) -> results.Estimates:
@@ -111,7 +111,7 @@ def classification(rng: np.random.Generator, labels: np.ndarray) -> GenerativeCl
 
 
 def layer_problem(
-    rng: np.random.Generator, name: str, examples: results.Examples, density: str, at: int
+    rng: np.random.Generator, name: str, examples: Examples, density: str, at: int
 ) -> results.LayerAnalysis:
     """A layer whose classes are one group if ``at`` is even, and two if it is odd."""
     labels, n_classes = examples.labels, len(examples.class_names)
@@ -171,7 +171,7 @@ def chains_problem(rng: np.random.Generator, n_classes: int, n_chains: int = 2) 
 
 
 def memorization_problem(
-    rng: np.random.Generator, examples: results.Examples, layers: Sequence[results.LayerAnalysis]
+    rng: np.random.Generator, examples: Examples, layers: Sequence[results.LayerAnalysis]
 ) -> results.MemorizationAnalysis:
     n_layers, n_classes = len(layers), len(examples.class_names)
     scores = rng.uniform(-0.2, 1, len(examples.labels))
@@ -224,7 +224,7 @@ def published_subsets(
 
 
 def robustness_problem(
-    rng: np.random.Generator, examples: results.Examples, layer: results.LayerAnalysis
+    rng: np.random.Generator, examples: Examples, layer: results.LayerAnalysis
 ) -> results.RobustnessAnalysis:
     bins = density_bins(layer.log_density, N_BINS, examples.labels)
     tried = np.concatenate([rng.permutation(np.flatnonzero(bins == b))[:12] for b in range(N_BINS)])

@@ -18,6 +18,16 @@ GROUPS = ("sparse", "dense")
 def comparison_metrics(comparison: Comparison) -> Metrics:
     """All numbers of a comparison.
 
+    Parameters
+    ----------
+    comparison : Comparison
+        As :func:`fastdens.pipeline.compare` returned it.
+
+    Returns
+    -------
+    Metrics
+        Every number of its page.
+
     Raises
     ------
     ValueError

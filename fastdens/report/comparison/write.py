@@ -18,7 +18,20 @@ _PAGE, _REPORT = "comparison.html", "report.html"
 
 
 def check_comparison_output(folder: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise a FileExistsError if the folder has a report, or a comparison that may not be replaced."""
+    """Check that a comparison may be written into a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        It need not exist.
+    overwrite : bool
+        Whether a comparison in it may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If it has a report, or a comparison that may not be replaced.
+    """
     page, report = Path(folder) / _PAGE, Path(folder) / _REPORT
     if report.exists():
         raise FileExistsError(f"{folder} holds a report, whose numbers would be replaced: choose another --output.")
@@ -34,6 +47,7 @@ def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> 
     Parameters
     ----------
     comparison : Comparison
+        As :func:`fastdens.pipeline.compare` returned it.
     folder : path-like
         It is created if it is missing.
 

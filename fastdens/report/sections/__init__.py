@@ -49,6 +49,16 @@ def sections_of(analysis: Analysis) -> tuple[Section, ...]:
 def metrics_of(analysis: Analysis) -> Metrics:
     """All metrics of an analysis.
 
+    Parameters
+    ----------
+    analysis : Analysis
+        As :func:`fastdens.pipeline.analyze` returned it.
+
+    Returns
+    -------
+    Metrics
+        Every number of its report.
+
     Raises
     ------
     ValueError

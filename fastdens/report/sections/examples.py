@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdens.pipeline.examples import Examples
 from fastdens.pipeline.pictures import SHOWN, Extremes, extreme_examples
-from fastdens.pipeline.results import Analysis, Examples
+from fastdens.pipeline.results import Analysis
 from fastdens.printable import printable
 from fastdens.report.metrics import Metric, section_scope
 from fastdens.report.section import Section

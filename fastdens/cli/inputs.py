@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastdens.analysis import read_memorization_scores
-from fastdens.cli_options import ActivationFiles, AnalyzedNetwork, ScoreFile
+from fastdens.cli.options import ActivationFiles, AnalyzedNetwork, ScoreFile
 from fastdens.io.index_lists import read_index_list, read_label_list
 from fastdens.pipeline import AnalysisData
 from fastdens.pipeline.experiment import Experiment

@@ -1,81 +1,16 @@
-"""Progress on stderr: the bar that every long operation shows, and the stages of a work that has several."""
+"""The stages of a work that has several: which one begins, about how long it takes, and what is left in all."""
 
 from __future__ import annotations
 
-import math
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fastdens.kernels.optional import require
 from fastdens.printable import printable
-
-Advance = Callable[..., None]
-
-
-@contextmanager
-def progress_bar(description: str, total: int | None, *, done: int = 0, shown: bool = True) -> Iterator[Advance]:
-    """A bar on stderr; the block gets ``advance(steps=1, note=None)``.
-
-    The time that is left follows from that of all steps so far, however slow they are.
-
-    Parameters
-    ----------
-    description : str
-    total : int or None
-        Steps until the end; None if that is not known.
-    done : int
-        Those of them that were made before.
-    shown : bool
-        False shows nothing and needs nothing installed.
-
-    Raises
-    ------
-    ImportError
-        If rich is missing.
-    """
-    if not shown:
-        yield lambda steps=1, note=None: None
-        return
-    rich = require("rich.progress", "a progress bar (progress=True)", "cpu")
-    console = require("rich.console", "a progress bar (progress=True)", "cpu").Console(stderr=True)
-
-    # rich's own column looks back by 30 seconds, in which a network is not trained.
-    class Time(rich.ProgressColumn):  # type: ignore[misc, name-defined]
-        """The time that is left, and at the end the time that it took."""
-
-        def render(self, task: Any) -> str:
-            if task.remaining == 0:
-                return str(timedelta(seconds=round(task.elapsed or 0)))
-            return f"{time_left(task.elapsed, task.completed - done, task.remaining)} left"
-
-    columns = (
-        rich.TextColumn("{task.description}"),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        Time(),
-        rich.TextColumn("{task.fields[note]}", markup=False),
-    )
-    with rich.Progress(*columns, console=console) as bar:
-        task = bar.add_task(description, total=total, completed=done, note="")
-
-        def advance(steps: int = 1, note: str | None = None) -> None:
-            bar.update(task, advance=steps)
-            if note is not None:
-                bar.update(task, note=printable(note))
-
-        yield advance
-
-
-def time_left(elapsed: float | None, n_made: float, n_left: float | None) -> str:
-    """As h:mm:ss, or -:--:-- before the first step and where the end is not known."""
-    if not elapsed or n_made <= 0 or n_left is None:
-        return "-:--:--"
-    return str(timedelta(seconds=math.ceil(elapsed * n_left / n_made)))
+from fastdens.progress.bars import tell
+from fastdens.progress.words import about
 
 
 class Stage(NamedTuple):
@@ -135,7 +70,7 @@ class Stages:
             yield
             return
         if self._shown:
-            print(printable(self._line(at)), file=sys.stderr, flush=True)
+            tell(printable(self._line(at)))
         start = time.perf_counter()
         yield
         self._learn(self._stages[at], time.perf_counter() - start)
@@ -163,12 +98,3 @@ class Stages:
             ((kind, amount),) = stage.work.items()
             if amount:
                 self._seconds[kind] = seconds / amount
-
-
-def about(seconds: float) -> str:
-    """A time in words, to two digits: "about 4 min"."""
-    for unit, size in (("years", 31_557_600), ("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            amount = seconds / size
-            return f"about {amount:.0f} {unit}" if amount >= 10 else f"about {amount:.1f} {unit}".replace(".0 ", " ")
-    return f"about {seconds:.0f} s" if seconds >= 1 else "under a second"
