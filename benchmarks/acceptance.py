@@ -16,9 +16,9 @@ from statistics import median
 
 import torch
 
-from benchmarks.floors import em_floor
 from benchmarks.peers import fastdens_fit, gmm_gpu_fit, sklearn_fit
 from benchmarks.problems import SHAPES, TINY, Shape, clustered_points
+from fastdens.bench.floors import products_of_em
 
 PAPER = SHAPES[1]
 SMALL = Shape("small", 4000, 50, 16, 2, 20, 4000)
@@ -67,7 +67,7 @@ def over_products(shape: Shape) -> float:
     """Time of a fit in units of the time of its products, the median of five rounds."""
     points = clustered_points(shape)
     ours = fastdens_fit(points, shape.n_components, shape.n_iter, "full", reg_covar=REG_COVAR)
-    floor = em_floor(points, shape.n_components, shape.n_iter)
+    floor = products_of_em(points, shape.n_components, shape.n_iter)
     for warm_up in (ours, floor):
         warm_up()
     # Interleaved, so that a busy moment of the machine falls on both alike.

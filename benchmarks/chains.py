@@ -33,8 +33,8 @@ from fastdens.kernels.reference.gibbs import log_joint
 from torch import Tensor
 
 import fastdens as fd
-from benchmarks.dpgmm_peer import dpgmm_log_prob, dpgmm_sweeps
 from benchmarks.held_out import held_out_mask, network_activations
+from fastdens.bench.peers.dpgmm import dpgmm_log_prob, dpgmm_sweeps
 from fastdens.distributions.niw import data_prior
 from fastdens.training.datasets.images import load_images
 

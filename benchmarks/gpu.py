@@ -175,9 +175,9 @@ def time_sweeps(run: Run) -> None:
 
 def time_paper_shapes(run: Run) -> None:
     """EM iterations at the paper's shapes over their floor, and beside gmm-gpu and tgmm on the same card."""
-    from benchmarks.floors import em_floor
     from benchmarks.peers import fastdens_fit, gmm_gpu_fit, tgmm_fit
     from benchmarks.problems import SHAPES, TINY, clustered_points
+    from fastdens.bench.floors import products_of_em
 
     for shape in (TINY,) if run.tiny else SHAPES[:2]:
         row = {"operation": "EM iteration", "shape": shape.name, "covariance_type": "full"}
@@ -187,7 +187,7 @@ def time_paper_shapes(run: Run) -> None:
         # As a user calls it, with the default precision.
         fit = partial(fastdens_fit, points, k, covariance_type="full", backend="triton", on_error="skip")
         own = per_iteration(lambda n, fit=fit: fit(n_iter=n), shape.n_iter)
-        floor = event_time(em_floor(points, k, 1))
+        floor = event_time(products_of_em(points, k, 1))
         run.keep(**row, seconds=own, products_seconds=floor)
         run.judge(f"EM iteration over its products, {shape.name}", own / floor, at_most=3.0)
         some = points[:10]
@@ -246,9 +246,9 @@ def try_block_sizes(run: Run) -> None:
 
 def time_grid(run: Run) -> None:
     """EM, starts and log-densities at all shapes, kinds of covariance and precisions."""
-    from benchmarks.floors import em_floor
     from benchmarks.peers import fastdens_fit
     from benchmarks.problems import SHAPES, TINY, clustered_points
+    from fastdens.bench.floors import products_of_em
 
     rates = run.report["measured"]
     for shape in (TINY,) if run.tiny else SHAPES:
@@ -264,7 +264,7 @@ def time_grid(run: Run) -> None:
                 row |= {"matmul_precision": precision}
                 row["seconds"] = per_iteration(lambda n, fit=fit: fit(n_iter=n), shape.n_iter)
                 if covariance_type == "full":
-                    row["products_seconds"] = event_time(em_floor(points, k, 1), 3)
+                    row["products_seconds"] = event_time(products_of_em(points, k, 1), 3)
                     rate = rates["ieee_flop_per_s" if precision == "ieee" else "tf32_flop_per_s"]
                     # Points are read twice; a triangular and a symmetric product need half the operations each.
                     row["roofline_seconds"] = max(2 * n * k * d * d / rate, 8 * n * d / rates["bytes_per_s"])

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import fastdens as fd
-from benchmarks.dpgmm_peer import dpgmm_log_prob, dpgmm_sweeps
+from fastdens.bench.peers.dpgmm import dpgmm_log_prob, dpgmm_sweeps
 from fastdens.training.datasets.images import load_images
 from fastdens.training.loop import predict, train
 from fastdens.training.networks.layers import STAGES

@@ -4,7 +4,7 @@ Two groups of classes are a false alarm for class means of one mode, and a detec
 means. Hartigan's dip test at the 5 % level, the usual choice, is applied to the same samples. Where two groups are
 found, the share of classes on the wrong side of the line is measured, for the line of `find_modes` and for the largest
 gap.
-``--tables`` prints the tables of ``docs/mode_test.md`` from the results.
+``--tables`` prints the tables of ``docs/mathematics/mode_test.md`` from the results.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def print_table(header: str, rows: list[dict[str, Any]], name: Callable[[dict[st
 
 
 def print_tables(results: dict[str, Any]) -> None:
-    """The tables of docs/mode_test.md."""
+    """The tables of docs/mathematics/mode_test.md."""
     print_table("class means", results["one_mode"], lambda row: row["means"], "announced", "dip_test")
     for columns in (("found", "dip_test"), ("misplaced", "misplaced_by_largest_gap")):
         print_table(

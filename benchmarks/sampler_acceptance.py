@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 import fastdens as fd
-from benchmarks.dpgmm_peer import dpgmm_sweeps
 from benchmarks.sweeps import PAPER_STAGES, PAPER_SWEEPS, SWEEPS_A_LAUNCH, gaussian_clusters, sweeper
+from fastdens.bench.peers.dpgmm import dpgmm_sweeps
 
 ROOT = Path(__file__).parents[1]
 MODELS, POINTS = 100, 500

@@ -1,0 +1,40 @@
+"""How much faster more threads are: the same work on one thread, on two, on four, and on all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastdens.bench.machine import threads
+from fastdens.bench.ours import OURS
+from fastdens.bench.results import ThreadTime
+from fastdens.bench.rows import Row, make_case
+from fastdens.bench.timing import Contestant, quiet
+
+ROWS = {
+    "EM, full covariances": Row("em", "full", "paper-64", 20),
+    "k-means++": Row("start", "kmeans++", "paper-64"),
+    "log-probability": Row("log_prob", "", "paper-64"),
+    "Gibbs sweeps": Row("gibbs", "", "paper-16", 20),
+}
+_CALLS = 3
+
+
+def counts_up_to(n_threads: int) -> list[int]:
+    """1, 2, 4 and so on, and the number itself."""
+    powers = [1 << power for power in range(n_threads.bit_length()) if 1 << power < n_threads]
+    return [*powers, n_threads]
+
+
+def measure_threads(most: int, *, quick: bool = False) -> Iterator[ThreadTime]:
+    """Seconds of each operation with each number of threads, up to ``most``; quick, of EM alone."""
+    for operation, row in list(ROWS.items())[: 1 if quick else None]:
+        with quiet():
+            case = make_case(row)
+            run = OURS.operations[row.operation](case)
+            run.work()
+        for n_threads in counts_up_to(most):
+            contestant = Contestant(OURS.name, run, case.problem.n_models)
+            with quiet(), threads(n_threads):
+                for _ in range(_CALLS):
+                    contestant.call()
+            yield ThreadTime(operation, n_threads, contestant.seconds)

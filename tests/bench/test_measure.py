@@ -1,0 +1,110 @@
+"""A row: who takes part, on how many models, and what is said of those that fail."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastdens.bench import measure as measuring
+from fastdens.bench import table, timing
+from fastdens.bench.cases import Problem, Run
+from fastdens.bench.measure import measure
+from fastdens.bench.problems import PROBLEMS
+from fastdens.bench.results import RowResult
+from fastdens.bench.rows import Row
+from fastdens.bench.timing import Budget, Contestant, take_turns
+from tests.bench.fakes import BUDGET, OURS, PEERS
+
+
+@pytest.fixture(scope="module")
+def result() -> RowResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
+        return measure(Row("em", "diag", "fake", 3), PEERS, BUDGET, OURS)
+
+
+def test_what_libraries_do_stands_in_the_row(result):
+    peers = {peer.name: peer for peer in result.peers}
+    # Those that lack the operation or its variant take no part.
+    assert set(peers) == {one.name for one in PEERS} - {"lacking", "other"}
+    assert peers["agreeing"].agrees and peers["agreeing"].difference == 0 and peers["agreeing"].note == "a note"
+    assert peers["disagreeing"].agrees is False and peers["disagreeing"].difference > 0.01
+    assert peers["infinite"].agrees is False and peers["infinite"].difference is None
+    assert peers["failing"].seconds is None
+    assert peers["failing"].error.startswith("ArithmeticError: a matrix is not positive definite, really")
+    assert peers["missing"].error == "not installed: pip install missing==1.0"
+    assert "would hold" in peers["large"].error
+    assert peers["largish"].n_models == 10
+    assert result.ours.n_models == 40 and result.floor > 0
+
+
+def test_a_slow_library_is_timed_on_some_models_and_scaled(result):
+    slow = next(peer for peer in result.peers if peer.name == "slow")
+    assert slow.n_models < 40 and result.is_scaled(slow)
+    assert slow.seconds >= 0.004 * 40 and slow.agrees
+
+
+def test_a_row_as_text(result):
+    text = table.describe_row(result)
+    assert "ArithmeticError: a matrix is not positive definite, really" in text and "..." in text
+    assert "DIFFERS by" in text and "outcome not finite" in text
+    assert "not installed       missing" in text
+    assert max(map(len, text.splitlines())) < 130
+
+
+def test_a_compared_outcome_is_that_of_the_same_models(monkeypatch):
+    """The mean over models of a part of them is not that of all."""
+    monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
+    monkeypatch.setattr(measuring, "make_case", lambda row: _ascending(measuring_case(row)))
+    result = measure(Row("em", "diag", "fake", 3), PEERS[-4:-3], BUDGET, OURS)
+    assert result.peers[0].n_models < 40 and result.peers[0].agrees
+
+
+def measuring_case(row):
+    from fastdens.bench.rows import case_of
+
+    return case_of(row, PROBLEMS["fake"])
+
+
+def _ascending(case):
+    case.points.add_(torch.arange(40.0)[:, None, None])
+    return case
+
+
+def test_work_that_was_not_asked_for_is_taken_off(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def take(seconds):
+        clock[0] += seconds
+
+    run = Run(lambda: take(0.75), lambda made: torch.zeros(1), before=lambda: take(0.5))
+    contestant = Contestant("gmm", run, 1)
+    contestant.call()
+    assert contestant.seconds == 0.25
+
+
+def test_turns_alternate():
+    calls = []
+    contestants = [Contestant(name, Run(lambda name=name: calls.append(name), None), 1, [0.0]) for name in "abc"]
+    take_turns(contestants, Budget(1.0, 2, 1.0))
+    assert calls == ["a", "b", "c", "c", "b", "a"]
+
+
+def test_one_call_without_a_warm_up_is_marked(monkeypatch):
+    monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
+    impatient = Budget(seconds=0.001, rounds=1, patience=0.001)
+    result = measure(Row("em", "diag", "fake", 3), [p for p in PEERS if p.name == "slow"], impatient, OURS)
+    assert not result.peers[0].is_warm and result.peers[0].n_calls == 1
+    assert "one call, no warm-up" in table.describe_row(result)
+
+
+def test_what_is_taken_off_is_the_shortest_of_its_own_times():
+    contestant = Contestant("peer", Run(lambda: None, lambda made: made), 1)
+    contestant.times, contestant.times_before = [3.0, 2.5, 2.6], [2.0, 2.4, 2.3]
+    assert contestant.seconds == 0.5 and not contestant.is_mostly_taken_off
+    contestant.times_before.append(2.4)
+    contestant.times = [2.3]
+    assert contestant.seconds == pytest.approx(0.3) and contestant.is_mostly_taken_off
+    contestant.forget()
+    assert contestant.elapsed == 0
