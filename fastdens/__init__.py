@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastdens import activations, distributed, kernels, nn, ood, reduction
+    from fastdens import analysis as analysis
+    from fastdens import convergence as convergence
+    from fastdens import partitions as partitions
+    from fastdens import pipeline as pipeline
+    from fastdens import report as report
     from fastdens import sklearn as sklearn
+    from fastdens import training as training
     from fastdens.batch import RaggedBatch
     from fastdens.class_layer import ClassLayerModels
     from fastdens.distributions.divergences import MonteCarloEstimate
@@ -55,8 +61,8 @@ __all__ = [
     "select_components",
 ]
 
-# Needs more than torch and numpy, and so is nothing for ``from fastdens import *``.
-_BESIDE = ("sklearn",)
+# Parts of these need more than torch and numpy, and so they are nothing for ``from fastdens import *``.
+_BESIDE = ("analysis", "convergence", "partitions", "pipeline", "report", "sklearn", "training")
 
 _MODULE_OF = {
     "ClassLayerModels": "class_layer",
@@ -80,14 +86,16 @@ _MODULE_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__ and name not in _BESIDE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name not in _MODULE_OF:
-        return importlib.import_module(f"{__name__}.{name}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # To type checkers a misspelt name is an error.
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__ and name not in _BESIDE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _MODULE_OF:
+            return importlib.import_module(f"{__name__}.{name}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -453,11 +453,13 @@ class Matrix:
             found = as_numbers(found, name)
         # Others are converted block by block.
         self._source = found.detach() if isinstance(found, Tensor) else found
-        self.shape = check_points_shape(tuple(self._source.shape), name)
+        self.shape: tuple[int, ...] = check_points_shape(tuple(self._source.shape), name)
         self._name = name
         first = self._block(slice(0, 1), rows=True)
-        self.dtype = torch.float32 if first.is_floating_point() and first.dtype != torch.float64 else torch.float64
-        self.device = first.device
+        self.dtype: torch.dtype = (
+            torch.float32 if first.is_floating_point() and first.dtype != torch.float64 else torch.float64
+        )
+        self.device: torch.device = first.device
 
     def _block(self, part: slice, *, rows: bool) -> Tensor:
         block = self._source[part] if rows else self._source[:, part]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import torch
@@ -20,14 +18,14 @@ from fastdens.arrays import as_points, stack_points
 from fastdens.io.activation_files import LABELS
 from fastdens.io.grouping import grouped_copy
 from fastdens.io.matrix_files import READING_BYTES, MatrixFile, open_matrix, read_column, read_rows
-from fastdens.kernels.layout import Layout, bounded_runs, offsets_of
+from fastdens.kernels.layout import offsets_of
 from fastdens.labels import encode_classes, names_of_classes, read_labels, rows_by_class
-from fastdens.memory import MemoryLimit, code_bytes, parse_bytes, room_under
-from fastdens.sample_weights import read_weights
+from fastdens.memory import MemoryLimit, code_bytes, default_limit, parse_bytes
+from fastdens.model_rows import ModelRows
 
 
 @dataclass(frozen=True)
-class RaggedBatch:
+class RaggedBatch(ModelRows):
     """Points of M models of unequal size.
 
     Attributes
@@ -44,6 +42,15 @@ class RaggedBatch:
         The network layer the points come from, for messages.
     weights : Tensor or None
         float64 [N], how often each (sorted) point counts; None where each counts once. See :meth:`weighted`.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(6, 2), ["b", "a", "b", "c", "a", "b"])
+    >>> batch.classes, batch.offsets.tolist(), batch.index.tolist()
+    (('a', 'b', 'c'), [0, 2, 5, 6], [1, 4, 0, 2, 5, 3])
+    >>> batch.n_models, batch.n_points, batch.n_features
+    (3, 6, 2)
     """
 
     points: Tensor
@@ -83,6 +90,11 @@ class RaggedBatch:
         layer : str, optional
             Name of the layer, for messages.
 
+        Returns
+        -------
+        RaggedBatch
+            One model for each class, in the order of ``classes``.
+
         Raises
         ------
         TypeError, ValueError
@@ -113,7 +125,7 @@ class RaggedBatch:
         *,
         name: str | None = None,
         folder: str | os.PathLike[str] | None = None,
-        max_memory: MemoryLimit = "2GiB",
+        max_memory: MemoryLimit | None = None,
         n_classes: int | None = None,
         classes: Sequence[Hashable] | None = None,
         layer: str | None = None,
@@ -136,10 +148,10 @@ class RaggedBatch:
             Which array of ``x``, if it holds several: the layer.
         folder : path-like, optional
             Where the sorted copy goes, as large as ``x``; by default beside ``x``, with ".by_class" after its name.
-        max_memory : int or str
+        max_memory : int or str, optional
             The most that the process may hold, in bytes or as "2GiB", while it sorts here and while it fits and scores
-            the batch later on.
-        n_classes, classes, layer
+            the batch later on. By default, what it holds at this call and half of what the machine has free.
+        n_classes, classes, layer : optional
             As for :meth:`from_labels`.
         overwrite : bool
             Replace a sorted copy of other files or labels.
@@ -147,6 +159,7 @@ class RaggedBatch:
         Returns
         -------
         BatchOnDisk
+            A batch that reads its points when they are needed.
 
         Raises
         ------
@@ -160,10 +173,15 @@ class RaggedBatch:
 
         Examples
         --------
+        >>> import numpy as np, fastdens as fd
+        >>> np.save("layer4.npy", np.random.default_rng(0).normal(size=(300, 8)).astype("float32"))
+        >>> np.save("labels.npy", np.arange(300) % 3)
         >>> batch = fd.RaggedBatch.from_files("layer4.npy", "labels.npy", max_memory="4GiB")
-        >>> gm = fd.GaussianMixtures(2).fit(batch)
+        >>> gm = fd.GaussianMixtures(2, max_iter=1, tol=0).fit(batch)
+        >>> gm.means_.shape
+        torch.Size([3, 2, 8])
         """
-        limit = parse_bytes("max_memory", max_memory)
+        limit = default_limit() if max_memory is None else parse_bytes("max_memory", max_memory)
         matrix = open_matrix(x, name)
         n_points = matrix.shape[0]
         labels = read_labels(
@@ -200,10 +218,22 @@ class RaggedBatch:
         layer : str, optional
             Name of the layer, for messages.
 
+        Returns
+        -------
+        RaggedBatch
+            Model m is that of array m.
+
         Raises
         ------
         TypeError, ValueError
             If an array is not [N_m, D], or they disagree.
+
+        Examples
+        --------
+        >>> import fastdens as fd
+        >>> batch = fd.RaggedBatch.from_list([[[1.0], [2.0]], [[3.0]]], labels=["many", "few"])
+        >>> batch.sizes
+        tensor([2, 1])
         """
         points, sizes = stack_points(arrays)
         names: tuple[Hashable, ...] = tuple(range(len(sizes)))
@@ -212,16 +242,6 @@ class RaggedBatch:
         offsets = offsets_of(torch.tensor(sizes, device="cpu"))
         index = torch.arange(len(points), device=points.device)
         return cls(points, offsets.to(points.device), index, names, layer)
-
-    @property
-    def labels(self) -> tuple[Hashable, ...]:
-        """The same as ``classes``, which earlier versions called so."""
-        return self.classes
-
-    @property
-    def n_models(self) -> int:
-        """Number of models M."""
-        return len(self.offsets) - 1
 
     @property
     def n_points(self) -> int:
@@ -244,41 +264,33 @@ class RaggedBatch:
         return self.points.device
 
     @property
-    def sizes(self) -> Tensor:
-        """int64 [M], points of each model."""
-        return self.layout.sizes
-
-    @cached_property
-    def layout(self) -> Layout:
-        """The rows of each model, as operations of :mod:`fastdens.kernels` take them; made once."""
-        return Layout.from_offsets(self.offsets, self.n_points)
-
-    @property
-    def ranges(self) -> Tensor:
-        """int64 [M, 2], first row and one past the last row of each model."""
-        return self.layout.ranges
-
-    @property
-    def total_weights(self) -> Tensor:
-        """float64 [M], the sum of the weights of each model's points; how many these are where they have none."""
-        return self.sizes.double() if self.weights is None else self.layout.sum(self.weights)
-
-    @property
-    def model_of_row(self) -> Tensor:
-        """int64 [N], the model of each (sorted) row."""
-        return torch.repeat_interleave(torch.arange(self.n_models, device=self.offsets.device), self.sizes)
-
-    @property
     def max_memory(self) -> int | None:
         """Bytes that the process may hold while it works on the batch; None where its points are in memory anyway."""
         return None
 
     def load(self) -> RaggedBatch:
-        """The batch with its points in memory: itself."""
+        """The batch with its points in memory: itself, unless it is on disk.
+
+        Returns
+        -------
+        RaggedBatch
+            The same models, and points that ``points`` holds.
+        """
         return self
 
     def part(self, begin: int, end: int) -> RaggedBatch:
-        """The models ``begin:end`` in memory; ``index`` still counts all rows of the caller."""
+        """Some consecutive models, in memory.
+
+        Parameters
+        ----------
+        begin, end : int
+            The models ``begin`` to ``end - 1``.
+
+        Returns
+        -------
+        RaggedBatch
+            Of these models; ``index`` still counts all rows of the caller.
+        """
         if (begin, end) == (0, self.n_models):
             return self
         start, stop = self.offsets[[begin, end]].tolist()
@@ -294,6 +306,11 @@ class RaggedBatch:
         purpose : str
             That work, for messages: "scoring".
 
+        Returns
+        -------
+        list of (int, int)
+            The first model of each run, and one past its last.
+
         Raises
         ------
         ValueError
@@ -301,20 +318,19 @@ class RaggedBatch:
         """
         return [(0, self.n_models)]
 
-    def groups_within(self, limit: int, model_bytes: Tensor, purpose: str, reserved: int) -> list[tuple[int, int]]:
-        """Runs of models to work on at a time while the process stays below a limit, with some bytes in reserve."""
-        largest = int(model_bytes.argmax())
-        needed = reserved + int(model_bytes[largest])
-        room = room_under(limit, needed, f"{purpose} {self.describe(largest)}")
-        return bounded_runs(model_bytes.tolist(), room - reserved)
-
-    def describe(self, model: int) -> str:
-        """The name of a model in messages."""
-        layer = "" if self.layer is None else f", layer {self.layer!r}"
-        return f"model {model} (class {self.classes[model]!r}{layer})"
-
     def select(self, models: Tensor) -> RaggedBatch:
-        """Some of the models, int64 [A] in ascending order; ``index`` still counts all rows of the caller."""
+        """Some of the models.
+
+        Parameters
+        ----------
+        models : Tensor
+            int64 [A], their numbers in ascending order.
+
+        Returns
+        -------
+        RaggedBatch
+            Of these models; ``index`` still counts all rows of the caller.
+        """
         if len(models) == self.n_models:
             return self
         rows = torch.isin(self.model_of_row, models)
@@ -326,50 +342,34 @@ class RaggedBatch:
         weights = None if self.weights is None else self.weights[rows]
         return RaggedBatch(self.points[rows], offsets, self.index[rows], classes, self.layer, weights)
 
-    def weighted(self, sample_weight: ArrayLike | Tensor | None) -> Self:
-        """The batch with weights: a point of weight w counts as w equal points would.
-
-        Parameters
-        ----------
-        sample_weight : array or Tensor, or None
-            [N] in the caller's row order, finite and not negative; they need not sum to anything. A point of weight
-            zero counts as if it were absent. None takes the weights away.
+    def without_zero_weights(self) -> RaggedBatch:
+        """The batch without the points of weight zero.
 
         Returns
         -------
         RaggedBatch
-            Of the same points, which are shared.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``sample_weight`` does not hold such numbers, or the batch has some of the caller's rows only.
-
-        Examples
-        --------
-        >>> batch = fd.RaggedBatch.from_list([[[1.0], [2.0]], [[3.0]]]).weighted([0.5, 2.0, 1.0])
-        >>> batch.total_weights
-        tensor([2.5000, 1.0000], dtype=torch.float64)
+            Itself where there are none, and where it is on disk: its parts lose them when they are read.
         """
-        weights = None
-        if sample_weight is not None:
-            weights = read_weights(sample_weight, self.n_points).to(self.device)
-            if self.n_points and int(self.index.max()) >= self.n_points:
-                raise ValueError("the batch has some of the caller's rows only: weigh the whole batch, then select.")
-            weights = weights[self.index]
-        made = copy.copy(self)
-        object.__setattr__(made, "weights", weights)
-        return made
-
-    def without_zero_weights(self) -> RaggedBatch:
-        """The batch without the points of weight zero; one on disk is itself and loses them once its parts are read."""
         if self.weights is None or bool((self.weights > 0).all()):
             return self
         rows = self.weights > 0
         return self._of_rows(rows, offsets_of(self.layout.sum(rows).long()), self.classes)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RaggedBatch:
-        """The batch on another device or in another floating-point type; itself where it is so already."""
+        """The batch on another device or in another floating-point type.
+
+        Parameters
+        ----------
+        device : torch.device or str, optional
+            Where the points and their weights go; by default they stay.
+        dtype : torch.dtype, optional
+            float32 or float64, of the points; by default they keep theirs.
+
+        Returns
+        -------
+        RaggedBatch
+            Itself where nothing changes.
+        """
         points = self.points.to(device=device, dtype=dtype)
         if points is self.points:
             return self
@@ -377,18 +377,12 @@ class RaggedBatch:
         offsets, index = self.offsets.to(device=device), self.index.to(device=device)
         return RaggedBatch(points, offsets, index, self.classes, self.layer, weights)
 
-    def in_caller_order(self, values: Tensor) -> Tensor:
-        """Values of the sorted rows [N, ...], brought to the caller's row order."""
-        out = torch.empty_like(values)
-        out[self.index] = values
-        return out
-
 
 class BatchOnDisk(RaggedBatch):
-    """Points of M models in a file, read when they are needed: :meth:`RaggedBatch.from_files` makes one.
+    """Points of M models in a file, read when they are needed: :meth:`fastdens.RaggedBatch.from_files` makes one.
 
     Estimators and densities read as many models at a time as ``max_memory`` allows. ``load()`` and ``to(device)`` read
-    all of them, and ``select(models).load()`` some. What else there is, is as in a :class:`RaggedBatch`.
+    all of them, and ``select(models).load()`` some. Everything else is as in a :class:`~fastdens.RaggedBatch`.
     """
 
     _limit: int
@@ -478,7 +472,7 @@ class BatchOnDisk(RaggedBatch):
         return self.select(torch.arange(begin, end, device=self.device)).load()
 
     def groups(self, model_bytes: Tensor, purpose: str) -> list[tuple[int, int]]:
-        """Runs ``begin, end`` of models to work on at a time, within ``max_memory``; see :meth:`RaggedBatch.groups`."""
+        """Runs ``begin, end`` of models to work on at a time, within ``max_memory``."""
         return self.groups_within(self.max_memory, model_bytes, purpose, code_bytes())
 
     def groups_within(self, limit: int, model_bytes: Tensor, purpose: str, reserved: int) -> list[tuple[int, int]]:

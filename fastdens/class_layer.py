@@ -25,15 +25,40 @@ class ClassLayerModels(Mapping[str, Any]):
         The points of each layer.
     models : mapping of str to estimator
         The estimator fitted on each of them.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> labels = torch.arange(300) % 3
+    >>> layers = {"layer3": torch.randn(300, 4), "layer4": torch.randn(300, 8)}
+    >>> batches = {name: fd.RaggedBatch.from_labels(x, labels, layer=name) for name, x in layers.items()}
+    >>> models = fd.ClassLayerModels.fit(fd.GaussianMixtures(2, max_iter=5, tol=0), batches)
+    >>> models["layer4"].means_.shape
+    torch.Size([3, 2, 8])
+    >>> {name: values.shape for name, values in models.map(lambda gm, batch: gm.bic(batch)).items()}
+    {'layer3': torch.Size([3]), 'layer4': torch.Size([3])}
     """
 
     def __init__(self, batches: Mapping[str, RaggedBatch], models: Mapping[str, Any]) -> None:
-        self.batches = dict(batches)
+        self.batches: dict[str, RaggedBatch] = dict(batches)
         self._models = dict(models)
 
     @classmethod
     def fit(cls, estimator: Any, batches: Mapping[str, RaggedBatch]) -> ClassLayerModels:
-        """Fit a copy of ``estimator`` on every layer."""
+        """Fit a copy of ``estimator`` on every layer.
+
+        Parameters
+        ----------
+        estimator : GaussianMixtures, DirichletProcessMixtures or another
+            What to fit; it stays as it is.
+        batches : mapping of str to RaggedBatch
+            The points of every layer, by its name.
+
+        Returns
+        -------
+        ClassLayerModels
+            A fitted copy of the estimator for every layer.
+        """
         return cls(batches, {layer: copy.deepcopy(estimator).fit(batch) for layer, batch in batches.items()})
 
     def __getitem__(self, layer: str) -> Any:
@@ -49,6 +74,11 @@ class ClassLayerModels(Mapping[str, Any]):
 
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The states of the fitted estimators of all layers as one; see :meth:`from_state`.
+
+        Returns
+        -------
+        (dict of str to Tensor, dict)
+            The tensors of all layers, and metadata that JSON can hold.
 
         Raises
         ------
@@ -71,10 +101,18 @@ class ClassLayerModels(Mapping[str, Any]):
 
         Parameters
         ----------
-        tensors, metadata, where
-            As of :meth:`BaseMixtures.from_state`.
+        tensors, metadata : mapping
+            What :meth:`get_state` returned.
+            The two parts of the state.
+        where : str
+            A name for messages, such as that of a file.
         restore : callable
             Makes the estimator of one layer from its tensors, its metadata and a name for messages.
+
+        Returns
+        -------
+        ClassLayerModels
+            The same models.
 
         Raises
         ------
@@ -102,6 +140,13 @@ class ClassLayerModels(Mapping[str, Any]):
 
         The batches are not part of it: ``ClassLayerModels(batches, fd.load(path))`` has both again.
 
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        overwrite : bool
+            Replace a file of that name.
+
         Raises
         ------
         NotFittedError
@@ -116,7 +161,17 @@ class ClassLayerModels(Mapping[str, Any]):
         write_state(path, "fit", *self.get_state(), overwrite=overwrite)
 
     def map(self, function: Callable[[Any, RaggedBatch], Tensor]) -> dict[str, Tensor]:
-        """``function(models, batch)`` of every layer, e.g. ``lambda gm, batch: gm.score_samples(batch)``.
+        """Call a function with the models and the batch of every layer.
+
+        Parameters
+        ----------
+        function : callable
+            Takes ``(models, batch)``, e.g. ``lambda gm, batch: gm.score_samples(batch)``.
+
+        Returns
+        -------
+        dict of str to Tensor
+            What it returned, by layer.
 
         Raises
         ------

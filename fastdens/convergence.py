@@ -51,6 +51,14 @@ def split_rhat(draws: ArrayLike | Tensor) -> Tensor:
     References
     ----------
     Gelman et al., Bayesian Data Analysis, 3rd edition, 2013, section 11.4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.convergence import split_rhat
+    >>> apart = torch.randn(4, 200, dtype=torch.float64) + torch.tensor([[0.0], [0.0], [0.0], [5.0]])
+    >>> bool(split_rhat(apart) > 1.5)
+    True
     """
     return _by_blocks(_split_rhat, draws)
 
@@ -78,6 +86,14 @@ def rank_normalised_rhat(draws: ArrayLike | Tensor) -> Tensor:
     ----------
     Vehtari, Gelman, Simpson, Carpenter & Bürkner, Rank-normalization, folding, and localization: an improved R-hat,
     Bayesian Analysis 16, 2021, sections 4.1 and 4.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.convergence import rank_normalised_rhat
+    >>> wider = torch.randn(4, 200) * torch.tensor([[1.0], [1.0], [1.0], [20.0]])
+    >>> bool(rank_normalised_rhat(wider) > 1.1)
+    True
     """
     return _by_blocks(_rank_normalised_rhat, draws)
 
@@ -104,6 +120,15 @@ def effective_sample_size(draws: ArrayLike | Tensor) -> Tensor:
     ----------
     Vehtari, Gelman, Simpson, Carpenter & Bürkner, Rank-normalization, folding, and localization: an improved R-hat,
     Bayesian Analysis 16, 2021, section 3.2. Geyer, Practical Markov chain Monte Carlo, Statistical Science 7, 1992.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.convergence import effective_sample_size
+    >>> independent = torch.randn(4, 500)
+    >>> slow = independent.repeat_interleave(10, 1)  # Ten equal draws after one another.
+    >>> bool(effective_sample_size(slow) < 5000)
+    True
     """
     return _by_blocks(_effective_sample_size, draws)
 
@@ -182,6 +207,12 @@ def rhat_threshold(n_chains: int, n_draws: int) -> float:
     References
     ----------
     Gelman & Rubin, Inference from iterative simulation using multiple sequences, Statistical Science 7, 1992.
+
+    Examples
+    --------
+    >>> from fastdens.convergence import rhat_threshold
+    >>> round(rhat_threshold(n_chains=4, n_draws=20), 2), round(rhat_threshold(n_chains=4, n_draws=1000), 2)
+    (1.14, 1.1)
     """
     m, n = 2 * check_integer("n_chains", n_chains, 1), check_integer("n_draws", n_draws, 1) // 2
     if n_draws < _FEWEST_DRAWS:
@@ -284,12 +315,22 @@ def chain_convergence(
     Returns
     -------
     ChainConvergence
+        The verdict on each model and the figures behind it.
 
     Raises
     ------
     ValueError
         If ``traces`` is empty, its tensors are not [M, C, S] with one M and at least one chain, or a limit is no
         number of at least 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.convergence import chain_convergence
+    >>> draws = torch.randn(2, 4, 100, dtype=torch.float64)
+    >>> draws[1, 0] += 5  # The first chain of the second model is elsewhere.
+    >>> chain_convergence({"log-joint": draws}, max_rhat=1.1, min_effective_sample_size=40).converged
+    tensor([ True, False])
     """
     check_non_negative("max_rhat", max_rhat)
     check_non_negative("min_effective_sample_size", min_effective_sample_size)

@@ -12,6 +12,13 @@ from fastdens.batch import RaggedBatch
 class ModelError(ValueError):
     """One or more models of a batch cannot be fitted; the message names each.
 
+    Parameters
+    ----------
+    message : str
+        Which models failed and why, in a sentence.
+    failures : dict of int to str
+        The reason, by the number of the model.
+
     Attributes
     ----------
     failures : dict of int to str
@@ -24,7 +31,15 @@ class ModelError(ValueError):
 
 
 class NotFittedError(ValueError, AttributeError):
-    """An estimator is used before ``fit``."""
+    """An estimator is used before ``fit``.
+
+    Parameters
+    ----------
+    estimator : object
+        What is not fitted.
+    call : str
+        What to call first, such as "fit".
+    """
 
     def __init__(self, estimator: object, call: str) -> None:
         super().__init__(f"this {type(estimator).__name__} is not fitted: call {call} first.")

@@ -73,6 +73,8 @@ class DensityHead(PreciseModule):
     torch.Size([60, 3])
     """
 
+    density: BatchedDensity
+    classes: tuple[Hashable, ...]
     log_prior: Tensor | None
     projection: Tensor | None
 
@@ -122,8 +124,13 @@ class DensityHead(PreciseModule):
         ----------
         estimator : GaussianMixtures, DirichletProcessMixtures or another
             Fitted, to the coordinates of ``projection`` if there is one.
-        log_prior, projection
+        log_prior, projection : optional
             As for the class.
+
+        Returns
+        -------
+        DensityHead
+            With buffers of its own.
 
         Raises
         ------
@@ -143,7 +150,20 @@ class DensityHead(PreciseModule):
         log_prior: ArrayLike | Tensor | None = None,
         projection: UncentredSVD | Tensor | None = None,
     ) -> Self:
-        """A head that only scores, under a density that it copies; ``log_prior``, ``projection`` as for the class."""
+        """A head that only scores, under a density that it copies.
+
+        Parameters
+        ----------
+        density : GaussianMixtureDensity, StudentTMixtureDensity or another
+            Of the coordinates of ``projection``, if there is one.
+        log_prior, projection : optional
+            As for the class.
+
+        Returns
+        -------
+        DensityHead
+            With buffers of its own; :meth:`partial_fit` is an error.
+        """
         return cls._of(density.clone(), tuple(range(density.n_models)), None, log_prior, projection)
 
     @classmethod
@@ -186,7 +206,13 @@ class DensityHead(PreciseModule):
         self.register_buffer("projection", matrix)
 
     def extra_repr(self) -> str:
-        """Number of features and whether it learns, for ``repr``."""
+        """Number of features and whether it learns, for ``repr``.
+
+        Returns
+        -------
+        str
+            What torch writes between the brackets.
+        """
         return f"n_features={self.n_features}, learns={self.estimator is not None}"
 
     @property
@@ -195,7 +221,17 @@ class DensityHead(PreciseModule):
         return self.density.n_features if self.projection is None else self.projection.shape[1]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Log-density of features [..., D] under every class, [..., M], and the log-prior, if there is one.
+        """Log-density of features under every class, plus the log-prior if there is one.
+
+        Parameters
+        ----------
+        features : Tensor
+            [..., D], before the projection.
+
+        Returns
+        -------
+        Tensor
+            [..., M]; differentiable in the features.
 
         Raises
         ------
@@ -230,6 +266,11 @@ class DensityHead(PreciseModule):
         sample_weight : array or Tensor, optional
             [...].
 
+        Returns
+        -------
+        DensityHead
+            Itself.
+
         Raises
         ------
         ModelError
@@ -262,7 +303,13 @@ class DensityHead(PreciseModule):
         return points if self.projection is None else points @ self.projection.mT
 
     def get_extra_state(self) -> Tensor:
-        """The estimator with its parameters, as bytes: uint8, none before it has learned."""
+        """The estimator with its parameters, as bytes: uint8, none before it has learned.
+
+        Returns
+        -------
+        Tensor
+            uint8, the bytes; empty before it has learned.
+        """
         stream = io.BytesIO()
         if self.estimator is not None:
             with contextlib.suppress(NotFittedError):
@@ -271,6 +318,11 @@ class DensityHead(PreciseModule):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take back what :meth:`get_extra_state` gave.
+
+        Parameters
+        ----------
+        state : Tensor
+            The bytes.
 
         Raises
         ------

@@ -76,6 +76,15 @@ def co_clustering(labels: Tensor) -> Tensor:
     ------
     TypeError, ValueError
         If ``labels`` are not integers, have fewer than two axes, or hold no draw.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.partitions import co_clustering
+    >>> co_clustering(torch.tensor([[0, 0, 1], [0, 1, 1]]))  # Two draws of three points.
+    tensor([[1.0000, 0.5000, 0.0000],
+            [0.5000, 1.0000, 0.5000],
+            [0.0000, 0.5000, 1.0000]], dtype=torch.float64)
     """
     draws = _check_draws(labels).flatten(0, -2)
     n_draws, n_points = draws.shape
@@ -116,6 +125,13 @@ def variation_of_information(labels: Tensor, other: Tensor) -> Tensor:
     References
     ----------
     Meilă, Comparing clusterings: an information based distance, Journal of Multivariate Analysis 98, 2007.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.partitions import variation_of_information
+    >>> variation_of_information(torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]]), torch.tensor([5, 5, 3, 3]))
+    tensor([0.0000, 1.3863], dtype=torch.float64)
     """
     return _pairwise_loss("vi", labels, other)
 
@@ -140,6 +156,13 @@ def binder_loss(labels: Tensor, other: Tensor) -> Tensor:
     ----------
     Binder, Bayesian cluster analysis, Biometrika 65, 1978. Wade & Ghahramani, Bayesian cluster analysis: point
     estimation and credible balls, Bayesian Analysis 13, 2018, section 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.partitions import binder_loss
+    >>> binder_loss(torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]]), torch.tensor([5, 5, 3, 3]))
+    tensor([0.0000, 0.5000], dtype=torch.float64)
     """
     return _pairwise_loss("binder", labels, other)
 
@@ -155,11 +178,19 @@ def number_of_clusters(n_components: Tensor) -> ClusterNumbers:
     Returns
     -------
     ClusterNumbers
+        The numbers that occur, and how often.
 
     Raises
     ------
     TypeError, ValueError
         If ``n_components`` are not integers, or hold no draw.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.partitions import number_of_clusters
+    >>> number_of_clusters(torch.tensor([2, 2, 3, 2]))
+    ClusterNumbers(values=tensor([2, 3]), probability=tensor([0.7500, 0.2500], dtype=torch.float64))
     """
     _check_integers("n_components", n_components)
     if n_components.ndim == 0 or n_components.shape[-1] == 0:
@@ -196,6 +227,14 @@ def credible_ball(labels: Tensor, estimate: Tensor, level: float = 0.95, loss: s
     References
     ----------
     Wade & Ghahramani, Bayesian Analysis 13, 2018, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.partitions import credible_ball, point_estimate
+    >>> draws = torch.tensor([[0, 0, 1, 1]] * 3 + [[0, 1, 2, 2]])
+    >>> round(credible_ball(draws, point_estimate(draws).labels, level=0.95), 3)
+    0.347
     """
     if not isinstance(level, int | float) or not 0 < level <= 1:
         raise ValueError(f"level is {level!r}, but it must lie between 0 and 1.")
@@ -239,6 +278,13 @@ def point_estimate(labels: Tensor, loss: str = "vi", n_starts: int = 4) -> Parti
     ----------
     Wade & Ghahramani, Bayesian Analysis 13, 2018. Dahl, Johnson & Müller, Search algorithms and loss functions for
     Bayesian clustering, Journal of Computational and Graphical Statistics 31, 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.partitions import point_estimate
+    >>> point_estimate(torch.tensor([[0, 0, 1, 1]] * 3 + [[0, 1, 2, 2]])).labels
+    tensor([0, 0, 1, 1])
     """
     check_choice("loss", loss, LOSSES)
     check_integer("n_starts", n_starts, 1)

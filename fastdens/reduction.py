@@ -67,8 +67,11 @@ class UncentredSVD(Undisturbed):
 
     Files that memory cannot hold, in and out:
 
-    >>> svd = fd.reduction.UncentredSVD(64).fit("layer4.npy")
-    >>> svd.transform("layer4.npy", path="layer4_64.npy")
+    >>> import numpy as np
+    >>> np.save("layer4.npy", np.random.default_rng(0).normal(size=(500, 64)))
+    >>> svd = fd.reduction.UncentredSVD(8).fit("layer4.npy")
+    >>> svd.transform("layer4.npy", path="layer4_8.npy").shape
+    torch.Size([500, 8])
     """
 
     components_: Tensor
@@ -82,7 +85,7 @@ class UncentredSVD(Undisturbed):
         return f"UncentredSVD(n_components={self.n_components})"
 
     def fit(self, x: Any, *, name: str | None = None) -> UncentredSVD:
-        """Find the components of ``x`` [N, D].
+        """Find the components of a matrix.
 
         Parameters
         ----------
@@ -91,6 +94,11 @@ class UncentredSVD(Undisturbed):
             of an array that is mapped into memory, the system may leave every page there.
         name : str, optional
             Which array of a file that holds several.
+
+        Returns
+        -------
+        UncentredSVD
+            Itself.
 
         Raises
         ------
@@ -124,11 +132,11 @@ class UncentredSVD(Undisturbed):
         path: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> Tensor:
-        """Coordinates of ``x`` [N, D] along the components, [N, K]; differentiable in a tensor ``x``.
+        """Coordinates of points along the components; differentiable in a tensor ``x``.
 
         Parameters
         ----------
-        x, name
+        x, name : optional
             As for :meth:`fit`.
         path : path-like, optional
             An ``.npy`` file to write the coordinates to, block by block; it appears when it is complete.
@@ -167,7 +175,12 @@ class UncentredSVD(Undisturbed):
         return coordinates
 
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the fitted projection knows, as tensors and JSON-able metadata; see :meth:`from_state`.
+        """Everything that the fitted projection knows, as tensors and metadata.
+
+        Returns
+        -------
+        (dict of str to Tensor, dict)
+            What :meth:`from_state` takes; the metadata are what JSON can hold.
 
         Raises
         ------
@@ -180,7 +193,19 @@ class UncentredSVD(Undisturbed):
 
     @classmethod
     def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str = "the state") -> Self:
-        """The fitted projection of a state that :meth:`get_state` returned; ``where`` names it in messages.
+        """The fitted projection of a state that :meth:`get_state` returned.
+
+        Parameters
+        ----------
+        tensors, metadata : mapping
+            The two parts of the state.
+        where : str
+            A name for messages, such as that of a file.
+
+        Returns
+        -------
+        UncentredSVD
+            The same projection.
 
         Raises
         ------
@@ -197,6 +222,13 @@ class UncentredSVD(Undisturbed):
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fit to one safetensors file with a JSON header; :func:`fastdens.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        overwrite : bool
+            Replace a file of that name.
 
         Raises
         ------
@@ -220,7 +252,23 @@ class UncentredSVD(Undisturbed):
             )
 
     def fit_transform(self, x: Any) -> Tensor:
-        """``fit(x)``, then ``transform(x)``."""
+        """Find the components of a matrix, and return its coordinates along them.
+
+        Parameters
+        ----------
+        x : array, Tensor or path-like
+            [N, D], as for :meth:`fit`.
+
+        Returns
+        -------
+        Tensor
+            [N, K].
+
+        Raises
+        ------
+        ValueError, OSError
+            As for :meth:`fit`.
+        """
         return self.fit(x).transform(x)
 
 

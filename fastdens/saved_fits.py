@@ -39,6 +39,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
     Parameters
     ----------
     path : path-like
+        A file that ``save`` wrote.
     device : torch.device or str
         Where its tensors go.
 
@@ -55,6 +56,14 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
         If the file is damaged, not a fit of this library, or of a newer version of it.
     ImportError
         If safetensors is missing.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(100, 2), torch.arange(100) % 2)
+    >>> fd.GaussianMixtures(2, max_iter=1, tol=0).fit(batch).save("fit.safetensors")
+    >>> fd.load("fit.safetensors")
+    GaussianMixtures(n_components=2, covariance_type='full')
     """
     tensors, metadata = read_state(path, "fit")
     return fit_of_state({name: tensor.to(device) for name, tensor in tensors.items()}, metadata, str(Path(path)))

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from fastdens.kernels.em import EMStatistics as EMStatistics
     from fastdens.kernels.em import em_statistics as em_statistics
     from fastdens.kernels.expectation_maximization import EMSteps as EMSteps
-    from fastdens.kernels.expectation_maximization import GaussianParameters as GaussianParameters
     from fastdens.kernels.expectation_maximization import em_steps as em_steps
-    from fastdens.kernels.expectation_maximization import gaussian_parameters as gaussian_parameters
     from fastdens.kernels.factor_analysers import FactorResponsibilities as FactorResponsibilities
     from fastdens.kernels.factor_analysers import FactorStatistics as FactorStatistics
     from fastdens.kernels.factor_analysers import factor_mixture_log_prob as factor_mixture_log_prob
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
     from fastdens.kernels.m_step import sufficient_statistics as sufficient_statistics
     from fastdens.kernels.niw import NIWPosterior as NIWPosterior
     from fastdens.kernels.niw import niw_posterior as niw_posterior
+    from fastdens.kernels.parameters import GaussianParameters as GaussianParameters
+    from fastdens.kernels.parameters import gaussian_parameters as gaussian_parameters
     from fastdens.kernels.seeding import kmeans_plusplus as kmeans_plusplus
     from fastdens.kernels.seeding import random_responsibilities as random_responsibilities
     from fastdens.kernels.seeding import random_rows as random_rows
@@ -49,7 +49,7 @@ _MODULE_OF = {
     "FactorParameters": "factor_m_step",
     "FactorResponsibilities": "factor_analysers",
     "FactorStatistics": "factor_analysers",
-    "GaussianParameters": "expectation_maximization",
+    "GaussianParameters": "parameters",
     "GibbsSweeps": "gibbs",
     "KMeans": "k_means",
     "Layout": "layout",
@@ -65,7 +65,7 @@ _MODULE_OF = {
     "factor_statistics": "factor_analysers",
     "factor_update": "factor_m_step",
     "gaussian_log_prob": "gaussian",
-    "gaussian_parameters": "expectation_maximization",
+    "gaussian_parameters": "parameters",
     "gibbs_sweep": "gibbs",
     "kmeans": "k_means",
     "kmeans_plusplus": "seeding",
@@ -82,12 +82,14 @@ _MODULE_OF = {
 __all__ = list(_MODULE_OF)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # To type checkers a misspelt name is an error.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from fastdens.kernels.layout import Layout
 from fastdens.kernels.mixture import Components
+from fastdens.kernels.surroundings import outside_transforms
 from torch import Tensor
 
 # Numbers of a block of rows under the components of one model.
@@ -116,8 +117,10 @@ def hessian_product(
 def _models(points: Tensor, components: Components, layout: Layout | None) -> Iterator[_Model]:
     """Blocks of rows, of bounded size, under the model that owns them, or under every model."""
     n_points, d = points.shape
-    offsets = components.offsets.tolist()
-    ranges = [[0, n_points]] * components.n_models if layout is None else layout.ranges.tolist()
+    # Inside a transform torch 2.9 has no lists of tensors.
+    with outside_transforms():
+        offsets = components.offsets.tolist()
+        ranges = [[0, n_points]] * components.n_models if layout is None else layout.ranges.tolist()
     log_joint_norm = components.log_joint_norm.reshape(-1)
     # A component of weight zero adds nothing, whatever its parameters are.
     dead = log_joint_norm == -torch.inf

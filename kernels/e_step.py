@@ -17,7 +17,15 @@ from torch import Tensor
 
 
 class Responsibilities(NamedTuple):
-    """Responsibilities [N, K] and log-densities [N]; zero for rows that no model owns."""
+    """Responsibilities and log-densities of N points; zero for rows that no model owns.
+
+    Attributes
+    ----------
+    resp : Tensor
+        [N, K], of each component of the point's own model.
+    log_prob_norm : Tensor
+        [N], log-density under the point's own model, in nats.
+    """
 
     resp: Tensor
     log_prob_norm: Tensor
@@ -65,7 +73,7 @@ def responsibilities(
         [N, D], float32 or float64, sorted by model.
     layout : Layout or Tensor
         The rows of each model: a layout, or offsets int64 [M + 1].
-    weights, means, precisions_cholesky, covariance_type, backend, matmul_precision
+    weights, means, precisions_cholesky, covariance_type, backend, matmul_precision : optional
         As for :func:`fastdens.kernels.mixture_log_prob`.
     log_weights : bool
         The weights are given as logarithms. They need not be those of numbers that sum to one, nor of numbers that
@@ -80,6 +88,16 @@ def responsibilities(
     ------
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import responsibilities
+    >>> points, offsets = torch.tensor([[-1.0], [0.0]]), torch.tensor([0, 2])
+    >>> weights, means = torch.tensor([[0.5, 0.5]]), torch.tensor([[[-1.0], [1.0]]])
+    >>> responsibilities(points, offsets, weights, means, torch.ones(1, 2, 1, 1)).resp
+    tensor([[0.8808, 0.1192],
+            [0.5000, 0.5000]])
     """
     check_mixtures(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     layout = as_layout(layout, len(means), len(points))

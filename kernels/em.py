@@ -14,7 +14,15 @@ from torch import Tensor
 
 
 class EMStatistics(NamedTuple):
-    """Log-likelihood of each model, float64 [M], and its :class:`~fastdens.kernels.SufficientStatistics`."""
+    """What one EM iteration needs of the points of M models.
+
+    Attributes
+    ----------
+    log_likelihood : Tensor
+        float64 [M], of the points under their model.
+    nk, means, scatter : Tensor
+        As in :class:`SufficientStatistics`.
+    """
 
     log_likelihood: Tensor
     nk: Tensor
@@ -38,11 +46,11 @@ def em_statistics(
 
     Parameters
     ----------
-    points, layout, weights, means, precisions_cholesky, log_weights
+    points, layout, weights, means, precisions_cholesky, log_weights : optional
         As for :func:`fastdens.kernels.responsibilities`.
     sample_weight : Tensor, optional
         [N], as for :func:`fastdens.kernels.em_steps`.
-    **options
+    **options : str
         ``covariance_type``, ``backend`` and ``matmul_precision``, as for :func:`fastdens.kernels.responsibilities`.
 
     Returns
@@ -54,6 +62,15 @@ def em_statistics(
     ------
     TypeError, ValueError
         If dtypes, shapes, devices or options do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import em_statistics
+    >>> points, offsets = torch.tensor([[-1.0], [1.0], [3.0]]), torch.tensor([0, 2, 3])  # Two models.
+    >>> sums = em_statistics(points, offsets, torch.ones(2, 1), torch.zeros(2, 1, 1), torch.ones(2, 1, 1, 1))
+    >>> sums.nk[:, 0].round(), sums.means[:, 0, 0].round()
+    (tensor([2., 1.]), tensor([0., 3.]))
     """
     check_points(points)
     layout = as_layout(layout, len(means), len(points))

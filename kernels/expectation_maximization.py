@@ -14,36 +14,17 @@ from typing import Any, NamedTuple
 import torch
 from fastdens.kernels import mixture, reference, tiny_em_steps
 from fastdens.kernels.arguments import checked
-from fastdens.kernels.cholesky import factor_covariances, precision_cholesky
+from fastdens.kernels.cholesky import factor_covariances
 from fastdens.kernels.layout import Layout, as_layout
-from fastdens.kernels.m_step import MStep, SufficientStatistics
+from fastdens.kernels.m_step import MStep
 from fastdens.kernels.operation import Backends, check_mixtures, check_sample_weight
 from fastdens.kernels.optional_triton import tl, triton
+from fastdens.kernels.parameters import GaussianParameters
 from fastdens.kernels.replay import take_steps
 from torch import Tensor
 
 # Constants of the kernels that go through the parameters of a model.
 PARAMETER_BLOCKS = {"HALF_LOG_TWO_PI": 0.5 * math.log(2 * math.pi), "BLOCK_K": 16, "BLOCK_D": 64}
-
-
-class GaussianParameters(NamedTuple):
-    """Parameters of M mixtures of K Gaussians, in the shapes of :class:`fastdens.GaussianMixtures`.
-
-    Attributes
-    ----------
-    weights, means : Tensor
-        [M, K] and [M, K, D].
-    covariances, precisions_cholesky : Tensor
-        full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K]; ``precision = U U'``.
-    bad : Tensor
-        bool [M], True for a model with a covariance that has no Cholesky factor.
-    """
-
-    weights: Tensor
-    means: Tensor
-    covariances: Tensor
-    precisions_cholesky: Tensor
-    bad: Tensor
 
 
 class EMSteps(NamedTuple):
@@ -69,27 +50,6 @@ class EMSteps(NamedTuple):
     n_steps: Tensor
     converged: Tensor
     bad: Tensor
-
-
-def gaussian_parameters(
-    sums: SufficientStatistics, n_features: int, *, reg_covar: float, covariance_type: str = "full", backend: str
-) -> GaussianParameters:
-    """Parameters from the sums of the M step, whose scatter is overwritten (Bishop 2006, eqs. 9.24 to 9.27)."""
-    nk, scatter = sums.nk, sums.scatter
-    if covariance_type == "full":
-        scatter /= nk[..., None, None]
-    elif covariance_type == "tied":
-        scatter /= nk.sum(1)[:, None, None]
-    elif covariance_type == "diag":
-        scatter /= nk[..., None]
-    else:
-        scatter /= nk * n_features
-    if covariance_type in ("full", "tied"):
-        scatter.diagonal(dim1=-2, dim2=-1).add_(reg_covar)
-    else:
-        scatter += reg_covar
-    factors, bad = precision_cholesky(scatter, covariance_type=covariance_type, backend=backend)
-    return GaussianParameters(nk / nk.sum(1, keepdim=True), sums.means, scatter, factors, bad)
 
 
 @triton.jit
@@ -441,7 +401,7 @@ def em_steps(
 
     Parameters
     ----------
-    points, layout, weights, means, precisions_cholesky, covariance_type, backend, matmul_precision
+    points, layout, weights, means, precisions_cholesky : Tensor
         As for :func:`fastdens.kernels.responsibilities`.
     lower_bound : Tensor
         float64 [M], mean log-likelihood per point at the step before the first; minus infinity where there was none.
@@ -454,10 +414,13 @@ def em_steps(
     sample_weight : Tensor, optional
         [N], positive, in the dtype of the points: what a point contributes to the sums and to the mean log-likelihood
         is multiplied by its weight.
+    covariance_type, backend, matmul_precision : str
+        As for :func:`fastdens.kernels.responsibilities`.
 
     Returns
     -------
     EMSteps
+        The parameters after the last step of each model, and what is known of it.
 
     Raises
     ------
@@ -467,6 +430,17 @@ def em_steps(
     References
     ----------
     Bishop, Pattern Recognition and Machine Learning, 2006, section 9.2.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import em_steps
+    >>> points, offsets = torch.cat([torch.randn(50, 1) - 9, torch.randn(50, 1) + 9]), torch.tensor([0, 100])
+    >>> start = torch.tensor([[0.5, 0.5]]), torch.tensor([[[-1.0], [1.0]]]), torch.ones(1, 2, 1, 1)
+    >>> nothing_yet = torch.full((1,), float("-inf"), dtype=torch.float64)
+    >>> steps = em_steps(points, offsets, *start, nothing_yet, n_steps=20, tol=1e-3, reg_covar=1e-6)
+    >>> steps.means[0, :, 0].round(), steps.converged
+    (tensor([-9.,  9.]), tensor([True]))
     """
     check_mixtures(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     if n_steps < 1:

@@ -22,21 +22,43 @@ from torch import Tensor
 
 
 class FactorResponsibilities(NamedTuple):
-    """Responsibilities [N, K] and log-densities [N]; zero for rows that no model owns."""
+    """Responsibilities and log-densities of N points; zero for rows that no model owns.
+
+    Attributes
+    ----------
+    resp : Tensor
+        [N, K], of each component of the point's own model.
+    log_prob_norm : Tensor
+        [N], log-density under the point's own model, in nats.
+    """
 
     resp: Tensor
     log_prob_norm: Tensor
 
 
 class FactorStatistics(NamedTuple):
-    """Sums over the points of M mixtures, float64, with responsibilities r and ``z = V' (x - mean) / sqrt(psi)``."""
+    """Sums over the points of M mixtures, float64, with responsibilities r and ``z = V' (x - mean) / sqrt(psi)``.
 
-    log_likelihood: Tensor  # [M], of the points under their model
-    nk: Tensor  # [M, K], sum r
-    moment: Tensor  # [M, K, D], sum r (x - mean)
-    squares: Tensor  # [M, K, D], sum r (x - mean)^2
-    cross: Tensor  # [M, K, Q, D], sum r z (x - mean)'
-    directions: Tensor  # [M, K, Q, D], V': the span of the loadings in units of the noise
+    Attributes
+    ----------
+    log_likelihood : Tensor
+        [M], of the points under their model.
+    nk : Tensor
+        [M, K], sum r.
+    moment, squares : Tensor
+        [M, K, D], sum r (x - mean) and sum r (x - mean)^2.
+    cross : Tensor
+        [M, K, Q, D], sum r z (x - mean)'.
+    directions : Tensor
+        [M, K, Q, D], V': the span of the loadings in units of the noise.
+    """
+
+    log_likelihood: Tensor
+    nk: Tensor
+    moment: Tensor
+    squares: Tensor
+    cross: Tensor
+    directions: Tensor
 
 
 def _components(weights: Tensor, means: Tensor, loadings: Tensor, noise_variances: Tensor) -> tuple[Components]:
@@ -133,6 +155,14 @@ def factor_mixture_log_prob(
         If dtypes, shapes, devices or options do not fit.
     NotImplementedError
         If a parameter requires a gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import factor_mixture_log_prob
+    >>> weights, means, loadings = torch.ones(2, 1), torch.zeros(2, 1, 5), torch.zeros(2, 1, 5, 2)
+    >>> factor_mixture_log_prob(torch.randn(4, 5), weights, means, loadings, torch.ones(2, 1, 5)).shape
+    torch.Size([4, 2])
     """
     _check(points, weights, means, loadings, noise_variances)
     check_alike(points, weights=weights, means=means, loadings=loadings, noise_variances=noise_variances)
@@ -158,7 +188,7 @@ def factor_responsibilities(
         [N, D], float32 or float64, sorted by model.
     layout : Layout or Tensor
         The rows of each model: a layout, or offsets int64 [M + 1].
-    weights, means, loadings, noise_variances, backend
+    weights, means, loadings, noise_variances, backend : optional
         As for :func:`factor_mixture_log_prob`.
 
     Returns
@@ -195,16 +225,19 @@ def factor_statistics(
 
     Parameters
     ----------
-    points, layout, weights, means, loadings, noise_variances, backend
+    points, layout, weights, means, loadings, noise_variances : Tensor
         As for :func:`factor_responsibilities`; the parameters may be in float64 where the points are not.
     sample_weight : Tensor, optional
         [N], how often each point counts, of any dtype; by default once.
     resp : Tensor, optional
         [N, K], responsibilities to sum with in the place of those under the parameters.
+    backend : {"auto", "triton", "cpu", "reference"}
+        As for :func:`factor_responsibilities`.
 
     Returns
     -------
     FactorStatistics
+        Sums over the points of each model, float64.
 
     Raises
     ------

@@ -21,7 +21,17 @@ from torch import Tensor
 
 
 class FactorParameters(NamedTuple):
-    """Means [M, K, D], loadings [M, K, D, Q] and noise variances [M, K, D] of M mixtures, float64."""
+    """Parameters of M mixtures of factor analysers, float64.
+
+    Attributes
+    ----------
+    means : Tensor
+        [M, K, D].
+    loadings : Tensor
+        [M, K, D, Q].
+    noise_variances : Tensor
+        [M, K, D].
+    """
 
     means: Tensor
     loadings: Tensor
@@ -69,6 +79,7 @@ def factor_update(
     Returns
     -------
     FactorParameters
+        float64, as those that were given.
     """
     of_points = sums.nk, sums.moment, sums.squares, sums.cross, sums.directions
     parameters = means, loadings, noise_variances
@@ -87,6 +98,11 @@ def canonical_loadings(loadings: Tensor, noise_variances: Tensor, *, backend: st
         float64 [M, K, D, Q] and [M, K, D].
     backend : {"auto", "triton", "cpu", "reference"}
         "triton" and "reference" are torch operations, on the device of the loadings.
+
+    Returns
+    -------
+    Tensor
+        float64 [M, K, D, Q].
     """
     scale, directions, strengths = _WHITENED.run(backend, loadings, noise_variances)
     canonical: Tensor = directions.mT * strengths.sqrt()[..., None, :] / scale[..., None]

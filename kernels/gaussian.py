@@ -174,6 +174,14 @@ def gaussian_log_prob(
         If dtypes, shapes, devices or options do not fit.
     NotImplementedError
         If a parameter requires a gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import gaussian_log_prob
+    >>> means = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    >>> gaussian_log_prob(torch.zeros(1, 2), means, torch.eye(2).expand(2, 2, 2))
+    tensor([[-1.8379, -2.3379]])
     """
     if means.ndim != 2:
         raise ValueError(f"means have shape {tuple(means.shape)}, but they must be [G, D].")
@@ -198,13 +206,15 @@ def mixture_log_prob(
 
     Parameters
     ----------
-    points, covariance_type, backend, matmul_precision
+    points : Tensor
         As for :func:`gaussian_log_prob`.
     weights, means : Tensor
         [M, K] and [M, K, D].
     precisions_cholesky : Tensor
         Those of :func:`gaussian_log_prob` for each model: full [M, K, D, D], tied [M, D, D], diag [M, K, D],
         spherical [M, K].
+    covariance_type, backend, matmul_precision : str
+        As for :func:`gaussian_log_prob`.
 
     Returns
     -------
@@ -217,6 +227,14 @@ def mixture_log_prob(
         If dtypes, shapes, devices or options do not fit.
     NotImplementedError
         If a parameter requires a gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import mixture_log_prob
+    >>> weights, means = torch.tensor([[0.5, 0.5]]), torch.tensor([[[-1.0], [1.0]]])
+    >>> mixture_log_prob(torch.tensor([[0.0]]), weights, means, torch.ones(1, 2, 1, 1))
+    tensor([[-1.4189]])
     """
     check_mixtures(points, weights, means, precisions_cholesky, covariance_type, matmul_precision)
     options = {"covariance_type": covariance_type, "matmul_precision": matmul_precision}

@@ -277,7 +277,7 @@ def kmeans(
     tol: float = 1e-4,
     backend: str = "auto",
 ) -> KMeans:
-    """k-means in every model at once, from the rows that greedy k-means++ chooses.
+    """Cluster the points of every model by k-means, from the rows that greedy k-means++ chooses.
 
     An iteration assigns each point to its nearest centre, the first one of equals, and moves each centre to the mean
     of its points. As in scikit-learn, a cluster without points takes the point farthest from its centre instead, unless
@@ -296,6 +296,7 @@ def kmeans(
     sample_weight : Tensor, optional
         [N], positive, in the dtype of the points: how often each counts, in the start and in the means.
     max_iter : int
+        Iterations at most.
     tol : float
         A model has converged when no label changes, or when the sum of the squared movements of its centres is at most
         ``tol`` times the mean variance of its features.
@@ -305,6 +306,7 @@ def kmeans(
     Returns
     -------
     KMeans
+        The clusters of each model, and what is known of them.
 
     Raises
     ------
@@ -316,6 +318,15 @@ def kmeans(
     References
     ----------
     Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 28, 1982.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import kmeans
+    >>> points = torch.tensor([[0.0], [0.2], [9.0], [5.0], [5.4], [-4.0]])
+    >>> kmeans(points, torch.tensor([0, 3, 6]), n_clusters=2, seed=0).centres[:, :, 0].sort(1).values
+    tensor([[ 0.1000,  9.0000],
+            [-4.0000,  5.2000]])
     """
     check_points(points)
     layout = as_layout(layout, layout.n_models if isinstance(layout, Layout) else len(layout) - 1, len(points))

@@ -33,7 +33,7 @@ class Tiles(NamedTuple):
 
 
 class Layout:
-    """Rows of M models among N points, checked; use :meth:`from_offsets` or :meth:`from_ranges` to make one.
+    """Rows of M models among N points, checked; :meth:`Layout.from_offsets` or :meth:`Layout.from_ranges` makes one.
 
     Attributes
     ----------
@@ -41,16 +41,36 @@ class Layout:
         int64 [M, 2], contiguous: first row and one past the last row of each model.
     n_points : int
         Number of points N of the tensor that the ranges index.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import Layout
+    >>> layout = Layout.from_offsets(torch.tensor([0, 2, 5]), n_points=5)
+    >>> layout.sizes, layout.sum(torch.ones(5))
+    (tensor([2, 3]), tensor([2., 3.], dtype=torch.float64))
     """
 
     def __init__(self, ranges: Tensor, n_points: int) -> None:
-        self.ranges = ranges.contiguous()
+        self.ranges: Tensor = ranges.contiguous()
         self.n_points = n_points
         self._tiles: dict[int, Tiles] = {}
 
     @classmethod
     def from_offsets(cls, offsets: Tensor, n_points: int) -> Layout:
         """The layout of models that lie one after the other: model m owns rows ``offsets[m]:offsets[m + 1]``.
+
+        Parameters
+        ----------
+        offsets : Tensor
+            int64 [M + 1], ascending.
+        n_points : int
+            N, rows of the tensor of points.
+
+        Returns
+        -------
+        Layout
+            Of M models.
 
         Raises
         ------
@@ -62,6 +82,18 @@ class Layout:
     @classmethod
     def from_ranges(cls, ranges: Tensor, n_points: int) -> Layout:
         """The layout of models whose rows may lie apart, in any order.
+
+        Parameters
+        ----------
+        ranges : Tensor
+            int64 [M, 2]: the first row of each model, and one past its last.
+        n_points : int
+            N, rows of the tensor of points.
+
+        Returns
+        -------
+        Layout
+            Of M models.
 
         Raises
         ------
@@ -104,17 +136,50 @@ class Layout:
         return slice(int(self.ranges[0, 0]), int(self.ranges[-1, 1])) if self.n_models else slice(0, 0)
 
     def select(self, models: Tensor | list[int] | slice) -> Layout:
-        """The layout of some of the models, by indices, mask or slice."""
+        """The layout of some of the models.
+
+        Parameters
+        ----------
+        models : Tensor, list of int, or slice
+            Their indices, or a mask.
+
+        Returns
+        -------
+        Layout
+            Of these models, in this order.
+        """
         return Layout(self.ranges[models], self.n_points)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum of each model's rows of ``values`` [N, ...], float64 [M, ...]; its order depends on the model alone."""
+        """Sum of each model's rows.
+
+        Parameters
+        ----------
+        values : Tensor
+            [N, ...].
+
+        Returns
+        -------
+        Tensor
+            float64 [M, ...]; the order of the summation depends on the model alone.
+        """
         own = self.ranges[self.rows.model, 0] + self.rows.position if self.span is None else self.span
         # Unsafe: a look at the sizes, which are right, would wait for the device.
         return torch.segment_reduce(values[own].double(), "sum", lengths=self.sizes, unsafe=True)
 
     def tiles(self, size: int) -> Tiles:
-        """Each model cut into tiles of at most ``size`` rows; how depends on its own size only."""
+        """Each model cut into tiles of at most some number of rows; how depends on its own size only.
+
+        Parameters
+        ----------
+        size : int
+            Rows of a tile at most.
+
+        Returns
+        -------
+        Tiles
+            The rows of each tile and its model.
+        """
         if size not in self._tiles:
             row, end = self.ranges.unbind(1)
             counts = ((end - row + (size - 1)) // size).clamp_min_(1)
@@ -129,12 +194,34 @@ class Layout:
         Their size depends on K and D alone, so that the sums of one model are formed in the same order whatever else
         is in the batch. With K * D rows or more, the partial sums of a chunk (K * D * D numbers) take no more memory
         than its points.
+
+        Parameters
+        ----------
+        n_components, n_features : int
+            K and D.
+
+        Returns
+        -------
+        Tiles
+            The rows of each chunk and its model.
         """
         return self.tiles(max(_MIN_CHUNK_ROWS, n_components * n_features))
 
 
 def as_layout(layout: Layout | Tensor, n_models: int, n_points: int) -> Layout:
-    """A layout, from itself or from the offsets int64 [M + 1] of models that lie one after the other.
+    """A layout, from itself or from the offsets of models that lie one after the other.
+
+    Parameters
+    ----------
+    layout : Layout or Tensor
+        A layout, or offsets int64 [M + 1].
+    n_models, n_points : int
+        M and N, which it must have.
+
+    Returns
+    -------
+    Layout
+        The same one where it is a layout.
 
     Raises
     ------

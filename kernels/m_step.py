@@ -26,7 +26,14 @@ _MAX_REGISTERS = 168
 
 
 class SufficientStatistics(NamedTuple):
-    """Counts [M, K], means [M, K, D], scatter: full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical [M, K]."""
+    """Sums of the M step over the points of M models.
+
+    Attributes
+    ----------
+    nk, means, scatter : Tensor
+        Sums of the responsibilities [M, K]; [M, K, D]; full [M, K, D, D], tied [M, D, D], diag [M, K, D], spherical
+        [M, K].
+    """
 
     nk: Tensor
     means: Tensor
@@ -457,14 +464,14 @@ def sufficient_statistics(
 
     Parameters
     ----------
-    points, layout
+    points, layout : Tensor
         As for :func:`fastdens.kernels.responsibilities`.
     resp : Tensor
         Responsibilities [N, K].
     centres : Tensor
         [M, K, D], a point near each component, say its previous mean: sums are formed about it, and a component
         without points stays there.
-    covariance_type, backend, matmul_precision
+    covariance_type, backend, matmul_precision : str
         As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns

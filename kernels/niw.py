@@ -17,12 +17,24 @@ from torch import Tensor
 
 
 class NIWPosterior(NamedTuple):
-    """Posteriors of K clusters of each of M models; a cluster without points has the prior's."""
+    """Posteriors of K clusters of each of M models; a cluster without points has the prior's.
 
-    counts: Tensor  # int64 [M, K], points n
-    mean: Tensor  # float64 [M, K, D], m
-    precisions_cholesky: Tensor  # float64 [M, K, D, D], upper-triangular U with S^-1 = U U'
-    log_det: Tensor  # float64 [M, K], log det S
+    Attributes
+    ----------
+    counts : Tensor
+        int64 [M, K], points n.
+    mean : Tensor
+        float64 [M, K, D], m.
+    precisions_cholesky : Tensor
+        float64 [M, K, D, D], upper-triangular U with ``S^-1 = U U'``.
+    log_det : Tensor
+        float64 [M, K], log det S.
+    """
+
+    counts: Tensor
+    mean: Tensor
+    precisions_cholesky: Tensor
+    log_det: Tensor
 
 
 @checked
@@ -41,7 +53,7 @@ def niw_posterior(
 
     Parameters
     ----------
-    points, layout
+    points, layout : Tensor
         As for :func:`fastdens.kernels.responsibilities`; every point has a model.
     labels : Tensor
         Integers [N], 0 to K - 1, the cluster of each point within its model.
@@ -50,17 +62,28 @@ def niw_posterior(
     prior_mean, prior_scale : Tensor
         float64 [M, D], m0 and the diagonal of S0.
     kappa0 : float
-    backend
+        How many points the prior mean is worth.
+    backend : str
         As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns
     -------
     NIWPosterior
+        Of M times K clusters, empty ones included.
 
     Raises
     ------
     TypeError, ValueError
         If the rows of the models leave out points or overlap, or dtypes, shapes or options do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import niw_posterior
+    >>> points, labels = torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0])
+    >>> prior_mean, prior_scale = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    >>> niw_posterior(points, torch.tensor([0, 2]), labels, 1, prior_mean, prior_scale, kappa0=1.0).mean
+    tensor([[[1.3333]]], dtype=torch.float64)
     """
     n_models, n_features = prior_mean.shape
     layout = as_layout(layout, n_models, len(points))

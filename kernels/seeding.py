@@ -48,19 +48,34 @@ def random_responsibilities(
     sample_weight: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Uniform random responsibilities [N, K], normalised; zero for rows that no model owns.
+    """Uniform random responsibilities, normalised.
 
     Parameters
     ----------
     layout : Layout or Tensor
         The rows of each model: a layout, or offsets int64 [M + 1].
     n_points, n_components, seed : int
+        N, K, and the seed.
     dtype : torch.dtype
+        Of the result.
     sample_weight : Tensor, optional
         [n_points], not negative. A row of integer weight w has the mean of the responsibilities of w rows, as long as
         the weights of its model are all integers and not very large.
     backend : {"auto", "triton", "cpu", "reference"}
         "triton" and "reference" are torch operations, on the device of the layout, as is everything with weights.
+
+    Returns
+    -------
+    Tensor
+        [N, K]; zero for rows that no model owns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import random_responsibilities
+    >>> resp = random_responsibilities(torch.tensor([0, 10]), 10, 3, seed=0, dtype=torch.float64)
+    >>> resp.shape, bool(torch.allclose(resp.sum(1), torch.ones(10, dtype=torch.float64)))
+    (torch.Size([10, 3]), True)
     """
     layout = layout if isinstance(layout, Layout) else Layout.from_offsets(layout, count("n_points", n_points))
     resp = torch.zeros(n_points, count("n_components", n_components), dtype=dtype, device=layout.ranges.device)
@@ -90,6 +105,7 @@ def random_rows(
     layout : Layout or Tensor
         The rows of each model, at least ``n_rows``: a layout, or offsets int64 [M + 1].
     n_rows, seed : int
+        Rows of each model, and the seed.
     sample_weight : Tensor, optional
         [N], not negative: rows are drawn in proportion to their weights. A row of integer weight w counts as w rows,
         and may be drawn as often, as long as the weights of its model are all integers and not very large.
@@ -100,6 +116,13 @@ def random_rows(
     -------
     Tensor
         int64 [M, n_rows], rows of the batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import random_rows
+    >>> random_rows(torch.tensor([0, 10, 30]), n_rows=3, seed=0).shape
+    torch.Size([2, 3])
     """
     if not isinstance(layout, Layout):
         layout = Layout.from_ranges(ranges_of_offsets(layout), int(layout[-1]))
@@ -396,6 +419,7 @@ def kmeans_plusplus(
     layout : Layout or Tensor
         The rows of each model, at least ``n_clusters``: a layout, or offsets int64 [M + 1].
     n_clusters, seed : int
+        Rows of each model, and the seed.
     sample_weight : Tensor, optional
         [N], not negative, in the dtype of the points. The choice is that among rows repeated as often as they weigh, as
         long as the weights of the model are all integers and not very large; else single rows compete by their weights.
@@ -416,6 +440,16 @@ def kmeans_plusplus(
     References
     ----------
     Arthur & Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import kmeans_plusplus
+    >>> points = torch.tensor([[0.0], [0.1], [9.0], [5.0], [5.1], [-4.0]])
+    >>> rows = kmeans_plusplus(points, torch.tensor([0, 3, 6]), n_clusters=2, seed=0)
+    >>> points[rows, 0].sort().values.round()
+    tensor([[ 0.,  9.],
+            [-4.,  5.]])
     """
     check_points(points)
     n_trials = 2 + int(math.log(count("n_clusters", n_clusters)))

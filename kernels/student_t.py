@@ -159,15 +159,17 @@ def student_t_log_prob(
         [N, D], float32 or float64; sorted by model where ``layout`` is given.
     component_offsets : Tensor
         int64 [M + 1]: the components of model m are ``component_offsets[m]:component_offsets[m + 1]``.
-    log_weights, degrees_of_freedom : Tensor
+    log_weights : Tensor
         [G], of each component. A component of log weight minus infinity adds nothing.
     locations : Tensor
         [G, D].
     scale_precisions_cholesky : Tensor
         [G, D, D], upper-triangular U with ``scale^-1 = U U'``.
+    degrees_of_freedom : Tensor
+        [G], of each component.
     layout : Layout or Tensor, optional
         The rows of each model, a layout or offsets int64 [M + 1]: each point under its own model.
-    backend, matmul_precision
+    backend, matmul_precision : str
         As for :func:`fastdens.kernels.gaussian_log_prob`.
 
     Returns
@@ -186,6 +188,14 @@ def student_t_log_prob(
     References
     ----------
     Kotz & Nadarajah, Multivariate t Distributions and Their Applications, 2004, eq. 1.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import student_t_log_prob
+    >>> one, offsets = torch.ones(1), torch.tensor([0, 1])  # One component of weight 1: Cauchy's density.
+    >>> student_t_log_prob(torch.zeros(1, 1), offsets, 0 * one, torch.zeros(1, 1), one[:, None, None], one).exp()
+    tensor([[0.3183]])
     """
     check_choice("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
     d = locations.shape[-1]

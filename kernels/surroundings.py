@@ -88,8 +88,11 @@ def is_transformed() -> bool:
 
 
 def outside_transforms() -> AbstractContextManager[object]:
-    """Where tensors are plain ones: those that are made inside a transform of torch.func are wrapped."""
-    if not torch._C._are_functorch_transforms_active():
+    """Where tensors are plain ones: those that are made inside a transform of torch.func are wrapped.
+
+    While torch.compile traces, transforms are not left: it looks at wrapped tensors afterwards.
+    """
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return nullcontext()
     from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 

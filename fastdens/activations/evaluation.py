@@ -25,6 +25,7 @@ class Passes:
     Parameters
     ----------
     model : nn.Module
+        In evaluation mode.
     gradients, eager : bool
         As of :func:`evaluating`.
     """
@@ -40,7 +41,13 @@ class Passes:
             return self._model(*args, **kwargs)
 
     def begin(self, number: int) -> None:
-        """Let the random numbers of the passes that follow depend on a number, and not on the passes before."""
+        """Let the random numbers of the passes that follow depend on a number, and not on the passes before.
+
+        Parameters
+        ----------
+        number : int
+            The number of the batch that comes next, from 0.
+        """
         self._numbers.begin(number)
 
 
@@ -55,11 +62,26 @@ def evaluating(model: nn.Module, *, gradients: bool = False, eager: bool = False
     Parameters
     ----------
     model : nn.Module
+        Any network.
     gradients : bool
         Leave it to the caller whether a pass records gradients; by default none does.
     eager : bool
         Run compiled modules as they were written, and replicated ones on one device: compiled code may skip hooks that
         are younger than itself, and each replica would call them.
+
+    Yields
+    ------
+    Passes
+        Call it with inputs to run the model.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.5)).train()
+    >>> with fd.activations.evaluating(model) as passes:
+    ...     outputs = passes(torch.randn(4, 3))
+    >>> outputs.requires_grad, model.training
+    (False, True)
     """
     # `model.eval()` may do more than set the modes (merge weights, say) or be forbidden (in exported programs).
     modes = [(module, module.training) for module in model.modules()]
@@ -77,12 +99,46 @@ def evaluating(model: nn.Module, *, gradients: bool = False, eager: bool = False
 
 
 def model_device(model: nn.Module) -> torch.device:
-    """The device of a model's first parameter, or buffer; the CPU if it has none."""
+    """The device on which a model runs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network.
+
+    Returns
+    -------
+    torch.device
+        That of its first parameter, or else of its first buffer; the CPU if it has neither.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> fd.activations.model_device(torch.nn.Linear(3, 2))
+    device(type='cpu')
+    """
     return next((own.device for own in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def model_dtype(model: nn.Module) -> torch.dtype | None:
-    """The floating-point type of a model's first such parameter, in which it takes inputs; None if it has none."""
+    """The floating-point type in which a model takes inputs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network.
+
+    Returns
+    -------
+    torch.dtype or None
+        That of its first floating-point parameter; None if it has none.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> fd.activations.model_dtype(torch.nn.Linear(3, 2).half())
+    torch.float16
+    """
     return next((parameter.dtype for parameter in model.parameters() if parameter.dtype in _FLOATING), None)
 
 
@@ -92,7 +148,25 @@ def plain_name(name: str) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside torch's wrappers for compilation, for several devices, for averages and for checkpoints."""
+    """The network inside torch's wrappers for compilation, for several devices, for averages and for checkpoints.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A network, wrapped or not, any number of times.
+
+    Returns
+    -------
+    nn.Module
+        The network inside.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> network = torch.nn.Linear(3, 2)
+    >>> fd.activations.unwrapped(torch.nn.DataParallel(network)) is network
+    True
+    """
     while True:
         known = isinstance(model, DataParallel | DistributedDataParallel | AveragedModel)
         inner = [child for name, child in model.named_children() if known or name in _INNER]

@@ -60,6 +60,7 @@ def extract(
     Parameters
     ----------
     model : nn.Module
+        Any network, on the device to run on; compiled, wrapped or in half precision or not.
     loader : iterable
         Yields batches: a tensor of inputs; a tuple of inputs, integer labels and anything more, of which text (paths,
         say) is passed over; or a dict, of which the model is given what its ``forward`` takes by name, or else the only
@@ -103,11 +104,12 @@ def extract(
     device : torch.device or str, optional
         Device to which inputs are moved; by default that of the model's parameters.
     progress : bool
-        Show a progress bar, which needs rich.
+        Show a progress bar, which needs rich in a terminal.
 
     Returns
     -------
     Activations
+        The pooled outputs of each layer and the labels; mapped into memory where ``path`` is given.
 
     Raises
     ------
@@ -140,6 +142,17 @@ def extract(
 
     Random numbers that the model draws in a batch follow from the state of torch's generator at the call and the number
     of the batch.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
+    >>> loader = [(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])) for _ in range(2)]
+    >>> kept = fd.activations.extract(model, loader, layers=["1", "3"], progress=False)
+    >>> kept.features["1"].shape, kept.features["3"].shape
+    (torch.Size([8, 8]), torch.Size([8, 10]))
+    >>> batch = fd.RaggedBatch.from_labels(kept.features["1"], kept.labels, layer="1")
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}, but it must be a torch.nn.Module.")

@@ -26,6 +26,13 @@ def model_identity(model: nn.Module) -> dict[str, str]:
     dict of str to str
         "weights", from the values of its ``state_dict``; "structure", from the names, types and settings of its modules
         and the names of the values.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    >>> fd.activations.model_identity(one) == fd.activations.model_identity(other)
+    False
     """
     network = unwrapped(model)
     state = network.state_dict().items()

@@ -68,6 +68,22 @@ def only_tensor(output: Any) -> Tensor | None:
 
     It is the tensor itself; the first element of a tuple or list; the only tensor of a dict, a dataclass or another
     object, losses left aside; ``last_hidden_state`` if there is one.
+
+    Parameters
+    ----------
+    output : object
+        What a module returned.
+
+    Returns
+    -------
+    Tensor or None
+        A part of the output, or the output itself.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> fd.activations.only_tensor({"loss": torch.tensor(0.5), "logits": torch.zeros(2, 10)}).shape
+    torch.Size([2, 10])
     """
     if isinstance(output, Tensor):
         return output

@@ -63,6 +63,11 @@ def load(path: str | os.PathLike[str], pooling: str = "average") -> Activations:
     pooling : {"average", "max"}
         Which of these files to read.
 
+    Returns
+    -------
+    Activations
+        Of all layers that are there.
+
     Raises
     ------
     OSError
@@ -70,6 +75,16 @@ def load(path: str | os.PathLike[str], pooling: str = "average") -> Activations:
     ValueError
         If a file is damaged or does not hold numbers, the arrays do not have one row per example, or no file is of this
         pooling.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdens as fd
+    >>> from pathlib import Path
+    >>> Path("kept").mkdir()
+    >>> np.save("kept/layer4.npy", np.zeros((5, 2), dtype="float32"))
+    >>> np.save("kept/labels.npy", np.arange(5))
+    >>> fd.activations.load("kept").features["layer4"].shape
+    torch.Size([5, 2])
     """
     return Activations(*read_activations(Path(path), check_choice("pooling", pooling, ("average", "max"))))
 

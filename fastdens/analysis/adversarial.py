@@ -95,11 +95,12 @@ def pgd_accuracy(
     device : torch.device or str, optional
         Device of the attack; by default that of the model's parameters.
     progress : bool
-        Show a progress bar (needs rich).
+        Show a progress bar (in a terminal, needs rich).
 
     Returns
     -------
     PGDAccuracy
+        The accuracy within the ball, and which examples are robust.
 
     Raises
     ------
@@ -119,6 +120,16 @@ def pgd_accuracy(
     References
     ----------
     Madry, Makelov, Schmidt, Tsipras & Vladu, Towards deep learning models resistant to adversarial attacks, ICLR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.analysis import pgd_accuracy
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = model.weight.data.copy_(torch.eye(2))
+    >>> x, labels = torch.tensor([[1.0, 0.0], [0.0, 0.1], [0.0, 1.0]]), torch.tensor([0, 1, 1])
+    >>> pgd_accuracy(model, x, labels, epsilon=0.5).robust
+    array([ True, False,  True])
     """
     if norm not in _NORMS:
         raise ValueError(f"there is no norm {norm!r}: the nearest names are {suggest(norm, _NORMS)}.")

@@ -12,7 +12,15 @@ from fastdens.analysis.arguments import as_labels, as_numpy, check_log_prob, own
 
 
 class ClassLogDensity(NamedTuple):
-    """Mean and standard deviation of the log-density (nats) over the examples of each class, and their number, [M]."""
+    """Log-density over the examples of each of M classes, in nats.
+
+    Attributes
+    ----------
+    mean, std : ndarray
+        float64 [M], mean and standard deviation.
+    size : ndarray
+        int64 [M], examples of each class.
+    """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -43,6 +51,12 @@ def class_log_density(log_prob: ArrayLike | Tensor, labels: ArrayLike | Tensor) 
     ----------
     Jamroz & Kurdziel, Neural Representations Reveal Distinct Modes of Class Fitting in Residual Convolutional
     Networks, AAAI 2023.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import class_log_density
+    >>> class_log_density([-1.0, -3.0, -5.0], [0, 0, 1]).mean
+    array([-2., -5.])
     """
     values = as_numpy(log_prob).astype(np.float64)
     check_log_prob("log_prob", values)

@@ -55,7 +55,13 @@ class Coefficient(NamedTuple):
 
 
 class Interval(NamedTuple, Generic[T]):
-    """Estimates, and the lower and upper ends of their intervals: floats, or float64 arrays of one shape."""
+    """Estimates and the ends of their intervals.
+
+    Attributes
+    ----------
+    value, low, high : float or ndarray
+        An estimate and the lower and upper end of its interval; or float64 arrays of them, of one shape.
+    """
 
     value: T
     low: T
@@ -200,6 +206,16 @@ def correlate(
     Bootstrap, 1993. Jaeckel, The Infinitesimal Jackknife, Bell Laboratories, 1972. Holm, A Simple Sequentially
     Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979. Moran, Rank Correlation and
     Product-Moment Correlation, Biometrika 35, 1948.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.analysis import correlate
+    >>> rng = np.random.default_rng(0)
+    >>> scores, labels = rng.uniform(size=300), np.arange(300) % 3
+    >>> correlations = correlate(scores, {"layer4": -scores + rng.normal(size=300)}, labels, n_resamples=100)
+    >>> correlations.layers, correlations.spearman.value.round(1)
+    (('layer4',), array([-0.3]))
     """
     stats = require("scipy.stats", "correlate", "analysis")
     check_resampling(confidence, n_resamples)
@@ -282,6 +298,7 @@ def compare_predictors(
     Returns
     -------
     PredictorComparison
+        Each predictor's correlation, and how sure it is which of them is best.
 
     Raises
     ------
@@ -299,6 +316,17 @@ def compare_predictors(
     ----------
     Efron & Tibshirani, An Introduction to the Bootstrap, 1993. Davison & Hinkley, Bootstrap Methods and their
     Application, 1997, section 3.8 (resampling of groups).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.analysis import compare_predictors
+    >>> rng = np.random.default_rng(0)
+    >>> scores, labels = rng.uniform(size=300), np.arange(300) % 3
+    >>> predictors = {"near": scores + rng.normal(size=300) / 5, "far": scores + rng.normal(size=300)}
+    >>> comparison = compare_predictors(scores, predictors, labels, n_resamples=100)
+    >>> comparison.best, comparison.decided
+    ('near', True)
     """
     check_resampling(confidence, n_resamples)
     if resample not in ("examples", "classes"):

@@ -41,6 +41,12 @@ def density_bins(
     References
     ----------
     Jamroz & Kurdziel, AAAI 2023.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import density_bins
+    >>> density_bins([-5.0, -1.0, -3.0, -2.0], n_bins=2)
+    array([0, 1, 0, 1])
     """
     values = as_numpy(log_density).astype(np.float64)
     if values.ndim != 1:

@@ -51,6 +51,7 @@ def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | 
     Returns
     -------
     GenerativeClassification
+        The scores, their standard errors, and the class of each example.
 
     Raises
     ------
@@ -61,6 +62,13 @@ def generative_classification(log_prob: ArrayLike | Tensor, labels: ArrayLike | 
     ----------
     Takahashi et al., Confidence interval for micro-averaged F1 and macro-averaged F1 scores, Applied Intelligence 52,
     2022 (the delta method).
+
+    Examples
+    --------
+    >>> from fastdens.analysis import generative_classification
+    >>> result = generative_classification([[-1.0, -9.0], [-8.0, -2.0], [-3.0, -5.0]], [0, 1, 1])
+    >>> result.predicted, round(result.accuracy, 2)
+    (array([0, 1, 0]), 0.67)
     """
     values = as_numpy(log_prob)
     if values.ndim != 2 or values.size == 0:

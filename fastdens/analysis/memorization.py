@@ -15,7 +15,15 @@ _ROWS = 255
 
 
 class MemorizationScores(NamedTuple):
-    """Score of each example and its standard error, and the numbers of networks trained with it and without it, [N]."""
+    """Memorization score of each of N examples.
+
+    Attributes
+    ----------
+    score, standard_error : ndarray
+        float64 [N].
+    n_included, n_left_out : ndarray
+        int64 [N], the networks trained with each example and without it.
+    """
 
     score: NDArray[np.float64]
     standard_error: NDArray[np.float64]
@@ -60,6 +68,14 @@ def memorization_scores(correct: ArrayLike | Tensor, included: ArrayLike | Tenso
     Networks Memorize and Why, NeurIPS 2020. Agresti & Caffo, Simple and Effective Confidence Intervals for Proportions
     and Differences of Proportions Result from Adding Two Successes and Two Failures, The American Statistician 54,
     2000.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import memorization_scores
+    >>> included = [[True, False], [False, True], [True, False], [False, True]]  # Networks by examples.
+    >>> correct = [[True, True], [False, True], [True, True], [False, True]]
+    >>> memorization_scores(correct, included).score
+    array([1., 0.])
     """
     correct, included = as_numpy(correct), as_numpy(included)
     if correct.ndim != 2 or correct.shape != included.shape:

@@ -13,10 +13,18 @@ from fastdens.errors import check_integer
 
 
 class Subsets(NamedTuple):
-    """Indices of examples, int64 [classes * size], class after class, or int64 [size] of all classes.
+    """Indices of the most and the least memorized examples, and of others at random.
 
-    ``most`` is sorted by descending score, ``least`` by ascending score, and ``random`` is shuffled, within each class
-    if there are ``size`` examples of each.
+    Each array is int64 [classes * size], class after class, or int64 [size], of all classes together.
+
+    Attributes
+    ----------
+    most : ndarray
+        By descending score.
+    least : ndarray
+        By ascending score.
+    random : ndarray
+        Shuffled, within each class if there are ``size`` examples of each.
     """
 
     most: NDArray[np.int64]
@@ -46,6 +54,7 @@ def memorization_subsets(
     Returns
     -------
     Subsets
+        Indices of the examples, class after class.
 
     Raises
     ------
@@ -55,6 +64,14 @@ def memorization_subsets(
     References
     ----------
     Feldman & Zhang, What Neural Networks Memorize and Why, NeurIPS 2020 (the scores). Jamroz & Kurdziel, AAAI 2023.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import memorization_subsets
+    >>> scores, labels = [0.9, 0.1, 0.5, 0.2, 0.8, 0.3], [0, 0, 0, 1, 1, 1]
+    >>> subsets = memorization_subsets(scores, labels, size=1)
+    >>> subsets.most, subsets.least
+    (array([0, 4]), array([1, 3]))
     """
     values = _checked(scores, size, random_state)
     labels = as_labels(labels, len(values))
@@ -90,6 +107,7 @@ def global_subsets(scores: ArrayLike | Tensor, size: int, *, random_state: int =
     Returns
     -------
     Subsets
+        Indices of the examples, ``size`` in each subset.
 
     Raises
     ------
@@ -99,6 +117,13 @@ def global_subsets(scores: ArrayLike | Tensor, size: int, *, random_state: int =
     References
     ----------
     Jamroz & Kurdziel, AAAI 2023 (the published code).
+
+    Examples
+    --------
+    >>> from fastdens.analysis import global_subsets
+    >>> subsets = global_subsets([0.9, 0.1, 0.5, 0.2, 0.8, 0.3], size=2)
+    >>> subsets.most, subsets.least, subsets.random.shape
+    (array([0, 4]), array([1, 3]), (2,))
     """
     values = _checked(scores, size, random_state)
     finite = np.flatnonzero(np.isfinite(values))
@@ -134,6 +159,7 @@ def threshold_subsets(
     size : int
         Examples of each class in each subset, at least 1.
     low, high : float
+        Scores up to which, and from which, an example is in a subset.
     random_state : int
         Seed. The selection in a class depends on it and on that class alone.
 
@@ -150,6 +176,14 @@ def threshold_subsets(
     References
     ----------
     Jamroz & Kurdziel, AAAI 2023 (the published code).
+
+    Examples
+    --------
+    >>> from fastdens.analysis import threshold_subsets
+    >>> scores, labels = [0.9, 0.1, 0.5, 0.2, 0.8, 0.0], [0, 0, 0, 1, 1, 1]
+    >>> subsets = threshold_subsets(scores, labels, size=1, low=0.15, high=0.7)
+    >>> subsets.most, subsets.least
+    (array([0, 4]), array([1, 5]))
     """
     values = _checked(scores, size, random_state)
     labels = as_labels(labels, len(values))

@@ -1,6 +1,6 @@
 """Modes of class fitting: the split of the classes of a layer into a densely and a sparsely fitted group.
 
-``docs/mode_test.md`` derives the test and reports its measured error rates.
+``docs/mathematics/mode_test.md`` derives the test and reports its measured error rates.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def find_modes(class_means: ArrayLike | Tensor, random_state: int = 0) -> Modes:
 
     With 100 classes in two equal groups 4 standard deviations apart, two groups are announced in 99 % of samples, and
     4 % of the classes are on the wrong side of the line. With 100 classes of one mode, two groups are announced in at
-    most 5 % of samples, trapezoids (7 %) excepted. ``docs/mode_test.md`` explains the test and tabulates its error
-    rates.
+    most 5 % of samples, trapezoids (7 %) excepted. ``docs/mathematics/mode_test.md`` explains the test and
+    tabulates its error rates.
 
     Parameters
     ----------
@@ -137,6 +137,7 @@ def find_modes(class_means: ArrayLike | Tensor, random_state: int = 0) -> Modes:
     Returns
     -------
     Modes
+        The group of each class, the line between them, and the evidence.
 
     Raises
     ------
@@ -151,6 +152,16 @@ def find_modes(class_means: ArrayLike | Tensor, random_state: int = 0) -> Modes:
     JRSS B 43, 1981. Fernandez, Osiewalski & Steel, Modeling and inference with v-spherical distributions, JASA 90, 1995
     (the two-piece exponential power density). Hartigan & Hartigan, The dip test of unimodality, Annals of Statistics
     13, 1985. Schwarz, Estimating the dimension of a model, Annals of Statistics 6, 1978.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.analysis import find_modes
+    >>> rng = np.random.default_rng(0)
+    >>> means = np.concatenate([rng.normal(-60, 2, 50), rng.normal(-40, 2, 50)])
+    >>> modes = find_modes(means)
+    >>> modes.n_groups, modes.group.sum().item()
+    (2, 50)
     """
     means = as_numpy(class_means).astype(np.float64)
     if means.ndim != 1:
@@ -190,6 +201,7 @@ def mode_intervals(
     Returns
     -------
     ModeIntervals
+        The intervals, and the share of resamples in which each class lies above the line.
 
     Raises
     ------
@@ -201,6 +213,16 @@ def mode_intervals(
     References
     ----------
     Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.analysis import mode_intervals
+    >>> labels = np.repeat(np.arange(20), 10)
+    >>> log_density = np.where(labels < 10, -60.0, -40.0) + np.random.default_rng(0).normal(size=200)
+    >>> intervals = mode_intervals(log_density, labels, n_resamples=20)
+    >>> bool(intervals.line_low < -50 < intervals.line_high)
+    True
     """
     values = as_numpy(log_density).astype(np.float64)
     if values.ndim != 1 or values.size == 0:

@@ -27,6 +27,12 @@ def holm(pvalues: ArrayLike | Tensor) -> NDArray[np.float64]:
     References
     ----------
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import holm
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
     """
     values = as_numpy(pvalues, "pvalues").astype(np.float64)
     order = np.argsort(values)

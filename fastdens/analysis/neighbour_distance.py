@@ -53,6 +53,12 @@ def neighbour_distance(
     ----------
     Loftsgaarden & Quesenberry, A nonparametric estimate of a multivariate density function, Annals of Mathematical
     Statistics 36, 1965. Douze et al., The Faiss library, 2024.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import neighbour_distance
+    >>> neighbour_distance([[0.0], [1.0], [4.0]], [0, 0, 0], k=1)
+    array([1., 1., 3.])
     """
     faiss = require("faiss", "neighbour_distance", "cpu")
     check_integer("k", k, 1)

@@ -85,7 +85,13 @@ def rank_agreement(
 
     See Also
     --------
-    correlate : the coefficients and their intervals.
+    correlate : The coefficients and their intervals.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import rank_agreement
+    >>> rank_agreement([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).spearman.value
+    0.8
     """
     first, second = as_numpy(a).astype(np.float64), as_numpy(b).astype(np.float64)
     if first.ndim != 1 or first.shape != second.shape:
@@ -116,6 +122,7 @@ def compare_splits(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> SplitCompari
     Returns
     -------
     SplitComparison
+        How many classes are in which group of either, and how far the splits agree.
 
     Raises
     ------
@@ -123,6 +130,13 @@ def compare_splits(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> SplitCompari
         If they are not integers from 0 to 1, or the lengths differ.
     ImportError
         If scikit-learn is missing.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import compare_splits
+    >>> compare_splits([0, 0, 1, 1], [0, 1, 1, 1]).counts
+    array([[1, 1],
+           [0, 2]])
     """
     first, second = as_numpy(a), as_numpy(b)
     agreement = float(split_agreement([first, second])[0, 1])
@@ -152,11 +166,18 @@ def accuracy_difference(
     Returns
     -------
     Interval of float
+        The difference and the ends of its interval.
 
     Raises
     ------
     ValueError
         If there are no examples, or they are paired and their numbers differ.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import accuracy_difference
+    >>> round(accuracy_difference([True, False, False, True], [True, True, False, True], paired=True).value, 2)
+    0.25
     """
     check_confidence(confidence)
     a, b = as_numpy(correct_a).astype(np.float64), as_numpy(correct_b).astype(np.float64)

@@ -45,6 +45,14 @@ def mean_pairwise_distance(batch: RaggedBatch) -> MonteCarloEstimate:
     ----------
     Hoeffding, A class of statistics with asymptotically normal distribution, Annals of Mathematical Statistics 19,
     1948. Arvesen, Jackknifing U-statistics, Annals of Mathematical Statistics 40, 1969.
+
+    Examples
+    --------
+    >>> import fastdens as fd
+    >>> from fastdens.analysis import mean_pairwise_distance
+    >>> batch = fd.RaggedBatch.from_labels([[0.0], [2.0], [0.0], [6.0]], ["near", "near", "far", "far"])
+    >>> batch.classes, mean_pairwise_distance(batch).value
+    (('far', 'near'), tensor([6., 2.], dtype=torch.float64))
     """
     checked = check_batch(batch)
     if checked.weights is not None:

@@ -39,6 +39,12 @@ def roc_auc(score: ArrayLike | Tensor, positive: ArrayLike | Tensor | None) -> f
     ----------
     Hanley & McNeil, The meaning and use of the area under a receiver operating characteristic (ROC) curve, Radiology
     143, 1982.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import roc_auc
+    >>> roc_auc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
+    0.75
     """
     if positive is None:
         return math.nan
@@ -58,7 +64,7 @@ def roc_auc_standard_error(score: ArrayLike | Tensor, positive: ArrayLike | Tens
 
     Parameters
     ----------
-    score, positive
+    score, positive : array or Tensor
         As of :func:`roc_auc`.
 
     Returns
@@ -75,6 +81,12 @@ def roc_auc_standard_error(score: ArrayLike | Tensor, positive: ArrayLike | Tens
     ----------
     DeLong, DeLong & Clarke-Pearson, Comparing the areas under two or more correlated receiver operating characteristic
     curves, Biometrics 44, 1988.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import roc_auc_standard_error
+    >>> round(roc_auc_standard_error([0.1, 0.4, 0.35, 0.8], [False, False, True, True]), 3)
+    0.354
     """
     if positive is None:
         return math.nan

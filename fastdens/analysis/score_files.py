@@ -19,7 +19,15 @@ _SCORES, _LABELS = "tr_mem", "tr_labels"
 
 
 class ScoreFile(NamedTuple):
-    """Scores of the training examples, float64 [N], and their labels [N], int64 or names, None if the file has none."""
+    """Memorization scores of N training examples, as a file has them.
+
+    Attributes
+    ----------
+    scores : ndarray
+        float64 [N].
+    labels : ndarray or None
+        [N], int64 or names; None if the file has none.
+    """
 
     scores: NDArray[np.float64]
     labels: NDArray[Any] | None
@@ -49,11 +57,12 @@ def read_memorization_scores(
         int64 [n], the examples of the file to read, in this order; ``labels`` are theirs. By default all.
     allow_pickle : bool
         Read pickled dicts and arrays of Python objects, by a reader that makes arrays, numbers and text of them and
-        runs nothing (:func:`fastdens.io.safe_pickle.read_pickle`).
+        runs nothing.
 
     Returns
     -------
     ScoreFile
+        The scores, and the labels where the file has some.
 
     Raises
     ------
@@ -67,6 +76,14 @@ def read_memorization_scores(
     ----------
     Jamroz & Kurdziel, Neural Representations Reveal Distinct Modes of Class Fitting in Residual Convolutional
     Networks, AAAI 2023 (whose published files these are).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.analysis import read_memorization_scores
+    >>> np.savez("scores.npz", tr_mem=np.array([0.1, 0.9]), tr_labels=np.array([3, 5]))
+    >>> read_memorization_scores("scores.npz", labels=[3, 5]).scores
+    array([0.1, 0.9])
     """
     file = Path(path)
     scores, own_labels = _read(file, allow_pickle=allow_pickle)

@@ -78,6 +78,7 @@ def summarize_scores(
     Returns
     -------
     ScoreSummary
+        Counts, shares and means of the scores that are finite.
 
     Raises
     ------
@@ -87,6 +88,13 @@ def summarize_scores(
     References
     ----------
     Feldman & Zhang, What Neural Networks Memorize and Why, NeurIPS 2020. Jamroz & Kurdziel, AAAI 2023.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import summarize_scores
+    >>> summary = summarize_scores([0.0, 0.2, 0.6, 1.0])
+    >>> summary.n, summary.mean, summary.memorized
+    (4, 0.45, 0.5)
     """
     check_integer("n_top", n_top, 1)
     check_integer("n_examples", n_examples, 1)

@@ -64,7 +64,17 @@ class Certificates(NamedTuple):
     labels: NDArray[np.int64] | None
 
     def correct(self, labels: ArrayLike | Tensor | None = None) -> NDArray[np.bool_]:
-        """Whether the smoothed classifier gives the label, bool [N]; by default the labels given to certify.
+        """Whether the smoothed classifier gives the label of each example.
+
+        Parameters
+        ----------
+        labels : array or Tensor, optional
+            [N] integers; by default those that were given to :func:`certify`.
+
+        Returns
+        -------
+        ndarray
+            bool [N]; an abstention is not correct.
 
         Raises
         ------
@@ -79,7 +89,25 @@ class Certificates(NamedTuple):
     def certified_accuracy(
         self, radii: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None
     ) -> NDArray[np.float64]:
-        """Share of the examples that are classified correctly with a radius of at least ``radii``, in their shape."""
+        """Share of the examples that are classified correctly with at least a certain radius.
+
+        Parameters
+        ----------
+        radii : array or Tensor
+            Any shape, in the units of ``x``.
+        labels : array or Tensor, optional
+            [N] integers; by default those that were given to :func:`certify`.
+
+        Returns
+        -------
+        ndarray
+            float64, in the shape of ``radii``.
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`correct`.
+        """
         reached = self.radius >= as_numpy(radii).astype(np.float64)[..., None]
         return np.asarray((self.correct(labels) & reached).mean(-1))
 
@@ -135,12 +163,13 @@ def certify(
     device : torch.device or str, optional
         Device of the computation; by default that of the model's parameters.
     progress : bool
-        Show a progress bar (needs rich).
+        Show a progress bar (in a terminal, needs rich).
         The bar of a resumed call starts with the finished examples.
 
     Returns
     -------
     Certificates
+        The class and the radius of each example.
 
     Raises
     ------
@@ -157,6 +186,19 @@ def certify(
     Cohen, Rosenfeld & Kolter, Certified adversarial robustness via randomized smoothing, ICML 2019 (CERTIFY).
     Clopper & Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26,
     1934.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.analysis import certify
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = model.weight.data.copy_(torch.eye(2))
+    >>> x, labels = torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1])
+    >>> certificates = certify(model, x, sigma=0.5, labels=labels, n=1000, progress=False)
+    >>> certificates.predicted
+    array([0, 1])
+    >>> certificates.certified_accuracy([0.5, 5.0])
+    array([1., 0.])
     """
     stats = require("scipy.stats", "certify", "analysis")
     special = require("scipy.special", "certify", "analysis")

@@ -42,6 +42,13 @@ def split_agreement(
     References
     ----------
     Hubert & Arabie, Comparing partitions, Journal of Classification 2, 1985.
+
+    Examples
+    --------
+    >>> from fastdens.analysis import split_agreement
+    >>> split_agreement({"layer3": [0, 0, 1, 1], "layer4": [1, 1, 0, 0]})
+    array([[1., 1.],
+           [1., 1.]])
     """
     adjusted_rand_score = require("sklearn.metrics", "split_agreement", "analysis").adjusted_rand_score
     named = groups if isinstance(groups, Mapping) else dict(enumerate(groups))

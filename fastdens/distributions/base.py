@@ -50,7 +50,13 @@ class BatchedDensity(PreciseModule, ABC):
         vars(self).update(options, _option_names=tuple(options))
 
     def extra_repr(self) -> str:
-        """The sizes and options, for ``repr``."""
+        """The sizes and options, for ``repr``.
+
+        Returns
+        -------
+        str
+            What torch writes between the brackets.
+        """
         sizes = {"n_models": self.n_models, "n_features": self.n_features}
         return ", ".join(f"{name}={value!r}" for name, value in {**sizes, **self._options}.items())
 
@@ -95,7 +101,18 @@ class BatchedDensity(PreciseModule, ABC):
 
     @abstractmethod
     def select(self, begin: int, end: int) -> Self:
-        """The densities of the models ``begin:end``."""
+        """The densities of the models ``begin:end``.
+
+        Parameters
+        ----------
+        begin, end : int
+            The models ``begin`` to ``end - 1``.
+
+        Returns
+        -------
+        BatchedDensity
+            Of the same class and options.
+        """
 
     @abstractmethod
     def _log_prob(self, points: Tensor) -> Tensor:
@@ -103,14 +120,44 @@ class BatchedDensity(PreciseModule, ABC):
 
     @abstractmethod
     def own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each (sorted) row under its own model, [N]; the batch is known to fit, dtype included."""
+        """Log-density of each (sorted) row under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats.
+        """
 
     @abstractmethod
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n]."""
+        """Draw points from every model, with the component that each comes from.
+
+        Parameters
+        ----------
+        n : int
+            Draws from each model, at least 1.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            Points [M, n, D], and their components int64 [M, n].
+        """
 
     def of_a_fit(self) -> Self:
-        """Itself, of tensors that belong to a fit: a state that is loaded later leaves these as they are."""
+        """Mark the tensors as those of a fit: a state that is loaded later leaves them as they are.
+
+        Returns
+        -------
+        BatchedDensity
+            Itself.
+        """
         self._is_of_a_fit = True
         return self
 
@@ -121,22 +168,45 @@ class BatchedDensity(PreciseModule, ABC):
         super()._load_from_state_dict(*arguments)
 
     def clone(self) -> Self:
-        """The same density with tensors of its own."""
+        """The same density with tensors of its own.
+
+        Returns
+        -------
+        BatchedDensity
+            Of the same values, on the same device.
+        """
         return self._with(**{name: tensor.clone() for name, tensor in self.named_buffers(recurse=False)})
 
     def forward(self, x: Tensor) -> Tensor:
-        """``log_prob(x)``, [N, M]."""
-        return self.log_prob(x)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each point under every model, [N, M]; differentiable in ``x``, any number of times.
-
-        In reverse and in forward mode, with torch.func and under torch.vmap.
+        """The same as :meth:`log_prob`, for a density that is called.
 
         Parameters
         ----------
         x : array or Tensor
             [N, D], on the device of the models.
+
+        Returns
+        -------
+        Tensor
+            [N, M].
+        """
+        return self.log_prob(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each point under every model.
+
+        It is differentiable in ``x`` any number of times: in reverse and in forward mode, with torch.func and under
+        torch.vmap.
+
+        Parameters
+        ----------
+        x : array or Tensor
+            [N, D], on the device of the models.
+
+        Returns
+        -------
+        Tensor
+            [N, M], in nats.
 
         Raises
         ------
@@ -159,12 +229,17 @@ class BatchedDensity(PreciseModule, ABC):
         return self._log_prob(points.to(locations.dtype))
 
     def score_samples(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each point under its own model, [N], in the caller's row order.
+        """Log-density of each point under its own model.
 
         Parameters
         ----------
         batch : RaggedBatch
             Of the same models, on their device.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats and in the caller's row order.
 
         Raises
         ------
@@ -175,7 +250,7 @@ class BatchedDensity(PreciseModule, ABC):
         return self.own_values(checked, lambda density, part: density.own_log_prob(part))
 
     def own_values(self, batch: RaggedBatch, values_of: Callable[[Self, RaggedBatch], Tensor]) -> Tensor:
-        """Values [N, ...] of each point under its own model, in the caller's row order.
+        """Values of each point under its own model, in the caller's row order.
 
         Parameters
         ----------
@@ -184,6 +259,11 @@ class BatchedDensity(PreciseModule, ABC):
         values_of : callable
             Returns the values [n, ...] of the (sorted) rows of a batch in memory, in the dtype of the density, under
             the density of its models: of some at a time, where the batch is on disk.
+
+        Returns
+        -------
+        Tensor
+            [N, ...].
         """
         out = None
         for index, values in self.own_parts(batch, values_of):
@@ -196,7 +276,20 @@ class BatchedDensity(PreciseModule, ABC):
     def own_parts(
         self, batch: RaggedBatch, values_of: Callable[[Self, RaggedBatch], Tensor]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows of the caller int64 [n] and their values, as of :meth:`own_values`, some models at a time."""
+        """Values as of :meth:`own_values`, some models at a time.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            That is known to fit; ``index`` counts its rows.
+        values_of : callable
+            As for :meth:`own_values`.
+
+        Yields
+        ------
+        (Tensor, Tensor)
+            Rows of the caller, int64 [n], and their values [n, ...].
+        """
         row_bytes = 8 * (_COPIES * self.n_features + self._row_values)
         for begin, end in batch.groups(batch.sizes.double() * row_bytes, "scoring"):
             part = batch.part(begin, end)
@@ -204,22 +297,75 @@ class BatchedDensity(PreciseModule, ABC):
             yield part.index, values_of(own, part.to(dtype=self.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n points from every model, [n, M, D] (sample shape first, as in torch.distributions)."""
+        """Draw points from every model.
+
+        Parameters
+        ----------
+        n : int
+            Draws from each model, at least 1.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        Tensor
+            [n, M, D]: the sample shape comes first, as in torch.distributions.
+        """
         return self.sample_components(n, generator)[0].transpose(0, 1)
 
     def entropy(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> MonteCarloEstimate:
-        """Differential entropy of every model, [M]: :func:`fastdens.distributions.divergences.entropy`."""
+        """Differential entropy of every model, by Monte Carlo: :func:`fastdens.analysis.entropy`.
+
+        Parameters
+        ----------
+        n_samples : int
+            Draws from each model, at least 2.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        MonteCarloEstimate
+            [M], in nats.
+        """
         return divergences.entropy(self, n_samples, generator)
 
     def relative_entropy(
         self, batch: RaggedBatch, n_samples: int = 100_000, generator: torch.Generator | None = None
     ) -> MonteCarloEstimate:
-        """KL from every model to the Gaussian of its points' means and variances, [M].
+        """KL divergence from every model to the Gaussian of its points' means and variances, by Monte Carlo.
 
-        See :func:`fastdens.distributions.divergences.relative_entropy`.
+        See :func:`fastdens.analysis.relative_entropy`.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            The points of the same models.
+        n_samples : int
+            Draws from each model, at least 2.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        MonteCarloEstimate
+            [M], in nats.
         """
         return divergences.relative_entropy(self, batch, n_samples, generator)
 
     def kl_matrix(self, n_samples: int = 10_000, generator: torch.Generator | None = None) -> MonteCarloEstimate:
-        """``KL(p_i || p_j)`` of all pairs, [M, M]: :func:`fastdens.distributions.divergences.kl_matrix`."""
+        """``KL(p_i || p_j)`` of all pairs of models, by Monte Carlo: :func:`fastdens.analysis.kl_matrix`.
+
+        Parameters
+        ----------
+        n_samples : int
+            Draws from each model, at least 2.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        MonteCarloEstimate
+            [M, M], in nats: row i, column j.
+        """
         return divergences.kl_matrix(self, n_samples, generator)

@@ -32,6 +32,14 @@ class FactorAnalyserMixtureDensity(BatchedDensity):
     References
     ----------
     Ghahramani & Hinton, The EM algorithm for mixtures of factor analyzers, technical report CRG-TR-96-1, 1996.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(300, 10), torch.arange(300) % 3)
+    >>> density = fd.FactorAnalyserMixtures(1, n_factors=2, max_iter=5, tol=0).fit(batch).density()
+    >>> density.log_prob(torch.randn(4, 10)).shape, density.sample(5).shape
+    (torch.Size([4, 3]), torch.Size([5, 3, 10]))
     """
 
     weights: Tensor
@@ -64,7 +72,18 @@ class FactorAnalyserMixtureDensity(BatchedDensity):
         return 3 * self.means.shape[1]
 
     def select(self, begin: int, end: int) -> Self:
-        """The densities of the models ``begin:end``."""
+        """The densities of the models ``begin:end``.
+
+        Parameters
+        ----------
+        begin, end : int
+            The models ``begin`` to ``end - 1``.
+
+        Returns
+        -------
+        FactorAnalyserMixtureDensity
+            Of the same options.
+        """
         return self._with(**{name: value[begin:end] for name, value in self.named_buffers()})
 
     def responsibilities(self, batch: RaggedBatch) -> kernels.FactorResponsibilities:
@@ -74,11 +93,16 @@ class FactorAnalyserMixtureDensity(BatchedDensity):
         ----------
         batch : RaggedBatch
             Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        FactorResponsibilities
+            ``resp`` [N, K] and ``log_prob_norm`` [N], of the sorted rows.
         """
         return kernels.factor_responsibilities(batch.points, batch.layout, *self._of_mixtures, backend=self.backend)
 
     def factors(self, batch: RaggedBatch) -> Tensor:
-        """Expected factors of each (sorted) row of a batch under each component of its own model, [N, K, Q].
+        """Expected factors of each (sorted) row of a batch under each component of its own model.
 
         ``E[z | x, k] = (I + L' Psi^-1 L)^-1 L' Psi^-1 (x - mean)`` (Ghahramani & Hinton 1996, eq. 4).
 
@@ -86,6 +110,11 @@ class FactorAnalyserMixtureDensity(BatchedDensity):
         ----------
         batch : RaggedBatch
             Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Tensor
+            [N, K, Q].
         """
         k, q = self.loadings.shape[1], self.loadings.shape[3]
         out = batch.points.new_empty(batch.n_points, k, q)
@@ -103,13 +132,36 @@ class FactorAnalyserMixtureDensity(BatchedDensity):
         return kernels.factor_mixture_log_prob(points, *self._of_mixtures, backend=self.backend)
 
     def own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each (sorted) row under its own model, [N]."""
+        """Log-density of each (sorted) row under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats.
+        """
         return self.responsibilities(batch).log_prob_norm
 
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n].
+        """Draw points from every model, with the component that each comes from.
 
         A model with NaN parameters (one that was skipped) yields NaN points of component -1.
+
+        Parameters
+        ----------
+        n : int
+            Draws from each model, at least 1.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            Points [M, n, D], and their components int64 [M, n].
         """
         valid = torch.isfinite(self.weights).all(1)
         weights = torch.where(valid[:, None], self.weights, torch.ones_like(self.weights))

@@ -76,7 +76,24 @@ class GaussianMixtureDensity(BatchedDensity):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """A density of models that are not known yet: its parameters are NaN."""
+        """A density of models that are not known yet: its parameters are NaN.
+
+        Parameters
+        ----------
+        n_models, n_components, n_features : int
+            M, K and D.
+        covariance_type, backend, matmul_precision : str
+            As for the class.
+        device : torch.device or str, optional
+            Of the parameters; by default torch's.
+        dtype : torch.dtype, optional
+            Of the parameters; by default torch's.
+
+        Returns
+        -------
+        GaussianMixtureDensity
+            Its log-densities are NaN until it learns or loads a state.
+        """
         m, k, d = n_models, n_components, n_features
         check_choice("covariance_type", covariance_type, COVARIANCE_TYPES)
         factors = {"full": (m, k, d, d), "tied": (m, d, d), "diag": (m, k, d), "spherical": (m, k)}[covariance_type]
@@ -99,7 +116,18 @@ class GaussianMixtureDensity(BatchedDensity):
         return 3 * self.means.shape[1]
 
     def select(self, begin: int, end: int) -> Self:
-        """The densities of the models ``begin:end``."""
+        """The densities of the models ``begin:end``.
+
+        Parameters
+        ----------
+        begin, end : int
+            The models ``begin`` to ``end - 1``.
+
+        Returns
+        -------
+        GaussianMixtureDensity
+            Of the same options.
+        """
         return self._with(**{name: value[begin:end] for name, value in self.named_buffers()})
 
     def responsibilities(self, batch: RaggedBatch) -> kernels.Responsibilities:
@@ -109,6 +137,11 @@ class GaussianMixtureDensity(BatchedDensity):
         ----------
         batch : RaggedBatch
             Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Responsibilities
+            ``resp`` [N, K] and ``log_prob_norm`` [N], of the sorted rows.
         """
         arguments = {"points": batch.points, "layout": batch.layout, **dict(self.named_buffers()), **self._options}
         return kernels.Responsibilities(*with_far_points(kernels.responsibilities, arguments))
@@ -117,13 +150,36 @@ class GaussianMixtureDensity(BatchedDensity):
         return kernels.mixture_log_prob(points, self.weights, self.means, self.precisions_cholesky, **self._options)
 
     def own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each (sorted) row under its own model, [N]."""
+        """Log-density of each (sorted) row under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats.
+        """
         return self.responsibilities(batch).log_prob_norm
 
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and the component of each, int64 [M, n].
+        """Draw points from every model, with the component that each comes from.
 
         A model with NaN parameters (one that was skipped) yields NaN points of component -1.
+
+        Parameters
+        ----------
+        n : int
+            Draws from each model, at least 1.
+        generator : torch.Generator, optional
+            On the device of the models; by default torch's own.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            Points [M, n, D], and their components int64 [M, n].
         """
         valid = torch.isfinite(self.weights).all(1)
         weights = torch.where(valid[:, None], self.weights, torch.ones_like(self.weights))

@@ -171,7 +171,8 @@ def constant_features(points: Tensor, layout: Layout) -> Tensor:
     first = points[layout.ranges[:, 0].clamp_max(len(points) - 1)]
     model, rounding = layout.rows.model, rounding_of(first, points.dtype)
     varies = torch.zeros(layout.n_models, points.shape[1], dtype=torch.int64, device=points.device)
-    varies.index_add_(0, model, ((points - first[model]).abs_() > rounding[model]).long())
+    distance = (points - first.index_select(0, model)).abs_()
+    varies.index_add_(0, model, (distance > rounding.index_select(0, model)).long())
     return varies == 0
 
 
@@ -230,9 +231,9 @@ def data_prior(
     model = torch.searchsorted(layout.ranges[:, 1].contiguous(), rows, right=True).clamp_max(layout.n_models - 1)
     total = (layout.sizes if sample_weight is None else layout.sum(sample_weight))[:, None]
     origin = central_points(points, layout).double()
-    centred = points.double() - origin[model]
+    centred = points.double() - origin.index_select(0, model)
     mean = layout.sum(weighted(centred, sample_weight)) / total
-    variance = layout.sum(weighted((centred - mean[model]).square_(), sample_weight)) / total
+    variance = layout.sum(weighted((centred - mean.index_select(0, model)).square_(), sample_weight)) / total
     if variance_floor > 0:
         constant = constant_features(points, layout)
         of_others = variance.masked_fill(constant, 0.0).sum(1) / (~constant).sum(1).clamp_min(1)

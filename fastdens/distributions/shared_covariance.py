@@ -27,7 +27,7 @@ class SharedCovarianceDensity(GaussianMixtureDensity):
     precisions_cholesky : Tensor
         [D, D], upper-triangular U with ``precision = U U'``.
     covariance_type : {"tied_across_models"}
-    backend, matmul_precision
+    backend, matmul_precision : str
         As for :class:`fastdens.GaussianMixtureDensity`.
 
     Examples
@@ -58,11 +58,33 @@ class SharedCovarianceDensity(GaussianMixtureDensity):
         return {"backend": self.backend, "matmul_precision": self.matmul_precision}
 
     def select(self, begin: int, end: int) -> Self:
-        """The densities of the models ``begin:end``, with the covariance of all."""
+        """The densities of the models ``begin:end``, with the covariance of all.
+
+        Parameters
+        ----------
+        begin, end : int
+            The models ``begin`` to ``end - 1``.
+
+        Returns
+        -------
+        SharedCovarianceDensity
+            Of the same options.
+        """
         return self._with(weights=self.weights[begin:end], means=self.means[begin:end])
 
     def responsibilities(self, batch: RaggedBatch) -> kernels.Responsibilities:
-        """Responsibilities [N, K] and log-density [N] of each (sorted) row of a batch under its own model."""
+        """Responsibilities [N, K] and log-density [N] of each (sorted) row of a batch under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Responsibilities
+            ``resp`` [N, K] and ``log_prob_norm`` [N], of the sorted rows.
+        """
         arguments = {
             "points": batch.points,
             "layout": batch.layout,

@@ -59,6 +59,15 @@ class StudentTMixtureDensity(BatchedDensity):
     References
     ----------
     Kotz & Nadarajah, Multivariate t Distributions and Their Applications, 2004, chapter 1.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> batch = fd.RaggedBatch.from_labels(torch.randn(60, 2), torch.arange(60) % 3)
+    >>> dp = fd.DirichletProcessMixtures(n_sweeps=20, burn_in=10, n_chains=1, progress=False).fit(batch)
+    >>> density = dp.density()
+    >>> density.log_prob(torch.randn(4, 2)).shape, density.sample(5).shape
+    (torch.Size([4, 3]), torch.Size([5, 3, 2]))
     """
 
     offsets: Tensor
@@ -92,7 +101,22 @@ class StudentTMixtureDensity(BatchedDensity):
         backend: str = "auto",
         matmul_precision: str = "tf32x3",
     ) -> Self:
-        """The density of components [G] in parts, sorted by model, ``counts`` int64 [M] of each model."""
+        """The density of components that come in parts.
+
+        Parameters
+        ----------
+        counts : Tensor
+            int64 [M], the components of each model.
+        parts : list of StudentTComponents
+            Together G components, sorted by model.
+        backend, matmul_precision : str
+            As for the class.
+
+        Returns
+        -------
+        StudentTMixtureDensity
+            Of M models.
+        """
         offsets = offsets_of(counts)
         log_weights, locations, factors, degrees_of_freedom = (
             column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True)
@@ -120,7 +144,18 @@ class StudentTMixtureDensity(BatchedDensity):
         return 3
 
     def select(self, begin: int, end: int) -> Self:
-        """The densities of the models ``begin:end``."""
+        """The densities of the models ``begin:end``.
+
+        Parameters
+        ----------
+        begin, end : int
+            The models ``begin`` to ``end - 1``.
+
+        Returns
+        -------
+        StudentTMixtureDensity
+            Of the same options.
+        """
         first, last = self.offsets[[begin, end]].tolist()
         return self._with(
             offsets=self.offsets[begin : end + 1] - first,
@@ -131,7 +166,18 @@ class StudentTMixtureDensity(BatchedDensity):
         return self._student_t_log_prob(points, None)
 
     def own_log_prob(self, batch: RaggedBatch) -> Tensor:
-        """Log-density of each (sorted) row under its own model, [N]."""
+        """Log-density of each (sorted) row under its own model.
+
+        Parameters
+        ----------
+        batch : RaggedBatch
+            Of the same models, on their device and in their dtype.
+
+        Returns
+        -------
+        Tensor
+            [N], in nats.
+        """
         return self._student_t_log_prob(batch.points, batch.layout)
 
     def _student_t_log_prob(self, points: Tensor, layout: Layout | None) -> Tensor:
@@ -144,7 +190,7 @@ class StudentTMixtureDensity(BatchedDensity):
         )
 
     def sample_components(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw n points from every model: points [M, n, D] and the component of each within its model, int64 [M, n].
+        """Draw points from every model, with the component that each comes from.
 
         A draw is ``mu + z U^-1 sqrt(nu / w)`` of a standard normal z and a chi-square w of nu degrees of freedom (Kotz
         & Nadarajah 2004, eq. 1.2). A model without components, or with NaN weights, yields NaN points of component -1.
@@ -155,6 +201,11 @@ class StudentTMixtureDensity(BatchedDensity):
             Draws from each model, at least 1.
         generator : torch.Generator, optional
             On the device of the models.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            Points [M, n, D], and the component of each within its model, int64 [M, n].
 
         Raises
         ------

@@ -175,9 +175,14 @@ class StateFile:
 
     Examples
     --------
+    >>> import torch
+    >>> from pathlib import Path
+    >>> from fastdens.io.state_file import StateFile, fingerprint
+    >>> path, x = Path("chains.safetensors"), torch.zeros(3)
     >>> file = StateFile(path, "checkpoint", {"seed": 0, "data": fingerprint([x])}, {"data": "other data"})
-    >>> state = file.read() if path.exists() else None
-    >>> file.write({"labels": labels}, {"sweep": 20})
+    >>> file.write({"labels": torch.tensor([0, 1, 1])}, {"sweep": 20})
+    >>> file.read().metadata["sweep"]
+    20
     """
 
     path: Path

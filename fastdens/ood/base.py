@@ -33,7 +33,12 @@ class SavedDetector(Undisturbed, ABC):
 
     @abstractmethod
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a fitted detector knows, as tensors and JSON-able metadata; see :meth:`from_state`.
+        """Everything that a fitted detector knows, as tensors and metadata.
+
+        Returns
+        -------
+        (dict of str to Tensor, dict)
+            What :meth:`from_state` takes; the metadata are what JSON can hold.
 
         Raises
         ------
@@ -44,7 +49,19 @@ class SavedDetector(Undisturbed, ABC):
     @classmethod
     @abstractmethod
     def from_state(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str = "the state") -> Self:
-        """The fitted detector of a state that :meth:`get_state` returned; ``where`` names it in messages.
+        """The fitted detector of a state that :meth:`get_state` returned.
+
+        Parameters
+        ----------
+        tensors, metadata : mapping
+            The two parts of the state.
+        where : str
+            A name for messages, such as that of a file.
+
+        Returns
+        -------
+        Detector or LayeredDetector
+            Of the class on which the method is called.
 
         Raises
         ------
@@ -54,6 +71,13 @@ class SavedDetector(Undisturbed, ABC):
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fitted detector to one safetensors file; :func:`fastdens.ood.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            The file to write.
+        overwrite : bool
+            Replace a file of that name.
 
         Raises
         ------
@@ -67,7 +91,18 @@ class SavedDetector(Undisturbed, ABC):
         write_state(path, DETECTOR, *self.get_state(), overwrite=overwrite)
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy of the fitted detector on another device."""
+        """Copy the fitted detector to a device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Where the tensors of the copy go.
+
+        Returns
+        -------
+        Detector or LayeredDetector
+            The copy; the detector itself stays where it is.
+        """
         tensors, metadata = self.get_state()
         return self.from_state({name: tensor.to(device) for name, tensor in tensors.items()}, metadata)
 
@@ -85,6 +120,13 @@ class Detector(SavedDetector):
 
     A subclass keeps its parameters in attributes of their names and declares in ``_parameter_constraints`` what they
     may be.
+
+    Attributes
+    ----------
+    classes_ : tuple
+        The labels of the training examples, each once, sorted.
+    failures_ : dict of int to str
+        Why, for each class that could not be fitted.
     """
 
     _parameter_constraints: ClassVar[dict[str, Constraint]] = {"on_error": one_of(("raise", "skip"))}
@@ -162,7 +204,17 @@ class Detector(SavedDetector):
         return self
 
     def score(self, x: ArrayLike | Tensor) -> Tensor:
-        """How far out of distribution each of the features ``x`` [N, D] is, [N] in their dtype.
+        """How far out of distribution each example is.
+
+        Parameters
+        ----------
+        x : array or Tensor
+            [N, D], features on the device of the fit.
+
+        Returns
+        -------
+        Tensor
+            [N], in the dtype of the features; larger is further out.
 
         Raises
         ------

@@ -70,9 +70,13 @@ class LayeredDetector(SavedDetector):
 
     Examples
     --------
-    >>> train = fd.activations.extract(network, train_loader, layers=["layer3", "layer4"])
-    >>> detector = fd.ood.LayeredDetector(fd.ood.Mahalanobis()).fit(train)
-    >>> scores = detector.score(fd.activations.extract(network, other_loader, layers=["layer3", "layer4"]))
+    >>> import torch, fastdens as fd
+    >>> labels = torch.arange(200) % 2
+    >>> train = {layer: torch.randn(200, 4) + 5 * labels[:, None] for layer in ("layer3", "layer4")}
+    >>> detector = fd.ood.LayeredDetector(fd.ood.Mahalanobis()).fit(train, labels)
+    >>> others = {layer: torch.randn(3, 4) + torch.tensor([[0.0], [5.0], [50.0]]) for layer in train}
+    >>> detector.score(others).argmax()
+    tensor(2)
     """
 
     layers_: tuple[str, ...]
@@ -178,7 +182,17 @@ class LayeredDetector(SavedDetector):
         return self
 
     def layer_scores(self, features: Features) -> Tensor:
-        """The score of each example in each layer, [N, L], not standardised; layers as in ``layers_``.
+        """The score of each example in each layer, not standardised.
+
+        Parameters
+        ----------
+        features : Activations, or mapping of str to array or Tensor
+            Of the layers of the fit.
+
+        Returns
+        -------
+        Tensor
+            [N, L], layers in the order of ``layers_``.
 
         Raises
         ------
@@ -191,12 +205,22 @@ class LayeredDetector(SavedDetector):
         return score_layers(features, "features", self.detectors_, self.projections_)
 
     def score(self, features: Features) -> Tensor:
-        """How far out of distribution each example is, [N], from the scores of all layers; errors as before.
+        """How far out of distribution each example is, by the scores of all layers.
 
         Parameters
         ----------
         features : Activations, or mapping of str to array or Tensor
             Of the same layers.
+
+        Returns
+        -------
+        Tensor
+            [N], larger is further out.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As for :meth:`layer_scores`.
         """
         scores = self.layer_scores(features)
         standardised = Standard(self.score_means_, self.score_deviations_)(scores)

@@ -140,8 +140,8 @@ class RelativeMahalanobis(Mahalanobis):
 
     Parameters
     ----------
-    shrinkage, reg_covar
-        Of both covariances.
+    shrinkage, reg_covar : optional
+        As of :class:`Mahalanobis`, for both covariances.
     on_error : {"raise", "skip"}
         As of :class:`Mahalanobis`.
 
@@ -156,6 +156,16 @@ class RelativeMahalanobis(Mahalanobis):
     ----------
     Ren, Fort, Liu, Roy, Padhy & Lakshminarayanan, A simple fix to Mahalanobis distance for improving near-OOD
     detection, arXiv 2106.09022, 2021.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> x, y = torch.randn(200, 4), torch.arange(200) % 2
+    >>> x[:, 0] += 9 * y  # The classes differ in the first feature alone.
+    >>> detector = fd.ood.RelativeMahalanobis().fit(x, y)
+    >>> scores = detector.score(torch.tensor([[4.5, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
+    >>> bool(scores[0] > scores[1])
+    True
     """
 
     background_mean_: Tensor

@@ -50,6 +50,11 @@ def evaluate(
     true_positive_rate : float
         In (0, 1].
 
+    Returns
+    -------
+    Evaluation
+        Both, with the standard error of the area.
+
     Raises
     ------
     ValueError
@@ -88,13 +93,24 @@ def false_positive_rate(
 
     Parameters
     ----------
-    in_distribution, out_of_distribution, true_positive_rate
+    in_distribution, out_of_distribution, true_positive_rate : optional
         As of :func:`evaluate`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
 
     Raises
     ------
     ValueError
         As of :func:`evaluate`.
+
+    Examples
+    --------
+    >>> import fastdens as fd
+    >>> fd.ood.false_positive_rate([0.1, 0.2, 0.3, 0.4], [0.35, 0.5])
+    0.25
     """
     if isinstance(true_positive_rate, bool) or not 0 < true_positive_rate <= 1:
         raise ValueError(f"true_positive_rate is {true_positive_rate!r}, but it must be above 0 and at most 1: 0.95.")

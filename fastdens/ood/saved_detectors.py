@@ -21,6 +21,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
     Parameters
     ----------
     path : path-like
+        A file that ``save`` wrote.
     device : torch.device or str
         Where its tensors go.
 
@@ -37,6 +38,13 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> An
         If the file is damaged, or not a detector of this library.
     ImportError
         If safetensors is missing.
+
+    Examples
+    --------
+    >>> import torch, fastdens as fd
+    >>> fd.ood.NearestNeighbours(k=3).fit(torch.randn(50, 4)).save("detector.safetensors")
+    >>> fd.ood.load("detector.safetensors").score(torch.zeros(2, 4)).shape
+    torch.Size([2])
     """
     tensors, metadata = read_state(path, DETECTOR)
     name = metadata.get("detector")

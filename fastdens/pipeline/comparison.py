@@ -17,7 +17,8 @@ from fastdens.analysis import (
     compare_splits,
     rank_agreement,
 )
-from fastdens.pipeline.results import Analysis, Estimates, Examples, LayerAnalysis, Provenance
+from fastdens.pipeline.examples import Examples
+from fastdens.pipeline.results import Analysis, Estimates, LayerAnalysis, Provenance
 
 
 class OptionDifference(NamedTuple):
@@ -147,6 +148,7 @@ def compare(a: Analysis, b: Analysis, titles: tuple[str, str] = ("A", "B"), *, r
     Parameters
     ----------
     a, b : Analysis
+        As :func:`analyze` returned them or :meth:`Analysis.load` read them.
     titles : (str, str)
         What to call them.
     random_state : int
@@ -155,11 +157,25 @@ def compare(a: Analysis, b: Analysis, titles: tuple[str, str] = ("A", "B"), *, r
     Returns
     -------
     Comparison
+        Of the classes and the layers that both have.
 
     Raises
     ------
     ValueError
         If no class has the same name in both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.pipeline import AnalysisData, AnalysisOptions, analyze, compare
+    >>> labels = np.arange(160) % 4
+    >>> def analysis(seed):
+    ...     x = np.random.default_rng(seed).normal(size=(160, 4)) + labels[:, None]
+    ...     options = AnalysisOptions(density="gmm", components=1, entropy_draws=1000, divergence_draws=1000)
+    ...     return analyze(AnalysisData.from_activations({"layer4": x}, labels=labels), options, progress=False)
+    >>> comparison = compare(analysis(0), analysis(1), titles=("one seed", "another"))
+    >>> comparison.class_names
+    ('0', '1', '2', '3')
     """
     names_a, names_b = a.examples.class_names, b.examples.class_names
     common = tuple(name for name in names_a if name in set(names_b))

@@ -19,10 +19,11 @@ from fastdens.arrays import as_array
 from fastdens.labels import Labels
 from fastdens.pipeline.activation_sources import ActivationSource, Features, check_same_features, read_source
 from fastdens.pipeline.class_labels import classes_of, codes_among, names_of_outputs
+from fastdens.pipeline.examples import Examples
 from fastdens.pipeline.experiment_options import Pooling, Tokens
 from fastdens.pipeline.extraction import extract_features, keep_features
 from fastdens.pipeline.options import MachineOptions
-from fastdens.pipeline.results import Examples, Provenance, Scores
+from fastdens.pipeline.results import Provenance, Scores
 from fastdens.progress import Stages
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ class AnalysisData:
         allow_pickle : bool
             Read Python objects in a file of scores, by a reader that runs nothing.
 
+        Returns
+        -------
+        AnalysisData
+            What :func:`analyze` takes.
+
         Raises
         ------
         ValueError
@@ -131,6 +137,15 @@ class AnalysisData:
             If an array does not hold numbers, or labels are of several kinds.
         OSError
             If there are no activations or scores, or a file cannot be read.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastdens.pipeline import AnalysisData
+        >>> rng = np.random.default_rng(0)
+        >>> data = AnalysisData.from_activations({"layer4": rng.normal(size=(200, 16))}, labels=np.arange(200) % 2)
+        >>> data.examples.class_names
+        ('0', '1')
         """
         spare_labels = None
         if isinstance(scores, str | os.PathLike):
@@ -181,11 +196,17 @@ class AnalysisData:
         ----------
         model : nn.Module
             A classifier, on the device to run on, wrapped, compiled or in half precision or not; it is left as it was.
-        train_images, test_images : Tensor or StreamedImages
+        train_images : Tensor or StreamedImages
             [N, channels, height, width], as the network takes them.
-        train_labels, test_labels : array or Tensor
-            The output of the network that is right, an integer from 0, or its name in ``class_names``; test images
-            need labels too.
+        train_labels : array or Tensor
+            [N], for each image the output of the network that is right, an integer from 0, or its name in
+            ``class_names``.
+        test_images : Tensor or StreamedImages, optional
+            Images that the network was not trained on, in the same form.
+        test_labels : array or Tensor, optional
+            Their labels, which test images need.
+        scores : optional
+            As of :meth:`from_activations`.
         layers : sequence of str, optional
             Names of modules; by default those of :func:`fastdens.training.default_layers`.
         pooling : {"average", "max"}
@@ -194,10 +215,15 @@ class AnalysisData:
             Tokens to pool, where a layer puts out [batch, tokens, channels].
         noise_images : Tensor, optional
             Images of noise, as the network takes them.
-        scores, class_names, flipped, name
+        class_names, flipped, name : optional
             As of :meth:`from_activations`.
         progress : bool
-            Show a progress bar (needs rich).
+            Show a progress bar (in a terminal, needs rich).
+
+        Returns
+        -------
+        AnalysisData
+            What :func:`analyze` takes.
 
         Raises
         ------
@@ -268,21 +294,27 @@ class AnalysisData:
             A file with the weights of the network, in place of training.
         layers : sequence of str, optional
             Names of modules; by default those of :func:`fastdens.training.default_layers`.
-        pooling, tokens
+        pooling, tokens : str
             As of :meth:`from_network`.
         noise_images : int
             Images of Gaussian noise to show to the network too, each pixel of mean 0 and variance 1 in the units of the
             standardized images.
-        scores, allow_pickle
+        scores, allow_pickle : optional
             As of :meth:`from_activations`; scores are of all training examples of the data set.
         machine : MachineOptions, optional
+            The device and the processes to train with.
         progress : bool
-            Show progress bars (needs rich).
+            Show progress bars (in a terminal, needs rich).
         stages : Stages, optional
             As of :func:`fastdens.pipeline.analyze`.
         checkpoint : path-like, optional
             Folder for the activations, which are then mapped into memory: another call goes on with them, and ranks of
             a job share the work. Those of other networks or images have a folder of their own in it.
+
+        Returns
+        -------
+        AnalysisData
+            What :func:`analyze` takes.
 
         Raises
         ------

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _RELATIVE_REG_COVAR = 1e-3
 
 INIT_COMPONENTS = 6
 
-ClassModels = fd.DirichletProcessMixtures | fd.GaussianMixtures
+ClassModels: TypeAlias = fd.DirichletProcessMixtures | fd.GaussianMixtures
 Models = TypeVar("Models", fd.DirichletProcessMixtures, fd.GaussianMixtures)
 
 
@@ -75,10 +75,11 @@ def fit_dirichlet_process_mixtures(
     Parameters
     ----------
     batch : RaggedBatch
+        Points of the models to fit.
     options : AnalysisOptions
         ``seed`` and the options that belong to this density count.
     progress : bool
-        Show a progress bar (needs rich).
+        Show a progress bar (in a terminal, needs rich).
     checkpoint : Path, optional
         File to which the chains are written while they are sampled, and from which they go on.
 
@@ -155,6 +156,7 @@ def fit_gaussian_mixtures(
     Parameters
     ----------
     batch : RaggedBatch
+        Points of the models to fit.
     options : AnalysisOptions
         ``components`` and ``seed`` count; without ``components`` the number with the least BIC, summed over classes.
     progress, checkpoint

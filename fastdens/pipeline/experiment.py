@@ -91,7 +91,7 @@ class Experiment:
             Leave out the pixels of a data set whose size is known, which may then have no files, and of images that are
             streamed, to plan work on it.
         progress : bool
-            Show a progress bar while images that are streamed are decoded for the first time (needs rich).
+            Show a progress bar while streamed images are decoded for the first time (in a terminal, needs rich).
 
         Raises
         ------

@@ -45,7 +45,7 @@ def extract_features(
     pooling : {"average", "max"}
     tokens : {"all", "class", "patches"}
     progress : bool
-        Show a progress bar (needs rich).
+        Show a progress bar (in a terminal, needs rich).
     path : Path, optional
         Folder for the outputs, which are mapped into memory. Processes that extract them at the same time share the
         work, and a later call goes on with it.

@@ -24,6 +24,13 @@ _FEWEST_DRAWS = 4
 class OptionError(ValueError):
     """Options that are out of range or exclude each other.
 
+    Parameters
+    ----------
+    message : str
+        What is wrong with which options.
+    *options : str
+        Their names.
+
     Attributes
     ----------
     options : tuple of str
@@ -300,10 +307,9 @@ class MachineOptions(Options):
 class AnalysisOptions(DensityOptions, DefinitionOptions, MemorizationOptions, RobustnessOptions, MachineOptions):
     """All options of :func:`fastdens.pipeline.analyze`.
 
-    The options are the attributes of :class:`DensityOptions` (``dimensions``, ``density``, ``chains``, ...),
-    :class:`DefinitionOptions` (``training_density``, ``average``, ...), :class:`MemorizationOptions`
-    (``memorization_networks``, ...), :class:`RobustnessOptions` (``bins``, ``sigma``, ...) and
-    :class:`MachineOptions` (``seed``, ``device``, ``processes``).
+    They tell how densities are fitted (``dimensions``, ``density``, ``chains``, ...), how quantities are defined
+    (``training_density``, ``average``, ...), what is asked about memorization (``memorization_networks``, ...) and
+    robustness (``bins``, ``sigma``, ...), and where it is computed (``seed``, ``device``, ``processes``).
 
     Raises
     ------
@@ -339,14 +345,26 @@ class AnalysisOptions(DensityOptions, DefinitionOptions, MemorizationOptions, Ro
         Parameters
         ----------
         protocol : {"exact", "published"}
-            See :mod:`fastdens.pipeline.protocols`. It does not ask for networks to be trained: pass ``bins`` for that.
-        **options
+            What the options are by default, or what the published code computes. Neither asks for networks to be
+            trained: pass ``bins`` for that.
+        **options : object
             Other options, which win over those of the protocol.
+
+        Returns
+        -------
+        AnalysisOptions
+            Of the protocol and of ``options``.
 
         Raises
         ------
         OptionError, ValueError
             As for the options themselves.
+
+        Examples
+        --------
+        >>> from fastdens.pipeline import AnalysisOptions
+        >>> AnalysisOptions.of_protocol("published", chains=2).weighting
+        'published'
         """
         check_choice("protocol", protocol, tuple(PROTOCOLS))
         chosen = PROTOCOLS[protocol]
@@ -361,7 +379,13 @@ class AnalysisOptions(DensityOptions, DefinitionOptions, MemorizationOptions, Ro
         return all(getattr(self, name) == value for name, value in definitions if belongs_to(name, self.density))
 
     def as_json(self) -> dict[str, Any]:
-        """The options by name, None for those that belong to the other density."""
+        """The options by name.
+
+        Returns
+        -------
+        dict of str to object
+            None for those that belong to the other density.
+        """
         return {name: value if belongs_to(name, self.density) else None for name, value in asdict(self).items()}
 
 

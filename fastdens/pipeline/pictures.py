@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastdens.pipeline.data import AnalysisData
-from fastdens.pipeline.results import ExamplePictures
+from fastdens.pipeline.examples import ExamplePictures
 
 SHOWN = 12
 """Examples of each kind that are shown of all classes together."""

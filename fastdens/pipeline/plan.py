@@ -16,12 +16,13 @@ import torch
 
 from fastdens.inference.schedule import most_sweeps
 from fastdens.pipeline.data import AnalysisData
+from fastdens.pipeline.examples import Examples
 from fastdens.pipeline.experiment import Experiment
 from fastdens.pipeline.extraction import extract_features
 from fastdens.pipeline.layers import check_class_sizes, projected_dimensions
 from fastdens.pipeline.memorization import subset_sizes
 from fastdens.pipeline.options import AnalysisOptions, MachineOptions, burn_in
-from fastdens.pipeline.results import Examples, Provenance, Scores
+from fastdens.pipeline.results import Provenance, Scores
 from fastdens.pipeline.run import check_options
 from fastdens.progress import Stage
 from fastdens.training import default_layers

@@ -20,13 +20,20 @@ from fastdens.analysis import (
     PredictorComparison,
 )
 from fastdens.pipeline.earlier_formats import UPGRADES
+from fastdens.pipeline.examples import ExamplePictures, Examples
 from fastdens.pipeline.options import AnalysisOptions
 from fastdens.pipeline.saving import load_tree, save_tree
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimated values and their standard errors, float64, in arrays of one shape."""
+    """Estimated values and their standard errors.
+
+    Attributes
+    ----------
+    value, standard_error : ndarray
+        float64, of one shape.
+    """
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
@@ -66,53 +73,6 @@ class Provenance:
     pooling: str | None = None
     tokens: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Labels, predictions and other facts about the examples; unknown ones are None.
-
-    Attributes
-    ----------
-    class_names : tuple of str
-        Names of the M classes.
-    labels : ndarray
-        int64 [N], the label that each training example was given.
-    test_labels : ndarray or None
-        int64 [T], labels of the test examples.
-    true_labels : ndarray or None
-        int64 [N], labels of the training examples before any were flipped.
-    flipped : ndarray or None
-        bool [N], which labels were flipped.
-    long_tailed : ndarray or None
-        bool [M], which classes come from a long tail.
-    train_predicted, test_predicted : ndarray or None
-        int64 [N] and [T], the labels that the network predicts; these and true labels are -1 where their class was
-        left out.
-    left_out_classes : tuple of str
-        Names of classes that are no part of the M, since their examples differ in too few features at a layer.
-    """
-
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    test_labels: NDArray[np.int64] | None = None
-    true_labels: NDArray[np.int64] | None = None
-    flipped: NDArray[np.bool_] | None = None
-    long_tailed: NDArray[np.bool_] | None = None
-    train_predicted: NDArray[np.int64] | None = None
-    test_predicted: NDArray[np.int64] | None = None
-    left_out_classes: tuple[str, ...] = ()
-
-    def name_of(self, label: int) -> str:
-        """Name of the class of a label; a dash for -1, which a label of a class that was left out has become."""
-        return self.class_names[label] if label >= 0 else "–"
-
-    @property
-    def test_accuracy(self) -> float | None:
-        """Share of the test examples whose label the network predicts, None if unknown."""
-        if self.test_predicted is None or self.test_labels is None:
-            return None
-        return float((self.test_predicted == self.test_labels).mean())
 
 
 @dataclass(frozen=True)
@@ -377,22 +337,6 @@ class RobustnessAnalysis:
 
 
 @dataclass(frozen=True)
-class ExamplePictures:
-    """Small pictures of some training examples.
-
-    Attributes
-    ----------
-    examples : ndarray
-        int64 [E], the examples, in increasing order.
-    images : ndarray
-        uint8 [E, channels, height, width], grey or RGB.
-    """
-
-    examples: NDArray[np.int64]
-    images: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class Analysis:
     """Results of an analysis.
 
@@ -417,7 +361,7 @@ class Analysis:
     robustness : RobustnessAnalysis or None
         None where it was not asked for.
     pictures : ExamplePictures or None
-        Of the examples that stand out at the last layer, see :func:`fastdens.pipeline.pictures.example_pictures`; None
+        Of the examples that stand out at the last layer; None
         where there are no images.
     """
 
@@ -437,7 +381,23 @@ class Analysis:
         return tuple(layer.name for layer in self.layers)
 
     def layer(self, name: str) -> LayerAnalysis:
-        """Results at the layer of that name."""
+        """Results at the layer of that name.
+
+        Parameters
+        ----------
+        name : str
+            As the network has it.
+
+        Returns
+        -------
+        LayerAnalysis
+            One of ``layers``.
+
+        Raises
+        ------
+        KeyError
+            If there is no such layer.
+        """
         return next(layer for layer in self.layers if layer.name == name)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -464,6 +424,16 @@ class Analysis:
         """Read an analysis that :meth:`save` wrote; every number comes back bit for bit.
 
         Of an analysis that an earlier version wrote, R-hat and effective sample sizes are computed anew from the draws.
+
+        Parameters
+        ----------
+        folder : path-like
+            Where :meth:`save` wrote it.
+
+        Returns
+        -------
+        Analysis
+            The same results.
 
         Raises
         ------

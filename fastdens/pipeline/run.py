@@ -53,15 +53,16 @@ def analyze(
     Parameters
     ----------
     data : AnalysisData
+        Activations and what else is known of the examples.
     options : AnalysisOptions, optional
         By default the paper's settings.
     progress : bool
-        Show progress bars on stderr (needs rich).
+        Show progress bars on stderr (in a terminal, needs rich).
     on_layer : callable, optional
         Called with the analysis of each layer when it is done, such as
         ``lambda layer: print(describe_layer(layer))``.
     stages : Stages, optional
-        Tells which stage begins: those of :func:`fastdens.pipeline.plan.plan_analysis`.
+        Is told which stage begins.
     checkpoint : path-like, optional
         Folder for what is finished. Other data or options, ``processes`` apart, have a folder of their own in it. It
         stays at the end: delete it once the result is saved.
@@ -69,6 +70,7 @@ def analyze(
     Returns
     -------
     Analysis
+        Results at each layer, and on memorization and robustness where the data have what they need.
 
     Raises
     ------
@@ -80,6 +82,21 @@ def analyze(
         If the checkpoint cannot be written.
     ImportError
         If scipy, scikit-learn or diptest is missing, or rich is and ``progress`` is True.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdens.pipeline import Analysis, AnalysisData, AnalysisOptions, analyze
+    >>> labels = np.arange(160) % 4
+    >>> x = np.random.default_rng(0).normal(size=(160, 4)) + labels[:, None]
+    >>> data = AnalysisData.from_activations({"layer4": x}, labels=labels)
+    >>> options = AnalysisOptions(density="gmm", components=1, entropy_draws=1000, divergence_draws=1000)
+    >>> analysis = analyze(data, options, progress=False)
+    >>> analysis.layer("layer4").log_density.shape, analysis.layer("layer4").modes.n_groups
+    ((160,), 1)
+    >>> analysis.save("my_analysis")
+    >>> Analysis.load("my_analysis").layer_names
+    ('layer4',)
     """
     options = options or AnalysisOptions()
     options = replace(options, device=resolve_device(options.device))

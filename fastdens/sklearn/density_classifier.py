@@ -57,7 +57,7 @@ class DensityClassifier(ClassifierMixin, BaseEstimator):
         The fitted densities, one for each class in the order of ``classes_``.
     n_features_in_ : int
         Features of the data.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Their names, where the data had some.
 
     References
@@ -97,6 +97,7 @@ class DensityClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Training samples.
         y : array-like of shape (n_samples,)
             Labels of any kind.
         sample_weight : array-like of shape (n_samples,), optional
@@ -231,6 +232,11 @@ class DensityClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logarithms of the joint densities of samples and classes.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,)
@@ -247,16 +253,64 @@ class DensityClassifier(ClassifierMixin, BaseEstimator):
         return joint[:, 1] - joint[:, 0] if len(self.classes_) == 2 else joint
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logarithms of :meth:`predict_proba`, with the same errors."""
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As :meth:`decision_function`.
+        """
         joint = self._joint_log_density(X)
         return joint - np.logaddexp.reduce(joint, axis=1, keepdims=True)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities of the classes, of shape (n_samples, n_classes); errors as of :meth:`decision_function`."""
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; each row sums to one.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As :meth:`decision_function`.
+        """
         return np.exp(self.predict_log_proba(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class of each sample, of shape (n_samples,); errors as of :meth:`decision_function`."""
+        """The most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels as they were given to :meth:`fit`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As :meth:`decision_function`.
+        """
         most_probable = self._joint_log_density(X).argmax(1)
         classes: NDArray[Any] = self.classes_[most_probable]
         return classes

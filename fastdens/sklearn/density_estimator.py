@@ -51,11 +51,17 @@ class DensityEstimator(DensityMixin, BaseEstimator, metaclass=ABCMeta):
         return RaggedBatch.from_list([tensor_of(points)])
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Log-density of each point of ``X`` of shape (n_samples, n_features).
+        """Log-density of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
         ndarray of shape (n_samples,)
+            In nats.
 
         Raises
         ------
@@ -67,7 +73,21 @@ class DensityEstimator(DensityMixin, BaseEstimator, metaclass=ABCMeta):
         return array_of(self._log_density(self._points(X)))
 
     def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean log-density of ``X``, weighted by ``sample_weight`` of shape (n_samples,) if that is given.
+        """Mean log-density of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+        y : ignored
+            There for pipelines and searches.
+        sample_weight : array-like of shape (n_samples,), optional
+            By default all samples weigh the same.
+
+        Returns
+        -------
+        float
+            In nats.
 
         Raises
         ------
@@ -87,9 +107,15 @@ class DensityEstimator(DensityMixin, BaseEstimator, metaclass=ABCMeta):
 
         The same ones in every call if ``random_state`` is an integer, as in scikit-learn.
 
+        Parameters
+        ----------
+        n_samples : int
+            Points to draw, at least 1.
+
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
+            The points.
         y : ndarray of shape (n_samples,)
             The component of each point.
 

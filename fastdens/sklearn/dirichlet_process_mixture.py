@@ -27,16 +27,52 @@ class DirichletProcessMixture(DensityEstimator):
     ----------
     method : {"gibbs", "vb"}, default="gibbs"
         Collapsed Gibbs sampling, or variational inference, which is faster and draws no samples.
-    n_sweeps, burn_in, thin, n_chains, init, split_merge, search, stop, max_sweeps, max_rhat, min_ess
-        For "gibbs", as for :class:`fastdens.DirichletProcessMixtures`.
-    truncation, max_iter, tol
-        For "vb", as for :class:`fastdens.VariationalDirichletProcessMixtures`.
-    init_components, kappa0, nu0, variance_floor, alpha_prior, alpha
-        The prior, as for :class:`fastdens.DirichletProcessMixtures`.
+    n_sweeps : int, default=400
+        Sweeps of each chain.
+    burn_in : int, default=320
+        Sweeps before the first that may be kept.
+    thin : int, default=4
+        Of the sweeps after ``burn_in`` every ``thin``-th is kept.
+    n_chains : int, default=1
+        Chains, which start apart.
+    init : {"overdispersed", "kmeans", "random"}, default="overdispersed"
+        Labels that chains start from: :class:`fastdens.DirichletProcessMixtures` describes each.
+    init_components : int, default=6
+        The divisor of the prior's scale, and the clusters of the starts "kmeans" and "random".
+    split_merge : "auto" or float, default="auto"
+        Split-merge moves a sweep, on average.
+    search : float, default=0.7
+        Share of the burn-in in which each chain looks for a good state from several starts.
+    stop : {"sweeps", "converged"}, default="sweeps"
+        "converged" goes on, up to ``max_sweeps``, while the chains do not agree after ``n_sweeps``.
+    max_sweeps : int, default=None
+        By default ten times ``n_sweeps``.
+    max_rhat : float, default=None
+        Chains agree if the rank-normalised R-hat is at most this; by default
+        :func:`fastdens.convergence.rhat_threshold`.
+    min_ess : float, default=None
+        Effective draws that agreement needs, too; by default ten a chain or half of the draws.
+    kappa0 : float, default=0.01
+        How many samples the prior mean is worth.
+    nu0 : float, default=None
+        Degrees of freedom of the prior, greater than the number of features less one; by default that number plus two.
+    variance_floor : float, default=1e-6
+        A feature that does not vary counts as one that has this share of the mean variance of the others. Zero refuses
+        such features.
+    alpha_prior : (float, float), default=(1.0, 1.0)
+        Shape and rate of the gamma prior of the concentration.
+    alpha : float, default=None
+        Keep the concentration at this value.
+    truncation : int, default=20
+        Components of the posterior of "vb".
+    max_iter : int, default=500
+        Iterations of "vb" at most.
+    tol : float, default=1e-3
+        "vb" has converged when its lower bound changes by less than this.
     random_state : int, RandomState instance or None, default=None
         Of the fit and of :meth:`sample`. The same integer gives the same result, bit for bit.
     verbose : int, default=0
-        Show sweeps while sampling, if it is not 0 (needs rich).
+        Show sweeps while sampling, if it is not 0 (in a terminal, needs rich).
 
     Attributes
     ----------
@@ -51,7 +87,7 @@ class DirichletProcessMixture(DensityEstimator):
         The fit of one model, with everything else that it knows.
     n_features_in_ : int
         Features of the data.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Their names, where the data had some.
 
     Examples
@@ -115,7 +151,18 @@ class DirichletProcessMixture(DensityEstimator):
         self.verbose = verbose
 
     def mixtures(self, **options: Any) -> QuietSampledMixtures | QuietVariationalMixtures:
-        """An estimator of batches with these parameters, and ``options`` beside; each call draws a seed for it."""
+        """An estimator of batches with the parameters of this one; each call draws a seed for it.
+
+        Parameters
+        ----------
+        **options : object
+            Further parameters of that estimator.
+
+        Returns
+        -------
+        DirichletProcessMixtures or VariationalDirichletProcessMixtures
+            Not fitted.
+        """
         check_choice("method", self.method, tuple(_MIXTURES))
         of_method = _MIXTURES[self.method]
         known = inspect.signature(of_method).parameters
@@ -128,7 +175,14 @@ class DirichletProcessMixture(DensityEstimator):
         return mixtures
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Fit the mixture to ``X`` of shape (n_samples, n_features); ``y`` is ignored.
+        """Fit the mixture.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples.
+        y : ignored
+            There for pipelines and searches.
 
         Returns
         -------
@@ -152,7 +206,25 @@ class DirichletProcessMixture(DensityEstimator):
         return self
 
     def fit_predict(self, X: ArrayLike, y: Any = None) -> NDArray[np.int64]:
-        """``fit(X).labels_``; errors and warnings of :meth:`fit`."""
+        """Fit the mixture and return the clusters of its samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples.
+        y : ignored
+            There for pipelines and searches.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The same as ``labels_``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`.
+        """
         batch = self._fit(X)
         self.mixtures_.warn(batch)
         return self.labels_
@@ -162,11 +234,11 @@ class DirichletProcessMixture(DensityEstimator):
         mixtures = self.mixtures()
         mixtures.fit(batch)
         self.mixtures_ = mixtures
-        self.labels_ = array_of(
+        self.labels_: NDArray[Any] = array_of(
             mixtures.partition(0).labels.long() if isinstance(mixtures, QuietSampledMixtures) else mixtures.labels_[0]
         )
-        self.n_components_ = array_of(mixtures.n_components_[0])
-        self.alpha_ = array_of(mixtures.alpha_[0])
+        self.n_components_: NDArray[Any] = array_of(mixtures.n_components_[0])
+        self.alpha_: NDArray[Any] = array_of(mixtures.alpha_[0])
         self._dtype_of_fit = array_of(batch.points).dtype
         return batch
 
@@ -187,9 +259,15 @@ class DirichletProcessMixture(DensityEstimator):
         Of "gibbs", by co-clustering with the samples of the fit, see
         :meth:`fastdens.DirichletProcessMixtures.predict_proba`; of "vb", of each component.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, those of the fit or others.
+
         Returns
         -------
         ndarray of shape (n_samples, n_clusters + 1), or (n_samples, truncation + 1)
+            Each row sums to one.
 
         Raises
         ------
@@ -204,9 +282,15 @@ class DirichletProcessMixture(DensityEstimator):
 
         A sample of the fit can have another cluster here than in ``labels_``, where two are almost as probable.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, those of the fit or others.
+
         Returns
         -------
         ndarray of shape (n_samples,)
+            From 0, or -1.
 
         Raises
         ------

@@ -102,7 +102,7 @@ class GaussianMixture(DensityEstimator):
         Mean log-likelihood of a sample at the last E step of the best start.
     n_features_in_ : int
         Features of the data.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Their names, where the data had some.
 
     Notes
@@ -160,7 +160,18 @@ class GaussianMixture(DensityEstimator):
         self.verbose = verbose
 
     def mixtures(self, **options: Any) -> QuietGaussianMixtures:
-        """An estimator of batches with these parameters, and ``options`` beside; each call draws a seed for it."""
+        """An estimator of batches with the parameters of this one; each call draws a seed for it.
+
+        Parameters
+        ----------
+        **options : object
+            Further parameters of that estimator.
+
+        Returns
+        -------
+        GaussianMixtures
+            Not fitted.
+        """
         parameters = {name: getattr(self, name) for name in _PARAMETERS}
         if self.n_components == 1:
             # No responsibilities will change: all samples of a stream count alike.
@@ -168,12 +179,14 @@ class GaussianMixture(DensityEstimator):
         return QuietGaussianMixtures(**{**parameters, **options}, random_state=seed_of(self.random_state))
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the mixture to ``X`` of shape (n_samples, n_features); ``y`` is ignored.
+        """Fit the mixture.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Training samples.
         y : ignored
+            There for pipelines and searches.
         sample_weight : array-like of shape (n_samples,), optional
             A sample of weight w counts as w equal samples would, one of weight 0 as if it were absent.
 
@@ -197,7 +210,27 @@ class GaussianMixture(DensityEstimator):
         return self
 
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
-        """``fit``, then the most probable component of each sample; arguments, errors and warnings of :meth:`fit`."""
+        """Fit the mixture and return the most probable component of each of its samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples.
+        y : ignored
+            There for pipelines and searches.
+        sample_weight : array-like of shape (n_samples,), optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Components, from 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`fit`.
+        """
         self._fit(X, sample_weight)
         return self.predict(X)
 
@@ -292,9 +325,9 @@ class GaussianMixture(DensityEstimator):
         factors = self.precisions_cholesky_
         is_matrix = self._covariance_type in ("full", "tied")
         self.precisions_ = factors @ np.swapaxes(factors, -1, -2) if is_matrix else factors**2
-        self.converged_ = bool(mixtures.converged_[0])
-        self.n_iter_ = int(mixtures.n_iter_[0])
-        self.lower_bound_ = float(mixtures.lower_bound_[0])
+        self.converged_: bool = bool(mixtures.converged_[0])
+        self.n_iter_: int = int(mixtures.n_iter_[0])
+        self.lower_bound_: float = float(mixtures.lower_bound_[0])
 
     def _report(self, seconds: float) -> None:
         line = f"EM {'converged' if self.converged_ else 'did not converge'} after {self.n_iter_} iterations"
@@ -326,9 +359,15 @@ class GaussianMixture(DensityEstimator):
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Probability of each component for each sample.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
         Returns
         -------
         ndarray of shape (n_samples, n_components)
+            Each row sums to one.
 
         Raises
         ------
@@ -339,7 +378,23 @@ class GaussianMixture(DensityEstimator):
         return array_of(self._density().responsibilities(batch).resp)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Most probable component of each sample, of shape (n_samples,); errors as of :meth:`score_samples`."""
+        """Most probable component of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Components, from 0.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As :meth:`score_samples`.
+        """
         components: NDArray[np.int64] = self.predict_proba(X).argmax(1)
         return components
 
@@ -350,10 +405,42 @@ class GaussianMixture(DensityEstimator):
         return int(n_parameters(self._covariance_type, 1, components, d)) + k * d + k - 1
 
     def bic(self, X: ArrayLike) -> float:
-        """Bayesian information criterion on ``X``; lower is better. Errors as of :meth:`score_samples`."""
+        """Bayesian information criterion on samples (Schwarz 1978).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        float
+            Lower is better.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As :meth:`score_samples`.
+        """
         log_density = self.score_samples(X)
         return float(-2 * log_density.sum(dtype=np.float64) + self._n_parameters() * np.log(len(log_density)))
 
     def aic(self, X: ArrayLike) -> float:
-        """Akaike's information criterion on ``X``; lower is better. Errors as of :meth:`score_samples`."""
+        """Akaike's information criterion on samples (Akaike 1974).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        float
+            Lower is better.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As :meth:`score_samples`.
+        """
         return float(-2 * self.score_samples(X).sum(dtype=np.float64) + 2 * self._n_parameters())

@@ -33,7 +33,7 @@ class UncentredSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         float64, the share of each component in the sum of squares of the data.
     n_features_in_ : int
         Features of the data.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Their names, where the data had some.
 
     Examples
@@ -49,7 +49,19 @@ class UncentredSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_components = n_components
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Find the components of ``X`` of shape (n_samples, n_features); ``y`` is ignored.
+        """Find the components.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training samples.
+        y : ignored
+            There for pipelines and searches.
+
+        Returns
+        -------
+        UncentredSVD
+            Itself.
 
         Raises
         ------
@@ -64,13 +76,23 @@ class UncentredSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"n_components is {k}, but X has n_samples={n} and n_features={d}: it can be at most {min(n, d)}."
             )
         svd = reduction.UncentredSVD(k).fit(tensor_of(points))
-        self.components_ = array_of(svd.components_)
-        self.singular_values_ = array_of(svd.singular_values_)
-        self.explained_energy_ratio_ = array_of(svd.explained_energy_ratio_)
+        self.components_: NDArray[Any] = array_of(svd.components_)
+        self.singular_values_: NDArray[Any] = array_of(svd.singular_values_)
+        self.explained_energy_ratio_: NDArray[Any] = array_of(svd.explained_energy_ratio_)
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Coordinates of ``X`` along the components, of shape (n_samples, n_components).
+        """Coordinates of samples along the components.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            In the dtype of the samples.
 
         Raises
         ------
@@ -85,7 +107,17 @@ class UncentredSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return coordinates
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Points in the span of the components that have the coordinates ``X``, of shape (n_samples, n_features).
+        """Points in the span of the components that have certain coordinates.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            The coordinates.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            The points.
 
         Raises
         ------

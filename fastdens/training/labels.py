@@ -35,6 +35,7 @@ def flip_labels(
     share : float
         Of the examples, between 0 and 1; ``round(share * N)`` labels are flipped.
     n_classes : int
+        At least 2.
     generator : torch.Generator
         On the CPU.
     redraw : bool
@@ -44,6 +45,15 @@ def flip_labels(
     Returns
     -------
     FlippedLabels
+        The labels, and which of them are flipped.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.training import flip_labels
+    >>> labels = torch.arange(100) % 10
+    >>> flip_labels(labels, 0.2, 10, torch.Generator().manual_seed(0)).flipped.sum()
+    tensor(20)
     """
     if redraw:
         drawn = torch.rand(len(labels), dtype=torch.float64, device="cpu", generator=generator) < share

@@ -52,19 +52,23 @@ def train(
     labels : Tensor
         int64 [N], in main memory.
     epochs, batch_size : int
+        Passes over the examples, and examples of one step.
     learning_rate : float
         The maximum of the cycle.
     schedule : {"cosine", "linear"}
         The cycle of the learning rate: half cosines, up from a 25th in three tenths of the steps, and down to nearly
         nothing; or straight lines, up from 1e-6 in 15% of the steps, and down to 1e-6.
     weight_decay : float
+        Factor of half the squared norm of the weights.
     noise : float or Tensor
         Standard deviation of Gaussian noise, in the units of the images, added to each image anew each epoch, as
         randomized smoothing requires. One number, or [1, channels, 1, 1].
     augment : bool
         Change each image at random, differently each epoch.
     augmentation : {"affine", "crop_flip"}
-        How, see :func:`fastdens.training.augmentation.augmented`.
+        "affine" rotates an image by up to 10 degrees, scales it by up to a tenth and shifts it by up to an eighth of
+        half its width. "crop_flip" pads it by an eighth of its size on each side with zeros, which are the mean colour,
+        cuts a window of the old size out at random, and mirrors every second one.
     dtype : {"float32", "bfloat16"}
         "bfloat16" is torch's automatic mixed precision: faster, weights stay float32.
     examples : Tensor, optional
@@ -87,6 +91,18 @@ def train(
     References
     ----------
     Cohen et al., Certified adversarial robustness via randomized smoothing, ICML 2019, section 3.3 (the noise).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.training import predict, train
+    >>> labels = torch.arange(64) % 2
+    >>> images = torch.randn(64, 3, 8, 8) + 3 * labels[:, None, None, None]
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+    >>> how = {"epochs": 5, "batch_size": 8, "learning_rate": 0.01, "augment": False, "progress": False}
+    >>> train(model, images, labels, generator=torch.Generator().manual_seed(0), **how)
+    >>> bool((predict(model, images) == labels).float().mean() > 0.9)
+    True
     """
     check_training(
         epochs=epochs,
@@ -158,6 +174,7 @@ def predict(model: nn.Module, images: Tensor | StreamedImages, batch_size: int =
     images : Tensor or StreamedImages
         [N, channels, height, width].
     batch_size : int
+        Images of one forward pass.
 
     Returns
     -------
@@ -170,6 +187,14 @@ def predict(model: nn.Module, images: Tensor | StreamedImages, batch_size: int =
         If the model gives no logits.
     OSError
         If a file of streamed images is missing or damaged, or a process that decodes them was killed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.training import predict
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+    >>> predict(model, torch.randn(5, 3, 8, 8)).shape
+    torch.Size([5])
     """
     device, dtype = model_device(model), model_dtype(model)
     rows = torch.split(torch.arange(len(images), device="cpu"), batch_size)

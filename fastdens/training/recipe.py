@@ -22,7 +22,7 @@ class Recipe:
     Attributes
     ----------
     network : str
-        A name of :func:`fastdens.training.networks.build_network`.
+        A name of :func:`fastdens.training.build_network`.
     width : int
         Channels of the network's first stage, where its name does not fix them.
     epochs, batch_size : int

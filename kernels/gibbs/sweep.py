@@ -89,10 +89,12 @@ def gibbs_sweep(
         Integers [M, W], [W] or one number: split-merge moves that follow each sweep. They are moves of the posterior
         whatever the inverse temperature.
     backend : {"auto", "triton", "cpu", "reference"}
+        All draw the same chain.
 
     Returns
     -------
     GibbsSweeps
+        The labels that are kept, and numbers of every sweep.
 
     Raises
     ------
@@ -107,6 +109,17 @@ def gibbs_sweep(
     density estimation and inference using mixtures, JASA 90, 1995. Murphy, Conjugate Bayesian analysis of the Gaussian
     distribution, 2007. Jain & Neal, A split-merge Markov chain Monte Carlo procedure for the Dirichlet process mixture
     model, JCGS 13, 2004. Kirkpatrick, Gelatt & Vecchi, Optimization by simulated annealing, Science 220, 1983.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdens.kernels import gibbs_sweep
+    >>> points, offsets = torch.randn(30, 2), torch.tensor([0, 10, 30])  # Two models, one chain of each.
+    >>> labels, alpha, keys = torch.zeros(1, 30, dtype=torch.int64), torch.ones(2, 1).double(), torch.tensor([[0], [1]])
+    >>> mean, scale = torch.zeros(2, 2).double(), torch.ones(2, 2).double()
+    >>> sweeps = gibbs_sweep(points, offsets, labels, alpha, keys, mean, scale, kappa0=0.01, nu0=4.0, n_sweeps=5)
+    >>> sweeps.labels.shape, sweeps.n_components.shape
+    (torch.Size([5, 1, 30]), torch.Size([2, 1, 5]))
     """
     chosen = resolve_backend(backend, points)
     problem = SweepProblem(

@@ -33,6 +33,7 @@ def plot_class_log_density(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     density : ClassLogDensity
         Of M classes, in nats. Classes whose mean is not finite are left out, with a remark.
     modes : Modes
@@ -46,6 +47,11 @@ def plot_class_log_density(
     legend : bool
         Whether to draw a legend.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
@@ -54,6 +60,18 @@ def plot_class_log_density(
     References
     ----------
     Jamroz & Kurdziel, AAAI 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis import class_log_density, find_modes
+    >>> from fastdens.analysis.figures import plot_class_log_density
+    >>> labels = np.repeat(np.arange(10), 20)
+    >>> density = class_log_density(np.where(labels < 5, -60.0, -40.0) + np.sin(np.arange(200)), labels)
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_class_log_density(axes, density, find_modes(density.mean), [f"class {c}" for c in range(10)]) is axes
+    True
     """
     names = check.named(class_names, "class_names")
     n_classes = len(names)

@@ -35,6 +35,7 @@ def plot_component_criterion(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     n_components : array or Tensor
         [R], ascending, as of :class:`fastdens.ComponentChoice`.
     values : mapping of str to array
@@ -45,6 +46,11 @@ def plot_component_criterion(
     standard_errors : mapping of str to array, optional
         By name of a class, one error [R] of each value, drawn as a bar.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
@@ -52,9 +58,12 @@ def plot_component_criterion(
 
     Examples
     --------
-    >>> axes = matplotlib.figure.Figure(layout="constrained").subplots()
-    >>> some = {str(c): choice.values[m] for m, c in list(enumerate(batch.classes))[:5]}
-    >>> plot_component_criterion(axes, choice.n_components, some, choice.criterion)
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_component_criterion
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> values = {"cat": [310.0, 250.0, 255.0], "dog": [400.0, 390.0, 380.0]}
+    >>> plot_component_criterion(axes, [1, 2, 3], values, "bic") is axes
+    True
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -101,14 +110,28 @@ def plot_chosen_components(axes: Axes, best: ArrayLike | Tensor) -> Axes:
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     best : array or Tensor
         [M], as of :class:`fastdens.ComponentChoice`. Classes of 0 components, which failed, are left out, with a
         remark.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
 
     Raises
     ------
     ValueError
         If the shape is another one, or there is nothing to draw.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_chosen_components
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_chosen_components(axes, [1, 2, 2, 5]) is axes
+    True
     """
     from matplotlib.ticker import MaxNLocator
 

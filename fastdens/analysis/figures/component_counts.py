@@ -24,6 +24,7 @@ def plot_component_counts(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     n_components : array or Tensor
         [M, C, S], of M classes, C chains and S draws. Classes with a count of NaN are left out, with a remark.
     class_names : sequence of str
@@ -31,10 +32,24 @@ def plot_component_counts(
     legend : bool
         Whether to draw a legend.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
         If the shapes disagree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_component_counts
+    >>> counts = np.random.default_rng(0).integers(1, 6, size=(3, 2, 20))  # Classes, chains, draws.
+    >>> plot_component_counts(Figure(layout="constrained").subplots(), counts, ["cat", "dog", "owl"]).get_ylabel()
+    'components'
     """
     from matplotlib.ticker import MaxNLocator
 

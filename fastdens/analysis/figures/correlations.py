@@ -31,6 +31,7 @@ def plot_correlations(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     layers : sequence of str
         L names.
     correlations : mapping of str to tuple
@@ -40,11 +41,26 @@ def plot_correlations(
         bool [L] of each predictor, whether its correlation is significant after correction for the number of layers.
         Markers are filled where it is, and open elsewhere. By default all are filled.
     ylabel : str
+        Label of the vertical axis.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
 
     Raises
     ------
     ValueError
         If shapes or names disagree, or a low end is above the high one.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_correlations
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> rho = {"density": ([-0.1, -0.4], [-0.2, -0.5], [0.0, -0.3])}  # Estimates, low ends, high ends.
+    >>> plot_correlations(axes, ["layer3", "layer4"], rho) is axes
+    True
     """
     from matplotlib.lines import Line2D
 

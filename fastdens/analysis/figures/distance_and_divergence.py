@@ -30,6 +30,7 @@ def plot_distance_and_divergence(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     log_density, distance, relative_entropy : array or Tensor
         [M]; in nats, in the units of the representations, and in nats. Classes with a value that is not finite are left
         out, with a remark.
@@ -49,6 +50,15 @@ def plot_distance_and_divergence(
     References
     ----------
     Jamroz & Kurdziel, AAAI 2023.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_distance_and_divergence
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> left, right = plot_distance_and_divergence(axes, [-60.0, -50.0, -40.0], [9.0, 8.0, 6.0], [3.0, 2.5, 1.0])
+    >>> left is axes
+    True
     """
     x = check.shaped(log_density, "log_density", "M")
     x_ends = check.error_bars(x, log_density_error, "log_density_error", "M")

@@ -31,6 +31,7 @@ def plot_divergence_by_layer(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     layers : sequence of str
         L names.
     values : mapping
@@ -40,6 +41,12 @@ def plot_divergence_by_layer(
     bars : str
         What the legend calls the band.
     ylabel : str
+        Label of the vertical axis.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
 
     Raises
     ------
@@ -49,6 +56,15 @@ def plot_divergence_by_layer(
     References
     ----------
     Jamroz & Kurdziel, AAAI 2023.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_divergence_by_layer
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> values = {"most memorized": [[5.0, 7.0, 9.0], [20.0, 30.0, 50.0]]}  # Three pairs at each of two layers.
+    >>> plot_divergence_by_layer(axes, ["layer3", "layer4"], values).get_ylabel()
+    'KL between classes (nats)'
     """
     names, subsets = check.named(layers, "layers"), check.series(values, "values", len(style.STYLES))
     n_left_out = n_values = 0

@@ -22,16 +22,33 @@ def plot_flipped(axes: Axes, log_density: ArrayLike | Tensor, flipped: ArrayLike
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     log_density : array or Tensor
         [N], in nats. The lowest 0.5 % are counted in the leftmost bin; values that are not finite are left out, with a
         remark.
     flipped : array or Tensor
         [N], bool.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
         If the shapes disagree, or no log-density is finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_flipped
+    >>> flipped = np.arange(200) % 20 == 0
+    >>> log_density = np.random.default_rng(0).normal(-50.0, 5.0, 200) - 20 * flipped
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_flipped(axes, log_density, flipped) is axes
+    True
     """
     values = check.shaped(log_density, "log_density", "N")
     flips = check.shaped(flipped, "flipped", "N", N=len(values)).astype(bool)
@@ -47,11 +64,28 @@ def plot_two_histograms(axes: Axes, groups: Mapping[str, NDArray[np.float64]], q
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     groups : mapping of str to ndarray
         Two groups by their names in the legend, values [n] of each; one of them may be empty. The lowest 0.5 % of all
         are counted in the leftmost bin; values that are not finite are left out, with a remark.
     quantity, share : str
         Labels of the axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_two_histograms
+    >>> rng = np.random.default_rng(0)
+    >>> groups = {"training": rng.normal(-50.0, 5.0, 200), "test": rng.normal(-55.0, 5.0, 100)}
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_two_histograms(axes, groups, "log-density (nats)", "share of examples").get_xlabel()
+    'log-density (nats)'
     """
     values = np.concatenate(list(groups.values()))
     finite = np.isfinite(values)

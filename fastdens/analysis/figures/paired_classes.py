@@ -31,6 +31,7 @@ def plot_paired_classes(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     a, b : array or Tensor
         [M], in nats. Classes with a value that is not finite are left out, with a remark.
     class_names : sequence of str
@@ -40,10 +41,23 @@ def plot_paired_classes(
     changed : array or Tensor of bool, optional
         [M], classes that are in another group in B; drawn in a colour and with a marker of their own.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
         If the shapes disagree or the low end of an interval is above the high one.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_paired_classes
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_paired_classes(axes, [-60.0, -50.0], [-58.0, -40.0], ["cat", "dog"]) is axes
+    True
     """
     names = check.named(class_names, "class_names")
     n_classes = len(names)

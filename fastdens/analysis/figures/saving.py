@@ -20,6 +20,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool
     Parameters
     ----------
     figure : matplotlib.figure.Figure
+        What to write.
     path : path-like
         Without a suffix: ``.png`` and ``.pdf`` are appended. Missing folders are created.
     overwrite : bool
@@ -36,6 +37,15 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool
         If the path ends in one of the suffixes.
     FileExistsError
         If one of the files exists and ``overwrite`` is False; then neither is written.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_trace, save_figure
+    >>> figure = Figure(layout="constrained")
+    >>> axes = plot_trace(figure.subplots(), [[-9.0, -8.5, -8.7], [-8.8, -8.6, -8.9]], "log-joint (nats)")
+    >>> [path.name for path in save_figure(figure, "trace")]
+    ['trace.png', 'trace.pdf']
     """
     from matplotlib import rc_context
 

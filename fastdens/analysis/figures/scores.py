@@ -22,6 +22,7 @@ def plot_scores(axes: Axes, layers: Sequence[str], scores: ArrayLike | Tensor, r
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     layers : sequence of str
         L names.
     scores : array or Tensor
@@ -29,10 +30,23 @@ def plot_scores(axes: Axes, layers: Sequence[str], scores: ArrayLike | Tensor, r
     reference : float or None
         Accuracy of the network, if known.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
         If the shapes disagree or a score is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_scores
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_scores(axes, ["layer3", "layer4"], [0.6, 0.9], reference=0.92) is axes
+    True
     """
     names = check.named(layers, "layers")
     values = check.fractions(scores, "scores", "L", L=len(names))
@@ -72,6 +86,7 @@ def plot_subset_scores(
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     layers : sequence of str
         L names.
     scores, errors : mapping of str to array
@@ -80,11 +95,26 @@ def plot_subset_scores(
     bars : str
         What the legend calls the error bars.
     ylabel : str
+        Label of the vertical axis.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
 
     Raises
     ------
     ValueError
         If shapes or names disagree, a score is not between 0 and 1, or an error is negative.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_subset_scores
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> scores = {"most memorized": [0.3, 0.5], "least memorized": [0.7, 0.95]}
+    >>> plot_subset_scores(axes, ["layer3", "layer4"], scores).get_ylabel()
+    'held-out F1'
     """
     names, subsets = check.named(layers, "layers"), check.series(scores, "scores", len(style.STYLES))
     own_errors = check.of_series(errors, "errors", subsets)

@@ -22,15 +22,29 @@ def plot_split_agreement(axes: Axes, agreement: ArrayLike | Tensor, layers: Sequ
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     agreement : array or Tensor
         [L, L], at most 1; NaN, where there are no groups to compare, is a dash on grey.
     layers : sequence of str
         L names, of layers or of seeds.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
         If the shapes disagree or a value exceeds 1.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_split_agreement
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> plot_split_agreement(axes, [[1.0, 0.4], [0.4, 1.0]], ["layer3", "layer4"]) is axes
+    True
     """
     from matplotlib import colormaps
 

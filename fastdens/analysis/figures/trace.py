@@ -21,6 +21,7 @@ def plot_trace(axes: Axes, draws: ArrayLike | Tensor, name: str, sweeps: ArrayLi
     Parameters
     ----------
     axes : matplotlib.axes.Axes
+        Where to draw.
     draws : array or Tensor
         [C, S], of C chains and S draws. Up to seven chains have a colour and a marker each and are named in a legend.
     name : str
@@ -28,10 +29,24 @@ def plot_trace(axes: Axes, draws: ArrayLike | Tensor, name: str, sweeps: ArrayLi
     sweeps : array or Tensor, optional
         [S], sweep number of each draw; by default the draws are numbered from 1.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The given axes.
+
     Raises
     ------
     ValueError
         If the shapes disagree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from fastdens.analysis.figures import plot_trace
+    >>> draws = np.random.default_rng(0).normal(size=(4, 50))  # Four chains.
+    >>> plot_trace(Figure(layout="constrained").subplots(), draws, "log-joint (nats)").get_ylabel()
+    'log-joint (nats)'
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -52,7 +52,7 @@ class EncodedImages:
         self.dataset = dataset
         self.image_size = image_size
         self.size = size
-        self.rows = np.arange(len(dataset)) if rows is None else rows
+        self.rows: NDArray[np.int64] = np.arange(len(dataset)) if rows is None else rows
         self.digests = digests
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastdens.kernels.optional import require
 from fastdens.training.datasets.image_formats import read_image
@@ -37,7 +38,7 @@ class ImageFiles:
             labels.append(label)
         self._names = bytes(names)
         self._ends = np.array(ends, np.int64)
-        self.labels = np.array(labels, np.int64)
+        self.labels: NDArray[np.int64] = np.array(labels, np.int64)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -57,12 +57,29 @@ class Images(NamedTuple):
     digests: PixelDigests | None = None
 
     def of_examples(self, rows: np.ndarray) -> Images:
-        """These images with some of the training images, by row numbers."""
+        """These images with some of the training images.
+
+        Parameters
+        ----------
+        rows : ndarray
+            int64 [n], their row numbers.
+
+        Returns
+        -------
+        Images
+            The test images are the same.
+        """
         digests = None if self.digests is None else self.digests._replace(train=self.digests.train[rows])
         return self._replace(train=select(self.train, rows), train_labels=self.train_labels[rows], digests=digests)
 
     def fingerprint(self) -> str:
-        """A digest of the images and of the labels of the training images."""
+        """A digest of the images and of the labels of the training images.
+
+        Returns
+        -------
+        str
+            Hexadecimal.
+        """
         if self.digests is not None:
             return self.digests.fingerprint(self.train_labels)
         # Only images in memory lack digests.
@@ -90,14 +107,15 @@ def load_images(
     Parameters
     ----------
     dataset : str
-        "anagrams", see :func:`fastdens.training.datasets.anagrams.anagrams`; "digits" of scikit-learn; "glyphs100", see
-        :func:`fastdens.training.datasets.glyphs.glyphs`; a classification data set of ``torchvision.datasets``, e.g.
-        "CIFAR100", in upper or lower case; or a folder, which is one of
+        "anagrams", six letters in orders of which some are common and some occur once; "digits" of scikit-learn;
+        "glyphs100", characters with random shapes, colours and noise; a classification data set of
+        ``torchvision.datasets``, e.g. "CIFAR100", in upper or lower case; or a folder, which is one of
 
         - ``train`` and ``test`` or ``val``, each with one folder of images for each class, e.g. ImageNet;
         - ``images`` and the lists ``train.csv``, ``val.csv`` and ``test.csv`` with columns ``filename`` and ``label``,
           e.g. Mini-ImageNet;
-        - ``train.pickle`` and ``test.pickle``, see :func:`fastdens.training.datasets.mini_imagenet.load_pickles`;
+        - ``train.pickle`` and ``test.pickle``, a dict each: ``data``, uint8 images [height, width, 3] in an array or a
+          list, and ``labels``, an integer from 0 for each;
         - one folder of images for each class.
 
         Where the training and test images have different classes by design (Mini-ImageNet), or are not separate, one
@@ -112,11 +130,11 @@ def load_images(
     long_tailed : float or iterable of int or str, optional
         The long-tailed classes of anagrams or glyphs100, or their share; by default two fifths of the anagrams and a
         fifth of the glyphs.
+    allow_pickle : bool
+        Read pickles of arrays, by a reader that runs nothing. The published files of CIFAR, which their digests tell,
+        are read by the same reader without it.
     images_per_class : int, optional
         Training images of each class of glyphs100; by default 500.
-    allow_pickle : bool
-        Read pickles of arrays, by a reader that runs nothing. (The published files of CIFAR, which their digests tell,
-        are read by the same reader without it.)
     stream : bool, optional
         Leave images in their files, which are decoded when they are asked for, so that memory does not grow with their
         number. By default where they would take more than a quarter of the memory, as float32. The images are the same
@@ -129,11 +147,12 @@ def load_images(
     outline : bool
         Leave out that pass: the images can be counted, and that is all.
     progress : bool
-        Show a progress bar of that pass (needs rich).
+        Show a progress bar of that pass (in a terminal, needs rich).
 
     Returns
     -------
     Images
+        Standardized training and test images, with their labels.
 
     Raises
     ------
@@ -145,6 +164,13 @@ def load_images(
         If its files are missing; the message says which file to put where.
     ImportError
         If a package that the data set needs is not installed.
+
+    Examples
+    --------
+    >>> from fastdens.training.datasets import load_images
+    >>> digits = load_images("digits", None, None, seed=0)
+    >>> digits.train.shape, len(digits.class_names)
+    (torch.Size([1437, 1, 16, 16]), 10)
     """
     name = dataset.lower()
     folder = None if survey_folder is None else Path(survey_folder)

@@ -67,21 +67,64 @@ class StreamedImages:
         return self.encoded.shape
 
     def select(self, rows: Tensor | NDArray[Any]) -> StreamedImages:
-        """Some of the images, by row numbers or flags, still in their files."""
+        """Some of the images, still in their files.
+
+        Parameters
+        ----------
+        rows : Tensor or ndarray
+            Row numbers, or a flag for each image.
+
+        Returns
+        -------
+        StreamedImages
+            Standardized as before.
+        """
         return StreamedImages(self.encoded.select(rows), self.mean, self.std, self.workers)
 
     def standardized(self, pixels: Tensor) -> Tensor:
-        """float32 images of pixels, uint8 [B, channels, height, width] in main memory."""
+        """Standardize pixels, as ``(pixels / 255 - mean) / std``.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            uint8 [B, channels, height, width], in main memory.
+
+        Returns
+        -------
+        Tensor
+            float32, of the same shape.
+        """
         return pixels.float().div_(255).sub_(self.mean).div_(self.std)
 
     def batches(self, rows: Iterable[Rows]) -> Iterator[Tensor]:
-        """Standardized images of each of the lists of rows, in their order; :func:`reading` calls it."""
+        """Standardized images of each of the lists of rows, in their order; :func:`reading` calls it.
+
+        Parameters
+        ----------
+        rows : iterable of Tensor or ndarray
+            Row numbers of each batch.
+
+        Returns
+        -------
+        iterator of Tensor
+            The images of each batch, float32 [B, channels, height, width].
+        """
         return map(self.standardized, read_batches(self.encoded, rows, self.workers))
 
     def loader(self, batch_size: int) -> DataLoader[Tensor]:
         """A loader of the pixels of all images in their order, uint8, that :meth:`standardized` is to be applied to.
 
         Its errors are those of torch, except in the block of :func:`reading`.
+
+        Parameters
+        ----------
+        batch_size : int
+            Images of a batch.
+
+        Returns
+        -------
+        DataLoader
+            Of tensors uint8 [B, channels, height, width].
         """
         return _loader(self.encoded, self.workers, batch_size=batch_size)
 
@@ -95,12 +138,22 @@ def select(images: Any, rows: Tensor | NDArray[Any]) -> Any:
 
 @contextmanager
 def reading(images: Tensor | StreamedImages) -> Iterator[Callable[[Iterable[Rows]], Iterator[Tensor]]]:
-    """A block in which images are read; it gets a function that returns the images of each of the lists of rows.
+    """Read images in a block; errors of processes that decode become one sentence each.
+
+    Parameters
+    ----------
+    images : Tensor or StreamedImages
+        What to read.
+
+    Yields
+    ------
+    callable
+        Takes an iterable of lists of rows, and returns an iterator over the images of each.
 
     Raises
     ------
     ValueError, OSError
-        As :meth:`EncodedImages.read`; the message names the file.
+        If a file is missing or damaged; the message names it.
     ChildProcessError
         If a process that decodes was killed.
     """

@@ -57,7 +57,7 @@ def survey(
     workers : int or None
         As of :class:`fastdens.training.datasets.streaming.StreamedImages`.
     progress : bool
-        Show a progress bar (needs rich).
+        Show a progress bar (in a terminal, needs rich).
 
     Returns
     -------

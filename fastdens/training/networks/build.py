@@ -34,7 +34,7 @@ def build_network(
     ----------
     name : str
         "resnet18", "resnet34", "resnet50" or "resnet101": a ResNet with a stem for small images, see
-        :class:`fastdens.training.networks.small_image_resnet.SmallImageResNet`. "torchvision/resnet50",
+        ``SmallImageResNet``. "torchvision/resnet50",
         "torchvision/vit_b_16", ...: a classifier of ``torchvision.models``. "timm/mixer_b16_224",
         "timm/vit_small_patch16_224", ...: a model of timm. A name that only torchvision or timm has needs no prefix.
         "my_network.py:make_network" or "my_package.networks:make_network": the network that this function of that file
@@ -71,6 +71,12 @@ def build_network(
         If the weights are missing; the message says which file to put where.
     ImportError
         If torchvision is not installed, or the name is one of timm and timm is not installed.
+
+    Examples
+    --------
+    >>> from fastdens.training import build_network, default_layers
+    >>> default_layers(build_network("resnet18", n_classes=10, width=8))
+    ['layer1', 'layer2', 'layer3', 'layer4']
     """
     check_choice("stem", stem, STEMS)
     library, bare_name = _library(name)

@@ -19,6 +19,7 @@ def default_layers(model: nn.Module) -> list[str]:
     Parameters
     ----------
     model : nn.Module
+        A ResNet, ViT or MLP-Mixer of torchvision or timm, or one of this library.
 
     Returns
     -------
@@ -29,6 +30,12 @@ def default_layers(model: nn.Module) -> list[str]:
     ------
     ValueError
         If the model has neither stages nor blocks.
+
+    Examples
+    --------
+    >>> from fastdens.training import build_network, default_layers
+    >>> default_layers(build_network("resnet18", n_classes=10, width=8))
+    ['layer1', 'layer2', 'layer3', 'layer4']
     """
     model = unwrapped(model)
     modules = dict(model.named_modules())

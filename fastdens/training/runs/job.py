@@ -140,7 +140,25 @@ def train_by_recipe(
     examples: Tensor | None = None,
     seed: int = 0,
 ) -> None:
-    """Train a network in place by a recipe; ``std`` is what the images were divided by, see :class:`Job`."""
+    """Train a network in place by a recipe.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device to train on; in evaluation mode afterwards.
+    images : Tensor or StreamedImages
+        [N, channels, height, width], standardized.
+    labels : Tensor
+        int64 [N], in main memory.
+    recipe : Recipe
+        How to train.
+    std : Tensor
+        [1, channels, 1, 1], by which the images were divided: the noise of the recipe is in units of pixels.
+    examples : Tensor, optional
+        int64, indices of the examples to train on; by default all N.
+    seed : int
+        Of the order of the examples, the augmentation and the noise.
+    """
     train(
         model,
         images,

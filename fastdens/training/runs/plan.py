@@ -37,6 +37,7 @@ def subset_runs(n_networks: int, n_examples: int, share: float = 0.7, seed: int 
     Parameters
     ----------
     n_networks, n_examples : int
+        Networks to train, and examples to draw from.
     share : float
         Each network sees ``round(share * n_examples)`` examples, every subset of that size being equally likely.
     seed : int
@@ -55,6 +56,13 @@ def subset_runs(n_networks: int, n_examples: int, share: float = 0.7, seed: int 
     References
     ----------
     Feldman & Zhang, What neural networks memorize and why, NeurIPS 2020, section 2 (share 0.7).
+
+    Examples
+    --------
+    >>> from fastdens.training.runs import subset_runs
+    >>> runs = subset_runs(3, n_examples=100)
+    >>> [run.name for run in runs], runs[0].included.sum()
+    (['memorization-0000', 'memorization-0001', 'memorization-0002'], tensor(70))
     """
     if n_networks < 1:
         raise ValueError(f"n_networks is {n_networks}, but there is no estimate without a network: pass 1 or more.")
@@ -83,6 +91,7 @@ def left_out_runs(bins: ArrayLike | Tensor, n_bins: int, seed: int = 0) -> list[
     bins : array of int [N]
         The bin of each training example, counted from 0.
     n_bins : int
+        At least 2.
     seed : int
         The same for all networks, so that they differ by the bin alone.
 
@@ -95,6 +104,12 @@ def left_out_runs(bins: ArrayLike | Tensor, n_bins: int, seed: int = 0) -> list[
     ------
     ValueError
         If bins are not integers from 0 to ``n_bins - 1``, or one has no examples or all of them.
+
+    Examples
+    --------
+    >>> from fastdens.training.runs import left_out_runs
+    >>> [run.name for run in left_out_runs([0, 1, 1, 0], n_bins=2)]
+    ['without-bin-0', 'without-bin-1']
     """
     bin_of_example = torch.as_tensor(bins, device="cpu")
     if bin_of_example.ndim != 1 or bin_of_example.is_floating_point() or bin_of_example.dtype == torch.bool:

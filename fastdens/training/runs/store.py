@@ -62,7 +62,17 @@ class RunResult(NamedTuple):
 
 
 class InputShape(NamedTuple):
-    """The sizes of the data that decide those of a network."""
+    """The sizes of the data that decide those of a network.
+
+    Attributes
+    ----------
+    channels : int
+        Of an image.
+    size : int
+        Height and width of an image.
+    classes : int
+        Outputs of the network.
+    """
 
     channels: int
     size: int
@@ -70,7 +80,18 @@ class InputShape(NamedTuple):
 
     @classmethod
     def of(cls, images: Images) -> InputShape:
-        """The sizes of these images and of their classes."""
+        """The sizes of images and of their classes.
+
+        Parameters
+        ----------
+        images : Images
+            A data set.
+
+        Returns
+        -------
+        InputShape
+            Its sizes.
+        """
         return cls(images.train.shape[1], images.train.shape[-1], len(images.class_names))
 
 
@@ -87,6 +108,7 @@ def load_run(
     Parameters
     ----------
     folder : path-like
+        The folder of runs.
     name : str
         Of the run.
     images : Images
@@ -99,6 +121,7 @@ def load_run(
     Returns
     -------
     RunResult
+        The network and its predictions.
 
     Raises
     ------
@@ -131,12 +154,14 @@ def load_predictions(folder: str | os.PathLike[str], name: str) -> RunPrediction
     Parameters
     ----------
     folder : path-like
+        The folder of runs.
     name : str
         Of the run.
 
     Returns
     -------
     RunPredictions
+        Those of the training and the test images.
 
     Raises
     ------
@@ -160,7 +185,20 @@ def save_run(
 
 
 def run_path(folder: str | os.PathLike[str], name: str) -> Path:
-    """The path of a run's file."""
+    """The path of a run's file.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder of runs.
+    name : str
+        Of the run.
+
+    Returns
+    -------
+    Path
+        ``folder/NAME.safetensors``.
+    """
     return Path(folder) / f"{name}.safetensors"
 
 
@@ -203,7 +241,20 @@ def check_run(file: StateFile, run: TrainingRun) -> None:
 
 
 def new_network(recipe: Recipe, shape: InputShape) -> nn.Module:
-    """A network with random weights; torch's global generator stays as it was."""
+    """A network with random weights; torch's global generator stays as it was.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Which network.
+    shape : InputShape
+        The sizes of its inputs and outputs.
+
+    Returns
+    -------
+    nn.Module
+        On the CPU.
+    """
     with torch.random.fork_rng([]):
         return build_network(
             recipe.network,

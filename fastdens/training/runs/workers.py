@@ -52,16 +52,20 @@ def train_runs(
     folder : path-like
         Receives one file per run, ``NAME.safetensors``, with the weights, the predictions, and the identity of the run.
     images : Images
+        The data set.
     labels : Tensor
         int64 [N], the labels to train with, in place of ``images.train_labels``.
     runs : sequence of TrainingRun
+        The networks; no two have the same name.
     recipe : Recipe
+        How to train each.
     processes : int
         1 trains in this process. More start as many others, which share its threads and, in shared memory, the images
         that are not streamed; a script that does so must be importable, its work under ``if __name__ == "__main__":``.
     device : str or torch.device, optional
         By default the GPU, or the GPUs in turn, where there are any.
     progress : bool
+        Show a progress bar (in a terminal, needs rich).
 
     Raises
     ------
