@@ -1,4 +1,4 @@
-"""docs/in_networks.md: its example trains, exports, and is reloaded in a process that knows nothing of this library."""
+"""The page on densities in networks: its example trains, exports, and loads in a process without this library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PAGE = (Path(__file__).parents[1] / "docs" / "in_networks.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "guides" / "in_networks.md").read_text()
 
 
 def test_the_example(tmp_path, monkeypatch):

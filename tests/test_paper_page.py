@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 
 from fastdens import cli
+from fastdens.report import sections
 
 TEXT = (Path(__file__).parents[1] / "docs" / "paper.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\n(.*?)^```$", TEXT, flags=re.S | re.M)
+BLOCKS = re.findall(r"^```shell\n(.*?)^```$", TEXT, flags=re.S | re.M)
 COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
-CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.S | re.M))
+CODE = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.S | re.M))
 
 
 def options_of(command):
     """The options of a command, as they are typed."""
-    parameters = inspect.signature(getattr(cli, command)).parameters.values()
+    function = getattr(importlib.import_module(f"fastdens.cli.{command}"), command)
+    parameters = inspect.signature(function).parameters.values()
     groups = [p.default for p in parameters if is_dataclass(p.default)]
     own = {field.name: field.default for group in groups for field in fields(group)}
     names = {name.replace("_", "-"): default for name, default in own.items()}
@@ -47,3 +49,10 @@ def test_functions_in_the_text_exist():
     for name in named:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_text_names_every_figure_of_a_report():
+    section = TEXT[TEXT.index("## Figures") : TEXT.index("## Scripts")]
+    sources = (path.read_text(encoding="utf-8") for path in Path(sections.__file__).parent.glob("*.py"))
+    drawn = set(re.findall(r'yield "(\w+)", ', "".join(sources)))
+    assert len(drawn) > 10 and drawn <= set(re.findall(r"`(\w+)`", section))

@@ -14,7 +14,7 @@ from fastdens.training.datasets.torchvision import UNPICKLED
 from tests.test_paper_page import options_of
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "guides" / "security.md").read_text(encoding="utf-8")
 TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)))
 TABLES = re.findall(r"^\|.*\|$(?:\n^\|.*\|$)+", TEXT, flags=re.M)
 
