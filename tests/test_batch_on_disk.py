@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -206,21 +205,6 @@ def test_points_that_are_not_in_memory_say_so(tmp_path, data):
     with pytest.raises(ValueError, match=r"the points of this batch are in .*x.npy: read them with batch.load\(\)"):
         _ = batch.points
     assert not hasattr(batch, "nothing")
-
-
-def test_the_page_on_large_data_runs(tmp_path, rng, monkeypatch):
-    page = (Path(__file__).parents[1] / "docs" / "large_data.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    x, y = rng.standard_normal((400, 80)).astype("f4"), rng.integers(0, 3, 400)
-    np.save("layer4.npy", x)
-    np.save("labels.npy", y)
-    names: dict[str, object] = {}
-    exec(program.replace("Mixtures(2)", "Mixtures(2, max_iter=1, tol=0)"), names)
-    coordinates = fd.reduction.UncentredSVD(64).fit(x).transform(x)
-    expected = fd.GaussianMixtures(2, max_iter=1, tol=0).fit(fd.RaggedBatch.from_labels(coordinates, y))
-    assert torch.equal(names["scores"], expected.score_samples(fd.RaggedBatch.from_labels(coordinates, y)))
-    assert (tmp_path / "gaussian.safetensors").exists()
 
 
 # The peak is that of the process since its start, in KiB.

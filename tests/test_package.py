@@ -7,8 +7,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -54,20 +52,3 @@ def test_every_package_installs():
         for path in (ROOT / folder).rglob("__init__.py")
     }
     assert found == set(listed)
-
-
-@pytest.mark.slow
-def test_the_wheel_installs_kernels_inside_fastdens_only(tmp_path):
-    build = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True)
-    (wheel,) = tmp_path.glob("fastdens-*.whl")
-    environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "--quiet", "install", "--no-deps", str(wheel)], check=True)
-    (site,) = (environment / "lib").glob("python*/site-packages")
-    assert (site / "fastdens" / "kernels" / "cpu" / "_tiles.py").exists()
-    assert (site / "fastdens" / "py.typed").exists()
-    assert not (site / "kernels").exists()
-    find = "import importlib.util; print(importlib.util.find_spec('kernels'))"
-    assert subprocess.run([python, "-c", find], capture_output=True, text=True, cwd=tmp_path).stdout.strip() == "None"

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from fastdens.pipeline import AnalysisData
+from fastdens.pipeline.examples import Examples
 from fastdens.pipeline.pictures import SHOWN, example_pictures, extreme_examples
-from fastdens.pipeline.results import Examples, Provenance
+from fastdens.pipeline.results import Provenance
 
 
 def data_of(rng, images, n_classes=3, experiment=None):
