@@ -19,8 +19,8 @@ class Problem(NamedTuple):
     n_components: int
 
 
-class Start(NamedTuple):
-    """The parameters from which every library iterates.
+class Parameters(NamedTuple):
+    """Mixtures with one type of covariance.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Start(NamedTuple):
     means : Tensor
         [M, K, D].
     covariances : Tensor
-        [M, K, D, D].
+        "full" [M, K, D, D], "tied" [M, D, D], "diag" [M, K, D], "spherical" [M, K].
     """
 
     weights: Tensor
@@ -52,8 +52,8 @@ class Case:
         [M, N, D], float32.
     n_iter : int
         Iterations or sweeps, the same for all.
-    start : Start or None
-        Where iterations begin; the fitted parameters, for operations on densities.
+    start : Parameters or None
+        Of full covariances: where iterations begin; the fitted parameters, for operations on densities.
     queries : Tensor or None
         [Q, D], points to score or to look for neighbours of.
     labels : Tensor or None
@@ -65,7 +65,7 @@ class Case:
     problem: Problem
     points: Tensor
     n_iter: int = 0
-    start: Start | None = None
+    start: Parameters | None = None
     queries: Tensor | None = None
     labels: Tensor | None = None
 
@@ -75,7 +75,7 @@ class Case:
             self,
             problem=self.problem._replace(n_models=n_models),
             points=self.points[:n_models],
-            start=None if self.start is None else Start(*(part[:n_models] for part in self.start)),
+            start=None if self.start is None else Parameters(*(part[:n_models] for part in self.start)),
             labels=None if self.labels is None else self.labels[:n_models],
         )
 

@@ -12,7 +12,7 @@ from fastdens.bench.cases import Case, Problem
 from fastdens.bench.ours import OURS
 from fastdens.bench.problems import clustered_points, start_of_em
 from fastdens.bench.results import Exponent
-from fastdens.bench.timing import Contestant, quiet
+from fastdens.bench.timing import quiet, seconds_of_run
 
 BASE = Problem("base", 64, 1000, 32, 4)
 """Each axis is doubled from this size, all else fixed."""
@@ -26,8 +26,6 @@ AXES = {
 METHODS = {"em": ("EM, full covariances", 5), "gibbs": ("Gibbs sweeps", 4)}
 """By operation, its name and the iterations that are timed."""
 
-_CALLS = 3
-
 
 def measure_exponents(*, quick: bool = False) -> Iterator[Exponent]:
     """The exponents of EM with full covariances and of Gibbs sweeps; quick, of EM alone and from fewer values."""
@@ -35,7 +33,8 @@ def measure_exponents(*, quick: bool = False) -> Iterator[Exponent]:
         for axis, (name, values) in AXES.items():
             chosen = values[:3] if quick else values
             with quiet():
-                seconds = [_seconds(_case(operation, _doubled(name, value))) for value in chosen]
+                cases = (_case(operation, _doubled(name, value)) for value in chosen)
+                seconds = [seconds_of_run(OURS.operations[operation](case)) for case in cases]
             yield fit_exponent(METHODS[operation][0], axis, chosen, seconds)
 
 
@@ -60,10 +59,3 @@ def _case(operation: str, problem: Problem) -> Case:
     for k in range(problem.n_components):
         centres[..., k % problem.n_features][labels == k] = 20.0 * (1 + k // problem.n_features)
     return Case(operation, "", problem, points + centres, n_iter, labels=labels)
-
-
-def _seconds(case: Case) -> float:
-    contestant = Contestant(OURS.name, OURS.operations[case.operation](case), case.problem.n_models)
-    for _ in range(_CALLS):
-        contestant.call()
-    return contestant.seconds

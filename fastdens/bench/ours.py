@@ -14,9 +14,9 @@ from torch import Tensor
 
 import fastdens as fd
 from fastdens import kernels
-from fastdens.bench.cases import Case, Peer, Run, Start
+from fastdens.bench.cases import Case, Parameters, Peer, Run
 from fastdens.bench.outcomes import inertia, mean_log_likelihood
-from fastdens.bench.parameters import Parameters, parameters_of, precisions_cholesky
+from fastdens.bench.parameters import parameters_of, precisions_cholesky
 from fastdens.bench.peers.given import labels_of, queries_of
 from fastdens.bench.prior import KAPPA0
 from fastdens.distributions.niw import data_prior
@@ -87,7 +87,7 @@ def start(case: Case) -> Run:
     )
 
 
-def density_of(start: Start) -> fd.GaussianMixtureDensity:
+def density_of(start: Parameters) -> fd.GaussianMixtureDensity:
     """The density of given parameters, full covariances."""
     factor = kernels.precision_cholesky(start.covariances)[0]
     return fd.GaussianMixtureDensity(start.weights, start.means, factor)
@@ -103,7 +103,7 @@ def log_prob(case: Case) -> Run:
 def kl(case: Case) -> Run:
     """Monte Carlo estimate of the divergence of each model from the next, from ``n_iter`` draws of it."""
     assert case.start is not None
-    own, following = density_of(case.start), density_of(Start(*(part.roll(-1, 0) for part in case.start)))
+    own, following = density_of(case.start), density_of(Parameters(*(part.roll(-1, 0) for part in case.start)))
     generator = torch.Generator().manual_seed(0)
 
     def work() -> Tensor:

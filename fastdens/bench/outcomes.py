@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from fastdens.bench.parameters import Parameters, full_covariances, precisions_cholesky
+from fastdens.bench.cases import Parameters
+from fastdens.bench.parameters import full_covariances, precisions_cholesky
 
 _BLOCK_ELEMENTS = 1 << 23
 

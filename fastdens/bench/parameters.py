@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from fastdens.bench.cases import Start
+from fastdens.bench.cases import Parameters
 
 
-class Parameters(NamedTuple):
-    """Mixtures with one type of covariance.
-
-    Attributes
-    ----------
-    weights : Tensor
-        [M, K].
-    means : Tensor
-        [M, K, D].
-    covariances : Tensor
-        "full" [M, K, D, D], "tied" [M, D, D], "diag" [M, K, D], "spherical" [M, K].
-    """
-
-    weights: Tensor
-    means: Tensor
-    covariances: Tensor
-
-
-def parameters_of(start: Start | None, covariance_type: str) -> Parameters:
+def parameters_of(start: Parameters | None, covariance_type: str) -> Parameters:
     """What a fit with that type of covariance starts from.
 
     "tied" takes the average of the components' covariances by weight, "diag" their diagonals, "spherical" the means of

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fastdens.bench.cases import Problem, Start
+from fastdens.bench.cases import Parameters, Problem
 
 PROBLEMS = {
     problem.name: problem
@@ -51,7 +51,7 @@ def clustered_points(problem: Problem, seed: int = 0) -> tuple[Tensor, Tensor]:
     return points, labels
 
 
-def start_of_em(points: Tensor, labels: Tensor, n_components: int) -> Start:
+def start_of_em(points: Tensor, labels: Tensor, n_components: int) -> Parameters:
     """Equal weights, the mean of some points of each cluster, and the covariance of all points for each component.
 
     EM goes from there to clusters of more points than dimensions, in which no covariance becomes singular: libraries
@@ -69,10 +69,10 @@ def start_of_em(points: Tensor, labels: Tensor, n_components: int) -> Start:
             few = own & (own.cumsum(1) <= _POINTS_OF_A_MEAN)
             share = few.float() / few.sum(1, keepdim=True).clamp_min(1)
             means[part, component] = (share[:, None] @ points[part])[:, 0]
-    return Start(weights, means, covariances[:, None].expand(m, k, d, d))
+    return Parameters(weights, means, covariances[:, None].expand(m, k, d, d))
 
 
-def densities(points: Tensor, labels: Tensor, n_components: int) -> Start:
+def densities(points: Tensor, labels: Tensor, n_components: int) -> Parameters:
     """Mixtures [M] whose components have the weights, means and covariances of the clusters ``labels`` int64 [M, N]."""
     m, n, d = points.shape
     k = n_components
@@ -86,7 +86,7 @@ def densities(points: Tensor, labels: Tensor, n_components: int) -> Start:
             weights[part, component] = (own.sum(1) + 1) / (n + k)
             means[part, component], covariances[part, component] = _moments(points[part], own)
     covariances.diagonal(dim1=-2, dim2=-1).add_(_VARIANCE_FLOOR)
-    return Start(weights, means, covariances)
+    return Parameters(weights, means, covariances)
 
 
 def queries(problem: Problem, n_queries: int = 2000, seed: int = 1) -> Tensor:

@@ -8,7 +8,7 @@ from fastdens.bench.machine import threads
 from fastdens.bench.ours import OURS
 from fastdens.bench.results import ThreadTime
 from fastdens.bench.rows import Row, make_case
-from fastdens.bench.timing import Contestant, quiet
+from fastdens.bench.timing import quiet, seconds_of_run
 
 ROWS = {
     "EM, full covariances": Row("em", "full", "paper-64", 20),
@@ -16,7 +16,6 @@ ROWS = {
     "log-probability": Row("log_prob", "", "paper-64"),
     "Gibbs sweeps": Row("gibbs", "", "paper-16", 20),
 }
-_CALLS = 3
 
 
 def counts_up_to(n_threads: int) -> list[int]:
@@ -29,12 +28,9 @@ def measure_threads(most: int, *, quick: bool = False) -> Iterator[ThreadTime]:
     """Seconds of each operation with each number of threads, up to ``most``; quick, of EM alone."""
     for operation, row in list(ROWS.items())[: 1 if quick else None]:
         with quiet():
-            case = make_case(row)
-            run = OURS.operations[row.operation](case)
+            run = OURS.operations[row.operation](make_case(row))
             run.work()
         for n_threads in counts_up_to(most):
-            contestant = Contestant(OURS.name, run, case.problem.n_models)
             with quiet(), threads(n_threads):
-                for _ in range(_CALLS):
-                    contestant.call()
-            yield ThreadTime(operation, n_threads, contestant.seconds)
+                seconds = seconds_of_run(run)
+            yield ThreadTime(operation, n_threads, seconds)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from fastdens.bench.cases import Case, Peer, Problem, Start
+from fastdens.bench.cases import Case, Parameters, Peer, Problem
 from fastdens.bench.ours import OURS
 from fastdens.bench.outcomes import inertia, log_density, mean_log_likelihood
 from fastdens.bench.parameters import parameters_of
@@ -45,14 +45,14 @@ def case_of(operation: str, variant: str, shape: tuple[int, int, int, int], seed
     # As every fit begins: with one covariance for all components.
     factor = (torch.eye(d) + 0.2 * torch.randn(m, 1, d, d, generator=generator).tril(-1)).expand(m, k, d, d)
     weights = torch.rand(m, k, generator=generator) + 0.5
-    start = Start(weights / weights.sum(1, keepdim=True), centres + 0.3, factor @ factor.mT)
+    start = Parameters(weights / weights.sum(1, keepdim=True), centres + 0.3, factor @ factor.mT)
     queries = points[:, :20].flatten(0, 1) + 0.1
     return Case(operation, variant, Problem("tried", m, n, d, k), points, n_iter, start, queries, labels)
 
 
 def in_float64(case: Case) -> Case:
     """The same numbers; scikit-learn computes in float64 then."""
-    start = Start(*(part.double() for part in case.start))
+    start = Parameters(*(part.double() for part in case.start))
     start = start._replace(weights=start.weights / start.weights.sum(1, keepdim=True))
     return dataclasses.replace(case, points=case.points.double(), start=start, queries=case.queries.double())
 
@@ -114,7 +114,7 @@ def test_iterations_move_the_start(seed):
 def test_densities_are_those_of_the_formula(peer, shape, seed):
     case = case_of("log_prob", "", shape, seed)
     # Queries so near that no density is zero in float32.
-    case = dataclasses.replace(case, queries=case.points[0, :1] + 0.1, start=Start(*(p[:1] for p in case.start)))
+    case = dataclasses.replace(case, queries=case.points[0, :1] + 0.1, start=Parameters(*(p[:1] for p in case.start)))
     case = dataclasses.replace(case, points=case.points[:1], problem=case.problem._replace(n_models=1))
     expected = log_density(case.queries[None], parameters_of(case.start, "full")).T
     torch.testing.assert_close(outcome(peer, case), expected, rtol=1e-4, atol=1e-4)
@@ -148,7 +148,7 @@ def test_divergences_agree(peer, shape, seed):
     # Neighbours of one model are near, so that few draws tell how far.
     mean = case.start.means[:1] + 0.2 * torch.arange(shape[0])[:, None, None]
     case = dataclasses.replace(
-        case, start=Start(*(p[:1].expand_as(p).contiguous() for p in case.start))._replace(means=mean)
+        case, start=Parameters(*(p[:1].expand_as(p).contiguous() for p in case.start))._replace(means=mean)
     )
     expected = outcome(SCIKIT_LEARN, dataclasses.replace(case, n_iter=40_000))
     torch.testing.assert_close(outcome(peer, case), expected, rtol=0.25, atol=0.1)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastdens.bench.cases import Case, Peer, Run
+from fastdens.bench.cases import Case, Parameters, Peer, Run
 from fastdens.bench.outcomes import groups, mean_log_likelihood
-from fastdens.bench.parameters import Parameters, parameters_of, precisions_cholesky
+from fastdens.bench.parameters import parameters_of, precisions_cholesky
 from fastdens.bench.peers.given import queries_of
 
 # Elements of the outer products [models, N, D, D] of the models that are fitted together: more at a time is no faster.

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from fastdens.bench.cases import Case, Peer, Run
+from fastdens.bench.cases import Case, Parameters, Peer, Run
 from fastdens.bench.outcomes import inertia, mean_log_likelihood, stacked
-from fastdens.bench.parameters import Parameters, parameters_of
+from fastdens.bench.parameters import parameters_of
 from fastdens.bench.peers.divergences import divergence_to_next
 from fastdens.bench.peers.given import MAY_STOP_EARLIER, queries_of
 

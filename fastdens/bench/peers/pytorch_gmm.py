@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from fastdens.bench.cases import Case, Peer, Run
+from fastdens.bench.cases import Case, Parameters, Peer, Run
 from fastdens.bench.outcomes import mean_log_likelihood, stacked
-from fastdens.bench.parameters import Parameters, parameters_of
+from fastdens.bench.parameters import parameters_of
 from fastdens.bench.peers.given import queries_of
 
 
