@@ -199,6 +199,7 @@ class Group:
         """Leave an exchange that not all ranks will come to; the next call of :func:`current_group` connects anew."""
         assert self._operations is not None
         self._operations.abort()
+        self._operations.close()
         _groups.clear()
 
     def close(self) -> None:

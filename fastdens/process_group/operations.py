@@ -27,7 +27,7 @@ class Operations:
     """Exchanges of headers and contents, uint8 on the CPU, among the ranks of a gloo group."""
 
     def __init__(self, control: dist.ProcessGroup) -> None:
-        self._control = control
+        self._control, self._is_open = control, True
         self._rank, self._size = dist.get_rank(control), dist.get_world_size(control)
         self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         # A daemon: an exchange with a rank that is lost must not keep the process from ending.
@@ -49,10 +49,14 @@ class Operations:
                 future.set_exception(error)
 
     def close(self) -> None:
-        """End the thread and leave the group."""
+        """End the thread, and those of gloo: one that lets go of a tensor while Python ends aborts the process."""
         self._waiting.put(None)
         self._thread.join(_LAST_SECONDS)
-        if not self._thread.is_alive():
+        if self._is_open and not self._thread.is_alive():
+            self._is_open = False
+            # A program may have ended all groups.
+            with suppress(ValueError):
+                dist.destroy_process_group(self._control)
             del self._control
 
     def wait_for(self, patience: timedelta) -> None:
@@ -60,9 +64,10 @@ class Operations:
         self._control._get_backend(torch.device("cpu"))._set_default_timeout(patience)
 
     def abort(self) -> None:
-        """Give up the exchange that is under way."""
-        with suppress(RuntimeError):
-            self._control.abort()
+        """Give up the exchange that is under way; a closed group has none."""
+        if self._is_open:
+            with suppress(RuntimeError):
+                self._control.abort()
 
     def all_gather_tensor(self, tensor: Tensor) -> Tensor:
         """Tensors of one shape, [P, ...]."""

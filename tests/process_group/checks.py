@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from fastdens.errors import ModelError
 from fastdens.io.state_file import SavedState
 from fastdens.process_group import current_group
+from fastdens.process_group.operations import Operations
 from tests.ranks import raised
 
 
@@ -128,7 +131,30 @@ def lost_host() -> dict[str, Any]:
     return {"first": raised(wait), "seconds": time.monotonic() - begin}
 
 
+def threads() -> set[str]:
+    """The numbers of the threads of this process, those of C++ too."""
+    return {path.name for path in Path("/proc/self/task").iterdir()}
+
+
+def closed(all_groups_ended: bool) -> dict[str, Any]:
+    """The threads of a group of exchanges that has been closed, by itself or after all groups of the job."""
+    before = threads()
+    operations = Operations(dist.new_group(backend="gloo"))
+    operations.submit(lambda run: run.all_gather_tensor(torch.ones(3))).result()
+    new = threads() - before
+    if all_groups_ended:
+        dist.destroy_process_group()
+    operations.close()
+    # The system lists a thread for a moment after it has been joined.
+    end = time.monotonic() + 30
+    while new & threads() and time.monotonic() < end:
+        time.sleep(0.01)
+    return {"new": len(new), "left": len(new & threads())}
+
+
 def main(what: str) -> dict[str, Any]:
+    if what.startswith("close"):
+        return closed(what == "close after all")
     if what == "exchange":
         return exchanges() | failures()
     if what == "lost host":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_one_process_is_a_group():
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    jobs = {what: (3, [what]) for what in ("exchange", "compute", "wait", "lose rank 0")}
+    jobs = {what: (3, [what]) for what in ("exchange", "compute", "wait", "lose rank 0", "close", "close after all")}
     return run_jobs(CHECKS, tmp_path_factory.mktemp("ranks"), jobs)
 
 
@@ -62,3 +63,10 @@ def test_the_others_learn_which_rank_has_ended(seen, others):
             assert result["first"].startswith(f"RankEndedError: rank {dead} (") and ", process " in result["first"]
             assert result["again"].startswith(f"RankEndedError: rank {dead} (")
             assert result["seconds"] < 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+@pytest.mark.parametrize("closed", ["close", "close after all"])
+def test_a_closed_group_leaves_no_thread_that_could_abort_the_end_of_python(seen, closed):
+    for result in seen[closed]:
+        assert result["new"] > 0 and result["left"] == 0
