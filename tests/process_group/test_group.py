@@ -65,7 +65,7 @@ def test_the_others_learn_which_rank_has_ended(seen, others):
             assert result["seconds"] < 20
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
 @pytest.mark.parametrize("closed", ["close", "close after all"])
 def test_a_closed_group_leaves_no_thread_that_could_abort_the_end_of_python(seen, closed):
     for result in seen[closed]:
