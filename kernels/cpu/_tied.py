@@ -90,7 +90,8 @@ def add_tied_scatter(tile, width, resp, means, c, root, share, panel, centred, s
     """Add ``sum_b r_b (x_b - m_b)(x_b - m_b)'`` of a tile to ``scatter``, ``sum_b r_jb r_kb / r_b`` to ``between``.
 
     ``resp`` [K, B] is zero past the last point; ``c`` is the component from whose mean differences are taken. ``root``
-    [B], ``share`` [K padded, B + 16], of which the padding is zero, ``panel`` [K, 4] and ``centred`` are scratch.
+    [B], ``share`` [K padded, B + 16], ``panel`` [K, 4] and ``centred`` are scratch, of which the padding of ``share``
+    and ``centred`` must be zero on entry and stays so.
     """
     n_components, n_features = means.shape
     zero, width = tile.dtype.type(0), whole_vectors(width)
@@ -114,6 +115,10 @@ def add_tied_scatter(tile, width, resp, means, c, root, share, panel, centred, s
                 panel[k, r] = means[k, d + r] - means[c, d + r] if d + r < n_features else zero
         for b in range(0, width, block_columns(tile)):
             subtract_product(panel, share, b, 0, n_components, centred, d)
+    # Zero times a share that is NaN is NaN, and the padding is that of the tiles to come.
+    for d in range(n_features, tile.shape[0]):
+        for b in range(width):
+            centred[d, b] = zero
     add_scatter(centred, width, scatter)
     add_scatter(share, width, between)
 
