@@ -80,7 +80,18 @@ def factor_update(
     -------
     FactorParameters
         float64, as those that were given.
+
+    Raises
+    ------
+    ValueError
+        If the sums and the parameters differ in their numbers of models, components, features or factors.
     """
+    of_loadings = tuple(loadings.mT.shape)
+    if not of_loadings == sums.cross.shape == sums.directions.shape:
+        raise ValueError(
+            f"sums.cross is {tuple(sums.cross.shape)} and sums.directions is {tuple(sums.directions.shape)}, but "
+            f"loadings {tuple(loadings.shape)} need {of_loadings}: form the sums under the parameters to be updated."
+        )
     of_points = sums.nk, sums.moment, sums.squares, sums.cross, sums.directions
     parameters = means, loadings, noise_variances
     return FactorParameters(*_UPDATE.run(backend, *of_points, *parameters, min_noise_variance))

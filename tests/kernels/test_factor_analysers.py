@@ -188,3 +188,7 @@ def test_wrong_shapes_are_named(rng):
         kernels.factor_responsibilities(x, offsets, weights, means, loadings[..., 0], noise)
     with pytest.raises(TypeError, match=r"loadings is torch\.float32"):
         kernels.factor_mixture_log_prob(x, weights, means, loadings.float(), noise)
+    sums = kernels.factor_statistics(x, offsets, weights, means, loadings, noise)
+    for others in (loadings[..., :1], loadings[:, :1], loadings[..., :4, :]):
+        with pytest.raises(ValueError, match=r"sums\.directions is \(1, 2, 2, 5\), but loadings"):
+            kernels.factor_update(sums, means, others, noise, min_noise_variance=1e-6)
