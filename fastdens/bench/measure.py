@@ -13,13 +13,14 @@ from fastdens.bench.cases import Case, Peer, Run
 from fastdens.bench.comparison import agrees, difference
 from fastdens.bench.floors import FLOORS
 from fastdens.bench.ours import OURS
+from fastdens.bench.problems import PROBLEMS
 from fastdens.bench.results import NOT_INSTALLED, RowResult, Timing
 from fastdens.bench.rows import Row, make_case
 from fastdens.bench.timing import Budget, Contestant, check_room, enter, quiet, take_turns
 
 
 def measure(row: Row, peers: Sequence[Peer], budget: Budget, ours: Peer = OURS) -> RowResult:
-    """Time a row.
+    """Time a row; one that fastdens fails at has its message, and no peers.
 
     Parameters
     ----------
@@ -30,6 +31,14 @@ def measure(row: Row, peers: Sequence[Peer], budget: Budget, ours: Peer = OURS) 
     ours : Peer
         What the others are compared with.
     """
+    try:
+        return _measure(row, peers, budget, ours)
+    except Exception as error:
+        failed = Timing(ours.name, error=_message(error))
+        return RowResult(row.name, row.operation, row.variant, row.n_iter, PROBLEMS[row.problem], failed)
+
+
+def _measure(row: Row, peers: Sequence[Peer], budget: Budget, ours: Peer) -> RowResult:
     with quiet():
         case = make_case(row)
         make = ours.operations[row.operation]

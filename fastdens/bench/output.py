@@ -17,9 +17,10 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     FileExistsError
-        If there are results in the folder and ``overwrite`` is False.
+        If there are results, or parts of them, in the folder and ``overwrite`` is False.
     """
-    if (folder / FILE).exists() and not overwrite:
+    files = (FILE, SHORT, FULL, SCALING, PEERS, *picture.FILES)
+    if not overwrite and any((folder / name).exists() for name in files):
         raise FileExistsError(f"{folder} has results already: choose another --output or pass --overwrite.")
     check_place(folder / FILE)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "times"
+FILES = (f"{NAME}.png", f"{NAME}.pdf")
 
 _OURS, _FLOOR = "fastdens", "the floor"
 _PANELS = (("EM", ("em", "factors", "variational")), ("other operations", ()))
@@ -28,7 +29,7 @@ def draw(rows: Sequence[RowResult], folder: Path, *, overwrite: bool = False) ->
     On the grey line lies what takes as long as the matrix products alone; each step up the axis is ten times as long.
     """
     figures = require("matplotlib.figure", "the picture", "bench")
-    drawn = [row for row in rows if row.floor is not None]
+    drawn = [row for row in rows if row.floor is not None and row.ours.seconds is not None]
     names = list(dict.fromkeys(peer.name for row in drawn for peer in row.peers if peer.seconds is not None))
     figure = figures.Figure(figsize=(9, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)

@@ -62,6 +62,7 @@ class RowResult:
         Of the :class:`~fastdens.bench.rows.Row`.
     problem : Problem
     ours : Timing
+        With the message alone where it failed; the row has no more then.
     floor : float or None
         Seconds.
     floor_is : str

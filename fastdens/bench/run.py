@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from fastdens.bench.compilation import compile_kernels
 from fastdens.bench.exponents import measure_exponents
 from fastdens.bench.measure import measure
 from fastdens.bench.ours import OURS
-from fastdens.bench.results import Exponent, PeerFacts, Results, RowResult, ThreadTime
+from fastdens.bench.results import PeerFacts, Results
 from fastdens.bench.rows import FULL, QUICK, Row
 from fastdens.bench.threads import measure_threads
 from fastdens.bench.timing import Budget
@@ -23,6 +24,7 @@ QUICK_BUDGET = Budget(seconds=0.1, rounds=2, patience=2.0)
 FULL_BUDGET = Budget(seconds=1.5, rounds=3, patience=20.0, max_bytes=4 << 30)
 
 Tell = Callable[[str], None]
+Keep = Callable[[Results], object]
 
 
 class Plan(NamedTuple):
@@ -54,35 +56,34 @@ def rows_of(quick: bool) -> tuple[Row, ...]:
     return QUICK if quick else FULL
 
 
-def run(plan: Plan, tell: Tell, ours: Peer = OURS) -> Results:
-    """Measure, and tell about each row when it is done, or why it could not be measured.
+def run(plan: Plan, tell: Tell, keep: Keep = lambda results: None, ours: Peer = OURS) -> Results:
+    """Measure, and tell about each row when it is done.
 
     Parameters
     ----------
     plan : Plan
     tell : callable
         Takes lines of text.
+    keep : callable
+        Takes the results so far, after each row: what an interruption leaves.
     ours : Peer
         What the others are compared with.
     """
     begin = time.perf_counter()
-    facts = machine.describe()
+    results = Results(machine.describe(), peers=tuple(_facts(peer) for peer in plan.peers), quick=plan.quick)
     compile_kernels(plan.rows)
-    rows: list[RowResult] = []
     for row in plan.rows:
-        try:
-            rows.append(measure(row, plan.peers, plan.budget, ours))
-        except (ArithmeticError, RuntimeError, ValueError) as error:
-            tell(f"{row.name}  is left out ({type(error).__name__}: {error})\n")
-            continue
-        tell(f"{table.describe_row(rows[-1])}\n")
-    exponents: tuple[Exponent, ...] = ()
-    threads: tuple[ThreadTime, ...] = ()
+        found = measure(row, plan.peers, plan.budget, ours)
+        results = replace(results, rows=(*results.rows, found), seconds=time.perf_counter() - begin)
+        keep(results)
+        tell(f"{table.describe_row(found)}\n")
     if plan.scaling:
-        exponents = tuple(measure_exponents(quick=plan.quick))
-        threads = tuple(measure_threads(torch.get_num_threads(), quick=plan.quick))
-    peers = tuple(_facts(peer) for peer in plan.peers)
-    return Results(facts, tuple(rows), exponents, threads, peers, plan.quick, time.perf_counter() - begin)
+        results = replace(
+            results,
+            exponents=tuple(measure_exponents(quick=plan.quick)),
+            threads=tuple(measure_threads(torch.get_num_threads(), quick=plan.quick)),
+        )
+    return replace(results, seconds=time.perf_counter() - begin)
 
 
 def _facts(peer: Peer) -> PeerFacts:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 
 from fastdens.bench import text
@@ -40,8 +41,10 @@ LEGEND = (
 def describe_row(row: RowResult) -> str:
     """A row as lines of a terminal."""
     about = "  ".join(part for part in (row.name, text.size(row.problem), text.amount(row), row.remark) if part)
-    lines = [about, _line(row.ours.name, text.seconds(row.ours.seconds or 0.0))]
-    if row.floor is not None and row.ours.seconds is not None:
+    if row.ours.seconds is None:
+        return f"{about}\n{_failed_line(row.ours)}"
+    lines = [about, _line(row.ours.name, text.seconds(row.ours.seconds))]
+    if row.floor is not None:
         over = text.times(row.ours.seconds / row.floor)
         lines.append(_line("floor", text.seconds(row.floor), f"fastdens takes {over} times {row.floor_is}"))
     lines += [_peer_line(row, peer) for peer in row.peers if not peer.error.startswith(NOT_INSTALLED)]
@@ -55,9 +58,13 @@ def _line(name: str, *columns: str) -> str:
     return f"  {name:20}{columns[0]:>10}   {'  '.join(columns[1:])}".rstrip()
 
 
+def _failed_line(timing: Timing) -> str:
+    return f"  {timing.name:20}{text.short(timing.error)}"
+
+
 def _peer_line(row: RowResult, peer: Timing) -> str:
     if peer.seconds is None:
-        return f"  {peer.name:20}{text.short(peer.error)}"
+        return _failed_line(peer)
     remarks = [text.agreement(peer)]
     if row.is_scaled(peer):
         remarks.append(f"scaled from {peer.n_models:,} model{'s' * (peer.n_models > 1)}")
@@ -115,11 +122,15 @@ _SHORT_HEADER = ("models x points x dimensions", "fastdens", "over the floor", "
 
 
 def _short_cells(row: RowResult) -> tuple[str, ...]:
-    own = row.ours.seconds or 0.0
-    floor = "-" if row.floor is None else text.times(own / row.floor)
+    if row.ours.seconds is None:
+        return text.size(row.problem), "fails", "-", "-"
     best = text.best_peer(row)
     other = "-" if best is None else f"{best.name} {_time_cell(row, best)}"
-    return text.size(row.problem), text.seconds(own), floor, other
+    return text.size(row.problem), text.seconds(row.ours.seconds), _over_the_floor(row), other
+
+
+def _over_the_floor(row: RowResult) -> str:
+    return "-" if row.floor is None or row.ours.seconds is None else text.times(row.ours.seconds / row.floor)
 
 
 def _named(row: RowResult) -> str:
@@ -171,22 +182,20 @@ def _operation(title: str, rows: Sequence[RowResult]) -> list[str]:
 
 
 def _full_cells(row: RowResult, names: Sequence[str], messages: list[str]) -> list[str]:
+    def cell(timing: Timing | None, words: Callable[[Timing], str]) -> str:
+        if timing is None:
+            return "-"
+        if timing.seconds is not None:
+            return words(timing)
+        message = f"{timing.name}: {text.short(timing.error)}"
+        if message not in messages:
+            messages.append(message)
+        return f"fails [{messages.index(message) + 1}]"
+
     peers = {peer.name: peer for peer in row.peers}
-    own = row.ours.seconds or 0.0
-    cells = [text.size(row.problem), text.amount(row), text.seconds(own)]
-    cells.append("-" if row.floor is None else text.times(own / row.floor))
-    for name in names:
-        peer = peers.get(name)
-        if peer is None:
-            cells.append("-")
-        elif peer.seconds is None:
-            message = f"{name}: {text.short(peer.error)}"
-            if message not in messages:
-                messages.append(message)
-            cells.append(f"fails [{messages.index(message) + 1}]")
-        else:
-            cells.append(_time_cell(row, peer))
-    return cells
+    own = cell(row.ours, lambda timing: text.seconds(timing.seconds or 0.0))
+    others = [cell(peers.get(name), partial(_time_cell, row)) for name in names]
+    return [text.size(row.problem), text.amount(row), own, _over_the_floor(row), *others]
 
 
 def scaling_markdown(results: Results) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,7 @@ def bench(
     threads : int
         Threads of all libraries; by default those of torch.
     output : Path
-        Folder for results.json, tables and the picture.
+        Folder for results.json, which grows with every row, tables and the picture.
     list_rows : bool
         Print the rows and libraries that there are, and do nothing.
     overwrite : bool
@@ -60,6 +61,7 @@ def bench(
     from fastdens.bench.data import write_data
     from fastdens.bench.machine import threads as on_threads
     from fastdens.bench.output import check_output, write
+    from fastdens.bench.results import Results
     from fastdens.bench.rows import choose
     from fastdens.bench.run import Plan, rows_of, run
 
@@ -76,11 +78,15 @@ def bench(
         return
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, but must be at least 1.")
-    if output is not None:
-        check_output(output, overwrite=overwrite)
+    plan = Plan(rows, chosen, quick, scaling=not patterns)
     with on_threads(threads):
-        results = run(Plan(rows, chosen, quick, scaling=not patterns), prints.line)
-    files = [] if output is None else write(results, output, overwrite=overwrite)
+        if output is None:
+            results, files = run(plan, prints.line), []
+        else:
+            check_output(output, overwrite=overwrite)
+            # What is there from here on is of this run, or may go.
+            results = run(plan, prints.line, keep=partial(Results.save, folder=output, overwrite=True))
+            files = write(results, output, overwrite=True)
     prints.line("\n".join([table.describe_results(results), *map(str, files)]))
     prints.document("bench", files=files, results=json.loads(results.to_json()))
 

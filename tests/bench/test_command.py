@@ -36,6 +36,9 @@ def test_a_row_is_measured_and_written(tmp_path, capsys):
     (row,) = results.rows
     assert row.ours.seconds > 0 and results.machine["threads"] == 1 and results.exponents == ()
     # What the command does not redo.
+    (tmp_path / "out" / "results.json").rename(tmp_path / "results.json")
+    assert main(arguments) == 1
+    (tmp_path / "results.json").rename(tmp_path / "out" / "results.json")
     assert main(arguments) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--peers", "none"]) == 0
@@ -53,6 +56,7 @@ def test_all_rows_run(monkeypatch, capsys):
     monkeypatch.setattr("fastdens.bench.run.QUICK", chosen)
     assert main(["bench", "--quick", "--peers", "none"]) == 0
     said = capsys.readouterr().out
+    assert "Error" not in said
     assert "time of EM grows with  M^" in said and "threads, EM" in said
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from fastdens.bench import measure as measuring
-from fastdens.bench import table, timing
+from fastdens.bench import output, table, timing
+from fastdens.bench import run as running
 from fastdens.bench.cases import Problem, Run
 from fastdens.bench.measure import measure
 from fastdens.bench.problems import PROBLEMS
-from fastdens.bench.results import RowResult
+from fastdens.bench.results import Results, RowResult
 from fastdens.bench.rows import Row
+from fastdens.bench.run import Plan
 from fastdens.bench.timing import Budget, Contestant, take_turns
-from tests.bench.fakes import BUDGET, OURS, PEERS
+from tests.bench.fakes import BUDGET, OURS, PEERS, failing, library
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,36 @@ def test_what_libraries_do_stands_in_the_row(result):
     assert "would hold" in peers["large"].error
     assert peers["largish"].n_models == 10
     assert result.ours.n_models == 40 and result.floor > 0
+
+
+def test_a_row_that_fastdens_fails_at_is_told_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
+    monkeypatch.setattr(running, "compile_kernels", lambda rows: None)
+    told, rows = [], (Row("em", "full", "fake", 3), Row("em", "diag", "fake", 3))
+    results = running.run(Plan(rows, PEERS, scaling=False), told.append, ours=library("fastdens", failing))
+    assert Results.load(results.save(tmp_path)) == results
+    for row in results.rows:
+        assert row.ours.error.startswith("ArithmeticError: a matrix is not positive definite") and row.peers == ()
+    assert all("em-" in text and "ArithmeticError" in text for text in told) and len(told) == 2
+    full = table.full_markdown(results)
+    assert full.count("| fails [1] | - |") == 2 and "[1] fastdens: ArithmeticError" in full
+    assert all(path.stat().st_size for path in output.write(results, tmp_path / "all"))
+
+
+def test_an_interruption_leaves_the_rows_before_it(monkeypatch, tmp_path):
+    def interrupted(case):
+        if case.variant == "diag":
+            raise KeyboardInterrupt
+        return OURS.operations["em"](case)
+
+    monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
+    monkeypatch.setattr(running, "compile_kernels", lambda rows: None)
+    rows = (Row("em", "full", "fake", 3), Row("em", "diag", "fake", 3))
+    keep = partial(Results.save, folder=tmp_path, overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        running.run(Plan(rows, PEERS[:1]), lambda text: None, keep, library("fastdens", interrupted))
+    (row,) = Results.load(tmp_path).rows
+    assert row.name == "em-full/fake" and row.ours.seconds > 0 and row.peers[0].agrees
 
 
 def test_a_slow_library_is_timed_on_some_models_and_scaled(result):
