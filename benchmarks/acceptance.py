@@ -17,17 +17,19 @@ from statistics import median
 import torch
 
 from benchmarks.peers import fastdens_fit, gmm_gpu_fit, sklearn_fit
-from benchmarks.problems import SHAPES, TINY, Shape, clustered_points
+from fastdens.bench.cases import Problem
 from fastdens.bench.floors import products_of_em
+from fastdens.bench.problems import PROBLEMS, clustered_points
 
-PAPER = SHAPES[1]
-SMALL = Shape("small", 4000, 50, 16, 2, 20, 4000)
-# Shapes, and the most that a fit may take of the time of its products.
+PAPER = PROBLEMS["paper-64"]
+SMALL = Problem("small", 4000, 50, 16, 2)
+N_ITER = 20
+# Problems, iterations, and the most that a fit may take of the time of its products.
 OVER_PRODUCTS = (
-    (SHAPES[0], 2.5),
-    (PAPER, 1.3),
-    (Shape("100x500x256", 100, 500, 256, 6, 5, 0), 1.6),
-    (Shape("one model 100000x64 K=16", 1, 100_000, 64, 16, 5, 0), 1.3),
+    (PROBLEMS["paper-16"], N_ITER, 2.5),
+    (PAPER, N_ITER, 1.3),
+    (Problem("paper-256", 100, 500, 256, 6), 5, 1.6),
+    (Problem("one-large", 1, 100_000, 64, 16), 5, 1.3),
 )
 # 500 points in 256 dimensions leave six covariances of full rank to it.
 REG_COVAR = 1e-2
@@ -48,10 +50,10 @@ def resident(field: str) -> int:
 
 def memory_ratio() -> float:
     """Points plus what the fit adds to the process at its peak, in units of points plus parameters."""
-    for d in (TINY.n_features, PAPER.n_features):
-        warm = Shape("warm", 2, 500, d, PAPER.n_components, 2, 2)
-        fastdens_fit(clustered_points(warm), warm.n_components, 2, "full")()
-    points = clustered_points(PAPER)
+    for d in (5, PAPER.n_features):
+        warm = PAPER._replace(n_models=2, n_features=d)
+        fastdens_fit(clustered_points(warm)[0], warm.n_components, 2, "full")()
+    points = clustered_points(PAPER)[0]
     run = fastdens_fit(points, PAPER.n_components, 3, "full")
     before = resident("VmRSS")
     # Writing 5 brings the high-water mark down to what is resident now.
@@ -63,11 +65,11 @@ def memory_ratio() -> float:
     return (own + grown) / (own + 4 * m * k * (d * d + d + 1))
 
 
-def over_products(shape: Shape) -> float:
+def over_products(problem: Problem, n_iter: int) -> float:
     """Time of a fit in units of the time of its products, the median of five rounds."""
-    points = clustered_points(shape)
-    ours = fastdens_fit(points, shape.n_components, shape.n_iter, "full", reg_covar=REG_COVAR)
-    floor = products_of_em(points, shape.n_components, shape.n_iter)
+    points = clustered_points(problem)[0]
+    ours = fastdens_fit(points, problem.n_components, n_iter, "full", reg_covar=REG_COVAR)
+    floor = products_of_em(points, problem.n_components, n_iter)
     for warm_up in (ours, floor):
         warm_up()
     # Interleaved, so that a busy moment of the machine falls on both alike.
@@ -80,24 +82,25 @@ def main() -> None:
         print(memory_ratio())
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for shape, target in OVER_PRODUCTS:
-        print(f"over the products    {over_products(shape):8.2f}   {shape.name} (target: at most {target})", flush=True)
-    points = clustered_points(PAPER)
-    k, n_iter = PAPER.n_components, PAPER.n_iter
-    ours = fastdens_fit(points, k, n_iter, "full")
-    small = fastdens_fit(clustered_points(SMALL), SMALL.n_components, SMALL.n_iter, "full")
-    gmm_all, gmm_start = gmm_gpu_fit(points, k, n_iter), gmm_gpu_fit(points, k, 0)
+    for problem, n_iter, target in OVER_PRODUCTS:
+        ratio = over_products(problem, n_iter)
+        print(f"over the products    {ratio:8.2f}   {problem.name} (target: at most {target})", flush=True)
+    points = clustered_points(PAPER)[0]
+    k = PAPER.n_components
+    ours = fastdens_fit(points, k, N_ITER, "full")
+    small = fastdens_fit(clustered_points(SMALL)[0], SMALL.n_components, N_ITER, "full")
+    gmm_all, gmm_start = gmm_gpu_fit(points, k, N_ITER), gmm_gpu_fit(points, k, 0)
     for warm_up in (ours, small):
         warm_up()
     t_ours, t_small = (median(seconds(run) for _ in range(7)) for run in (ours, small))
-    t_sklearn = seconds(sklearn_fit(points, k, n_iter, "full"))
+    t_sklearn = seconds(sklearn_fit(points, k, N_ITER, "full"))
     t_gmm = min(seconds(gmm_all) - seconds(gmm_start) for _ in range(2))
     memory = float(
         subprocess.run(
             [sys.executable, "-m", "benchmarks.acceptance", "--memory"], capture_output=True, text=True, check=True
         ).stdout
     )
-    print(f"{PAPER.name}, K = {k}, {n_iter} iterations: fastdens {t_ours:.3f} s")
+    print(f"{PAPER.name}, K = {k}, {N_ITER} iterations: fastdens {t_ours:.3f} s")
     print(f"scikit-learn         {t_sklearn / t_ours:8.1f}x  {t_sklearn:.1f} s (target: at least 15)")
     print(f"gmm-gpu, EM alone    {t_gmm / t_ours:8.1f}x  {t_gmm:.1f} s (target: at least 6)")
     print(f"4,000 x 50 x 16      {t_small:8.2f} s  (target: under 2)")

@@ -23,7 +23,8 @@ import torch
 import torch.distributed as dist
 
 import fastdens as fd
-from benchmarks.problems import Shape, clustered_points
+from fastdens.bench.cases import Problem
+from fastdens.bench.problems import clustered_points
 from fastdens.process_group import current_group
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,7 @@ def measure(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     group = current_group()
-    points = clustered_points(Shape("", options.models, POINTS, FEATURES, COMPONENTS, 0, 0))
+    points = clustered_points(Problem("paper", options.models, POINTS, FEATURES, COMPONENTS))[0]
     batch = fd.RaggedBatch.from_list(list(points))
     few = batch.select(torch.arange(4))
     report: dict[str, Any] = {"models": options.models, "points": POINTS, "features": FEATURES, "ranks": group.size}

@@ -21,10 +21,18 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastdens.bench.cases import Problem
+
 ROOT = Path(__file__).parents[1]
+# Problems of the package and iterations of EM that are timed on each.
+PAPER = {"paper-16": 20, "paper-64": 20}
+GRID = {**PAPER, "imagenet": 2, "tiny": 10, "big": 2}
 # Of the time: what the tests may take.
 SHARE_OF_TESTS = 0.35
 
@@ -76,6 +84,23 @@ def per_iteration(fit: Callable[[int], Callable[[], object]], n_iter: int, repea
     """Seconds of an iteration: what ``n_iter`` more of them add to a fit of one."""
     one, many = (event_time(fit(n), repeats) for n in (1, 1 + n_iter))
     return (many - one) / n_iter
+
+
+def clustered(run: Run, problem: Problem) -> Tensor:
+    """Fresh points float32 [M, N, D] on the device."""
+    from fastdens.bench.problems import clustered_points
+
+    return clustered_points(problem, run.seed())[0].to(run.device)
+
+
+def timed_problems(run: Run, iterations: dict[str, int]) -> list[tuple[Problem, int]]:
+    """The problems of these names with their iterations, or a tiny one."""
+    from fastdens.bench.cases import Problem
+    from fastdens.bench.problems import PROBLEMS
+
+    if run.tiny:
+        return [(Problem("tiny grid", 3, 40, 5, 2), 2)]
+    return [(PROBLEMS[name], n_iter) for name, n_iter in iterations.items()]
 
 
 class Run:
@@ -176,17 +201,16 @@ def time_sweeps(run: Run) -> None:
 def time_paper_shapes(run: Run) -> None:
     """EM iterations at the paper's shapes over their floor, and beside gmm-gpu and tgmm on the same card."""
     from benchmarks.peers import fastdens_fit, gmm_gpu_fit, tgmm_fit
-    from benchmarks.problems import SHAPES, TINY, clustered_points
     from fastdens.bench.floors import products_of_em
 
-    for shape in (TINY,) if run.tiny else SHAPES[:2]:
+    for shape, n_iter in timed_problems(run, PAPER):
         row = {"operation": "EM iteration", "shape": shape.name, "covariance_type": "full"}
         if run.is_over(**row):
             return
-        points, k = clustered_points(shape, run.seed(), run.device), shape.n_components
+        points, k = clustered(run, shape), shape.n_components
         # As a user calls it, with the default precision.
         fit = partial(fastdens_fit, points, k, covariance_type="full", backend="triton", on_error="skip")
-        own = per_iteration(lambda n, fit=fit: fit(n_iter=n), shape.n_iter)
+        own = per_iteration(lambda n, fit=fit: fit(n_iter=n), n_iter)
         floor = event_time(products_of_em(points, k, 1))
         run.keep(**row, seconds=own, products_seconds=floor)
         run.judge(f"EM iteration over its products, {shape.name}", own / floor, at_most=3.0)
@@ -200,7 +224,7 @@ def time_paper_shapes(run: Run) -> None:
             if run.is_over(**row, peer=peer):
                 return
             try:
-                seconds = scale * per_iteration(lambda n, fit=peer_fit: fit(n_iter=n), shape.n_iter)
+                seconds = scale * per_iteration(lambda n, fit=peer_fit: fit(n_iter=n), n_iter)
             except ImportError:
                 run.keep(**row, peer=peer, skipped="not installed")
                 continue
@@ -214,14 +238,13 @@ def try_block_sizes(run: Run) -> None:
     from fastdens.kernels import mahalanobis
 
     from benchmarks.peers import fastdens_fit
-    from benchmarks.problems import SHAPES, TINY, clustered_points
 
     chosen = mahalanobis.config
     users = [
         m for name, m in list(sys.modules.items()) if name.startswith("fastdens.") and vars(m).get("config") is chosen
     ]
-    for shape in (TINY,) if run.tiny else SHAPES[:2]:
-        points, k = clustered_points(shape, run.seed(), run.device), shape.n_components
+    for shape, n_iter in timed_problems(run, PAPER):
+        points, k = clustered(run, shape), shape.n_components
         default = chosen(shape.n_features, torch.float32)
         candidates = [default] + [
             default._replace(block_n=block_n, num_warps=num_warps, num_stages=num_stages)
@@ -237,7 +260,7 @@ def try_block_sizes(run: Run) -> None:
                 for module in users:
                     stack.enter_context(mock.patch.object(module, "config", lambda d, dtype, c=candidate: c))
                 try:
-                    seconds = per_iteration(lambda n, fit=fit: fit(n_iter=n), shape.n_iter)
+                    seconds = per_iteration(lambda n, fit=fit: fit(n_iter=n), n_iter)
                 except Exception as error:  # More registers or shared memory than the card has.
                     run.keep(**row, skipped=f"{type(error).__name__}: {error}"[:200])
                     continue
@@ -247,12 +270,11 @@ def try_block_sizes(run: Run) -> None:
 def time_grid(run: Run) -> None:
     """EM, starts and log-densities at all shapes, kinds of covariance and precisions."""
     from benchmarks.peers import fastdens_fit
-    from benchmarks.problems import SHAPES, TINY, clustered_points
     from fastdens.bench.floors import products_of_em
 
     rates = run.report["measured"]
-    for shape in (TINY,) if run.tiny else SHAPES:
-        points = clustered_points(shape, run.seed(), run.device)
+    for shape, n_iter in timed_problems(run, GRID):
+        points = clustered(run, shape)
         n, d, k = shape.n_models * shape.n_points, shape.n_features, shape.n_components
         for covariance_type in ("full", "diag", "tied", "spherical"):
             for precision in ("ieee", "tf32x3", "tf32") if covariance_type == "full" else ("ieee",):
@@ -262,7 +284,7 @@ def time_grid(run: Run) -> None:
                 options = {"backend": "triton", "matmul_precision": precision, "on_error": "skip"}
                 fit = partial(fastdens_fit, points, k, covariance_type=covariance_type, **options)
                 row |= {"matmul_precision": precision}
-                row["seconds"] = per_iteration(lambda n, fit=fit: fit(n_iter=n), shape.n_iter)
+                row["seconds"] = per_iteration(lambda n, fit=fit: fit(n_iter=n), n_iter)
                 if covariance_type == "full":
                     row["products_seconds"] = event_time(products_of_em(points, k, 1), 3)
                     rate = rates["ieee_flop_per_s" if precision == "ieee" else "tf32_flop_per_s"]

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import fastdens as fd
-from benchmarks.problems import Shape, clustered_points
+from fastdens.bench.cases import Problem
+from fastdens.bench.problems import clustered_points
 
 RESULTS = Path(__file__).parent / "results" / "grid-cpu.json"
 N_ITER = 10
@@ -71,7 +72,7 @@ def fits(point: Point) -> tuple[Callable[[], object], Callable[[], object], floa
     m, n, d, k, kind, dtype = point
     few = min(m, PEER_MODELS)
     # Models beyond those that scikit-learn is timed on are like them.
-    points = clustered_points(Shape("grid", min(m, 100), n, d, k, N_ITER, few)).to(getattr(torch, dtype))
+    points = clustered_points(Problem("grid", min(m, 100), n, d, k))[0].to(getattr(torch, dtype))
     points = points[torch.arange(m) % len(points)]
     means = points[:, :k]
     shape = {"full": (m, k, d, d), "tied": (m, d, d), "diag": (m, k, d), "spherical": (m, k)}[kind]
