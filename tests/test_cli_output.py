@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -169,7 +170,10 @@ def test_an_error_has_a_status_and_a_sentence(error, status, message, capsys, mo
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_says_that_work_goes_on(number, status, tmp_path, capsys, monkeypatch):
+def test_a_signal_says_that_work_goes_on(number, status, tmp_path, capsys, monkeypatch, request):
+    # A process in the background of a shell begins with Ctrl-C ignored.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("fastdens.pipeline.experiment.train_runs", lambda *_, **__: os.kill(os.getpid(), number))
     _, err = told(capsys, "analyze", "--output", tmp_path / "out", status=status)
     words = {130: "interrupted", 143: "terminated"}[status]
