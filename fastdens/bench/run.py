@@ -11,7 +11,6 @@ import torch
 
 from fastdens.bench import machine, table
 from fastdens.bench.cases import Peer
-from fastdens.bench.compilation import compile_kernels
 from fastdens.bench.exponents import measure_exponents
 from fastdens.bench.measure import measure
 from fastdens.bench.ours import OURS
@@ -19,6 +18,7 @@ from fastdens.bench.results import PeerFacts, Results
 from fastdens.bench.rows import FULL, QUICK, Row
 from fastdens.bench.threads import measure_threads
 from fastdens.bench.timing import Budget
+from fastdens.bench.warm_up import warm_up
 
 QUICK_BUDGET = Budget(seconds=0.1, rounds=2, patience=2.0)
 FULL_BUDGET = Budget(seconds=1.5, rounds=3, patience=20.0, max_bytes=4 << 30)
@@ -71,7 +71,7 @@ def run(plan: Plan, tell: Tell, keep: Keep = lambda results: None, ours: Peer = 
     """
     begin = time.perf_counter()
     results = Results(machine.describe(), peers=tuple(_facts(peer) for peer in plan.peers), quick=plan.quick)
-    compile_kernels(plan.rows)
+    warm_up(plan.rows, plan.peers, ours)
     for row in plan.rows:
         found = measure(row, plan.peers, plan.budget, ours)
         results = replace(results, rows=(*results.rows, found), seconds=time.perf_counter() - begin)

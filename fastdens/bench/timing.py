@@ -111,7 +111,7 @@ def enter(
     whole : bool
         All models, whatever their time.
     together : bool
-        Many models, at least, if one is done soon enough.
+        Many models, at least, or as many as its patience allows.
     """
     n_all = case.problem.n_models
     n_models = 1 if scales else n_all
@@ -129,9 +129,10 @@ def enter(
     if whole:
         return contestant
     while n_models < n_all:
-        fitting = int(n_models * budget.seconds / max(contestant.elapsed / len(contestant.times), 1e-4))
+        seconds_of_one = max(contestant.elapsed / len(contestant.times), 1e-4) / n_models
+        fitting = int(budget.seconds / seconds_of_one)
         if together and n_models == 1:
-            fitting = max(fitting, _MANY)
+            fitting = max(fitting, min(_MANY, int(budget.patience / seconds_of_one)))
         if fitting < 2 * n_models:
             break
         # A library that takes all models at once seems slower by its first one than it is: see how it does with more.

@@ -14,9 +14,10 @@ from fastdens.bench.cases import Problem, Run
 from fastdens.bench.measure import measure
 from fastdens.bench.problems import PROBLEMS
 from fastdens.bench.results import Results, RowResult
-from fastdens.bench.rows import Row
+from fastdens.bench.rows import Row, make_case
 from fastdens.bench.run import Plan
 from fastdens.bench.timing import Budget, Contestant, take_turns
+from fastdens.bench.warm_up import warm_up
 from tests.bench.fakes import BUDGET, OURS, PEERS, failing, library
 
 
@@ -44,7 +45,6 @@ def test_what_libraries_do_stands_in_the_row(result):
 
 def test_a_row_that_fastdens_fails_at_is_told_and_kept(monkeypatch, tmp_path):
     monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
-    monkeypatch.setattr(running, "compile_kernels", lambda rows: None)
     told, rows = [], (Row("em", "full", "fake", 3), Row("em", "diag", "fake", 3))
     results = running.run(Plan(rows, PEERS, scaling=False), told.append, ours=library("fastdens", failing))
     assert Results.load(results.save(tmp_path)) == results
@@ -58,18 +58,50 @@ def test_a_row_that_fastdens_fails_at_is_told_and_kept(monkeypatch, tmp_path):
 
 def test_an_interruption_leaves_the_rows_before_it(monkeypatch, tmp_path):
     def interrupted(case):
-        if case.variant == "diag":
+        # After the calls on little data, which come first.
+        if (case.variant, case.problem.name) == ("diag", "fake"):
             raise KeyboardInterrupt
         return OURS.operations["em"](case)
 
     monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
-    monkeypatch.setattr(running, "compile_kernels", lambda rows: None)
     rows = (Row("em", "full", "fake", 3), Row("em", "diag", "fake", 3))
     keep = partial(Results.save, folder=tmp_path, overwrite=True)
     with pytest.raises(KeyboardInterrupt):
         running.run(Plan(rows, PEERS[:1]), lambda text: None, keep, library("fastdens", interrupted))
     (row,) = Results.load(tmp_path).rows
     assert row.name == "em-full/fake" and row.ours.seconds > 0 and row.peers[0].agrees
+
+
+def test_libraries_do_all_once_before_anything_is_timed():
+    called = []
+
+    def noted(case):
+        called.append((case.variant, case.problem.n_features))
+        return failing(case)
+
+    rows = [Row("em", variant, problem, 3) for variant in ("full", "diag", "tied") for problem in ("tiny", "small")]
+    absent = library("absent", noted, module="no_such_module_anywhere")
+    warm_up(rows, [library("lacking", noted, variants=("diag",)), absent], library("fastdens", noted))
+    assert called == [("full", 12), ("full", 2), ("diag", 12), ("diag", 2), ("diag", 12), ("diag", 2)]
+
+
+@pytest.mark.parametrize(("patience", "n_models"), [(10.0, 16), (4.0, 8), (0.8, 1)])
+def test_many_models_at_once_as_far_as_patience_goes(monkeypatch, patience, n_models):
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def half_a_second_each(case):
+        def work():
+            clock[0] += 0.5 * case.problem.n_models
+
+        return Run(work, lambda made: made)
+
+    monkeypatch.setitem(PROBLEMS, "fake", Problem("fake", 40, 10, 2, 1))
+    budget = Budget(seconds=0.1, rounds=2, patience=patience)
+    entered = timing.enter(
+        "peer", half_a_second_each, make_case(Row("em", "diag", "fake", 3)), budget, scales=True, together=True
+    )
+    assert entered.n_models == n_models
 
 
 def test_a_slow_library_is_timed_on_some_models_and_scaled(result):
