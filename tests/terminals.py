@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -44,6 +45,8 @@ def in_terminal(
         os.login_tty(slave)
         if isinstance(program, str):
             _run(program, variables)
+        # Ignored in the background of a shell, and inherited.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execvpe(program[0], list(program), variables)
     os.close(slave)
     shown, deadline = b"", time.monotonic() + seconds
