@@ -6,6 +6,7 @@ Without a GPU, Triton kernels run in its interpreter; that is decided when they 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -34,3 +35,12 @@ def seed(record_property: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny tensors, on which threads are in each other's way, and for work that must be done in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -115,7 +115,7 @@ def add_tied_scatter(tile, width, resp, means, c, root, share, panel, centred, s
                 panel[k, r] = means[k, d + r] - means[c, d + r] if d + r < n_features else zero
         for b in range(0, width, block_columns(tile)):
             subtract_product(panel, share, b, 0, n_components, centred, d)
-    # Zero times a share that is NaN is NaN, and the padding is that of the tiles to come.
+    # A share that is NaN has made the padding NaN, and the tiles to come need it to be zero.
     for d in range(n_features, tile.shape[0]):
         for b in range(width):
             centred[d, b] = zero

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -142,30 +141,28 @@ def test_how_tensors_lie_does_not_matter(tensors, backend, device, laid_out):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True, msg=name)
 
 
-def outside(result: Tensor, lost: int, n_models: int, ranges: Tensor, n_points: int) -> Tensor:
-    """What does not belong to one model: a result without its entries and without the rows of its points."""
-    rows = torch.ones(n_points, dtype=torch.bool)
-    rows[slice(*ranges[lost].tolist())] = False
-    models = torch.arange(n_models) != lost
+def of_others(result: Tensor, models: Tensor, rows: Tensor) -> Tensor:
+    """A result for the models and rows of which these are True, along the axes of their lengths."""
+    kept = {len(mask): mask.nonzero()[:, 0].to(result.device) for mask in (models, rows)}
     for axis, length in enumerate(result.shape):
-        kept = {n_points: rows, n_models: models}.get(length)
-        if kept is not None:
-            result = result.index_select(axis, kept.nonzero()[:, 0].to(result.device))
+        if length in kept:
+            result = result.index_select(axis, kept[length])
     return result
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("lost_by", ["points", "parameters"])
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize("n_features", [1, 3, 5])
 @pytest.mark.parametrize(("backend", "device"), [CPU, INTERPRETER, GPU, REFERENCE])
-def test_a_lost_model_does_not_touch_the_others(rng, n_features, covariance_type, lost_by, backend, device, request):
+def test_a_lost_model_does_not_touch_the_others(rng, n_features, covariance_type, lost_by, backend, device):
     # One thread takes the models in turn, in the same scratch memory.
-    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
-    torch.set_num_threads(1)
     sizes, lost = [7, 40, 6, 11], 1
     tensors = {name: t.to(device) for name, t in problem(rng, sizes, n_features, covariance_type).items()}
     spoilt = dict(tensors)
+    models, rows = torch.arange(len(sizes)) != lost, torch.ones(sum(sizes), dtype=torch.bool)
     own = slice(*tensors["ranges"][lost].tolist())
+    rows[own] = False
     for name, tensor in tensors.items():
         of_points = name in ("points", "resp")
         if of_points == (lost_by == "points") and tensor.is_floating_point():
@@ -179,8 +176,7 @@ def test_a_lost_model_does_not_touch_the_others(rng, n_features, covariance_type
         for one, other in zip(
             *((r,) if isinstance(r, Tensor) else r for r in map(operation, (spoilt, tensors))), strict=True
         ):
-            kept = [outside(r, lost, len(sizes), tensors["ranges"], sum(sizes)) for r in (one, other)]
-            if not torch.equal(*(value.nan_to_num(-7.0) for value in kept)):
+            if not torch.equal(*(of_others(r, models, rows).nan_to_num(-7.0) for r in (one, other))):
                 touched.add(name)
     assert not touched
 

@@ -23,15 +23,9 @@ from tests.training.datasets.image_files import save_images
 
 pytest.importorskip("torchvision")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WAYS = [{"stream": True, "workers": 0}, {"stream": True, "workers": 2}]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
